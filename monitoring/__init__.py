@@ -1,0 +1,1 @@
+"""The metrics vocabulary and what shows it."""

@@ -1,0 +1,1 @@
+"""River's incremental k-means, the scaler in front of it, and numbered versions of both."""

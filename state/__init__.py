@@ -1,0 +1,1 @@
+"""A shopper's row: layout, recent ids, windows as of each step, features, and the store."""
