@@ -1,0 +1,179 @@
+"""Old rows + events -> new rows, and the windows as of each step.
+
+A step is something a user's history is judged at: a swap (a new model version takes over; no measures) or an
+event. Exits and ends will be steps too: they need a due time and no other code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state import affinity, rows, seen, windows
+from state.rows import Heads, Ints, Panes
+
+SESSION_GAP = 30 * 60_000  # ms without an event
+HOUR_MS = 3_600_000
+PURCHASE, REFUND = 6, 7
+_SESSION_AS_ORDER = np.uint64(0x9E3779B97F4A7C15)  # keeps an order named by its session apart from a transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Accepted events, not repeated, sorted by row and within a row in the applied order; n entries each."""
+
+    row: Ints
+    time: Ints  # ms
+    watermark: Ints  # ms, before the event
+    type: NDArray[np.int8]
+    amount: Ints
+    quantity: Ints
+    session: NDArray[np.uint64]
+    order: NDArray[np.uint64]
+    category: NDArray[np.uint32]
+    brand: NDArray[np.uint32]
+    place: NDArray[np.uint32]  # (n, 3)
+    block: Ints  # three-hour block of the shop's day, 0-7
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """s steps sorted by row and time."""
+
+    row: Ints
+    now: Ints  # ms: as of when the step is judged
+    event: Ints  # index into the events, -1 for a swap
+    late: NDArray[np.bool_]
+    windows: NDArray[np.int64]  # (s, 4, 10)
+    hours: NDArray[np.int64]  # (s, 8) decayed events by block, of the day, as of the step
+    ordinal: Ints  # of the event within the user's active hour, from 1; 0 for a swap
+
+
+def measures(events: Events, new_session: NDArray[np.bool_], new_order: NDArray[np.bool_]) -> Ints:
+    """What each event adds: (n, 10), columns as MEASURES."""
+    n = len(events.row)
+    out = np.zeros((n, len(rows.MEASURES)), np.int64)
+    plain = np.flatnonzero(events.type < PURCHASE)
+    out[plain, events.type[plain]] = 1
+    bought = (events.type == PURCHASE) & (events.quantity >= 0)
+    out[:, rows.ORDERS] = new_order
+    out[:, rows.ITEMS] = np.where(bought, events.quantity, 0)
+    spend = np.where(events.type == PURCHASE, events.amount, 0)
+    out[:, rows.SPEND] = np.where(events.type == REFUND, -np.abs(events.amount), spend)
+    out[:, rows.SESSIONS] = new_session
+    return out
+
+
+def fold(
+    heads: Heads, panes: Panes, owner: Ints, events: Events, swap: NDArray[np.bool_], mark: int
+) -> tuple[Steps, Panes, Ints]:
+    """Apply events to rows. heads (r,) are changed in place; returns the steps and the new panes and owners.
+
+    swap (r,): rows that a new version has to judge first, as of the larger of their clock and mark (ms).
+    """
+    n, row = len(events.row), events.row
+    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) if n else np.zeros(0, np.int64)
+    end = np.r_[first[1:], n] if n else first
+    touched = row[first]
+
+    swap_rows = np.flatnonzero(swap)
+    swap_now = np.maximum(heads["clock"][swap_rows], mark)
+    clock = heads["clock"].copy()
+    clock[swap_rows] = swap_now
+    now = _running_max(np.maximum(np.maximum(events.time, events.watermark), clock[row]), first, end)
+    latest = _running_max(np.maximum(events.time, heads["last"][row]), first, end)
+    before = np.empty(n, np.int64)
+    before[1:] = latest[:-1]
+    before[first] = heads["last"][touched]
+
+    new_session = seen.first_sights(row, events.session, heads["sessions"])
+    # NEVER plus the gap is still before all times, so a first event opens a session
+    new_session |= (events.session == 0) & (events.time > before + SESSION_GAP)
+    bought = (events.type == PURCHASE) & (events.quantity >= 0)
+    by_session = np.where(events.session != 0, (events.session ^ _SESSION_AS_ORDER) | np.uint64(1), np.uint64(0))
+    named = np.where(events.order != 0, events.order, by_session)
+    order = np.where(bought, named, np.uint64(0))
+    new_order = seen.first_sights(row, order, heads["orders"]) | (bought & (order == 0))
+    added = measures(events, new_session, new_order)
+
+    # steps: a row's swap, then its events
+    place = np.searchsorted(row, swap_rows)  # where each swap goes among the events
+    event_at = np.arange(n) + np.searchsorted(swap_rows, row, "right")
+    swap_at = place + np.arange(len(swap_rows))
+    count = n + len(swap_rows)
+    step_row, step_now, step_event = np.empty(count, np.int64), np.empty(count, np.int64), np.full(count, -1)
+    step_row[event_at], step_row[swap_at] = row, swap_rows
+    step_now[event_at], step_now[swap_at] = now, swap_now
+    step_event[event_at] = np.arange(n)
+
+    unit = windows.UNIT
+    pane_row = owner
+    stepping = np.searchsorted(step_row, pane_row)
+    has_step = stepping < count
+    has_step[has_step] = step_row[stepping[has_step]] == pane_row[has_step]
+    old = rows.values(panes)
+    join = np.concatenate((stepping[has_step], event_at))
+    element_row = np.concatenate((pane_row[has_step], row))
+    element_start = np.concatenate((panes["start"][has_step].astype(np.int64), events.time // unit))
+    element = np.concatenate((old[has_step], added))
+    by_join = np.argsort(join, kind="stable")
+    sums = windows.as_of(
+        step_row, step_now // unit, element_row[by_join], element_start[by_join], join[by_join], element[by_join]
+    )
+
+    ordinal = _ordinals(heads, row, now, first, end)
+    hours = heads["hours"][step_row].astype(np.int64)
+    if n:
+        last = end - 1
+        hours[event_at] = affinity.add(heads, row, now, events.block, events.category, events.brand)
+        heads["clock"][touched] = now[last]
+        heads["last"][touched] = latest[last]
+        heads["totals"][touched] += np.add.reduceat(added, first, axis=0)
+        for i in range(3):
+            known = np.flatnonzero(events.place[:, i])
+            heads["place"][row[known], i] = events.place[known, i]  # the last of a row wins
+    step_ordinal = np.zeros(count, np.int64)
+    step_ordinal[event_at] = ordinal
+    step_late = np.zeros(count, bool)
+    step_late[event_at] = events.time // unit < now // unit
+
+    whole_row = np.concatenate((pane_row, row))
+    new_owner, start, kept = windows.settle(
+        whole_row,
+        np.concatenate((panes["start"].astype(np.int64), events.time // unit)),
+        np.concatenate((old, added)),
+        heads["clock"][whole_row] // unit,
+    )
+    steps = Steps(step_row, step_now, step_event, step_late, sums, hours, step_ordinal)
+    return steps, rows.pack(start, kept), new_owner
+
+
+def _running_max(value: Ints, first: Ints, end: Ints) -> Ints:
+    """Running maximum within each group [first, end)."""
+    if not len(value):
+        return value
+    # groups lifted apart by more than the span of the values, so that one accumulation serves all
+    low = int(value.min())
+    span = int(value.max()) - low + 1
+    lift = np.repeat(np.arange(len(first)), end - first) * span
+    return np.maximum.accumulate(value - low + lift) - lift + low
+
+
+def _ordinals(heads: Heads, row: Ints, now: Ints, first: Ints, end: Ints) -> Ints:
+    """Which event of the user's active hour each is (from 1); keeps the count in the heads."""
+    if not len(row):
+        return np.zeros(0, np.int64)
+    hour = now // HOUR_MS
+    opens = np.r_[True, (row[1:] != row[:-1]) | (hour[1:] != hour[:-1])]
+    start = np.flatnonzero(opens)
+    length = np.diff(np.r_[start, len(row)])
+    ordinal = np.arange(len(row)) - np.repeat(start, length) + 1
+    going_on = (hour[start] == heads["hour"][row[start]]) & np.isin(start, first)
+    ordinal += np.repeat(np.where(going_on, heads["hour_events"][row[start]].astype(np.int64), 0), length)
+    ordinal = np.minimum(ordinal, 65_535)
+    last = end - 1
+    heads["hour"][row[last]] = hour[last]
+    heads["hour_events"][row[last]] = ordinal[last]
+    return ordinal
