@@ -46,15 +46,15 @@ class Steps:
     now: Ints  # ms: as of when the step is judged
     event: Ints  # index into the events, -1 for a swap
     late: NDArray[np.bool_]
-    windows: NDArray[np.int64]  # (s, 4, 10)
+    windows: NDArray[np.int64]  # (s, 4, 11)
     hours: NDArray[np.int64]  # (s, 8) decayed events by block, of the day, as of the step
     ordinal: Ints  # of the event within the user's active hour, from 1; 0 for a swap
 
 
 def measures(events: Events, new_session: NDArray[np.bool_], new_order: NDArray[np.bool_]) -> Ints:
-    """What each event adds: (n, 10), columns as MEASURES."""
+    """What each event adds: (n, 11), columns as MEASURES, then refunds."""
     n = len(events.row)
-    out = np.zeros((n, len(rows.MEASURES)), np.int64)
+    out = np.zeros((n, rows.KEPT), np.int64)
     plain = np.flatnonzero(events.type < PURCHASE)
     out[plain, events.type[plain]] = 1
     bought = (events.type == PURCHASE) & (events.quantity >= 0)
@@ -63,6 +63,7 @@ def measures(events: Events, new_session: NDArray[np.bool_], new_order: NDArray[
     spend = np.where(events.type == PURCHASE, events.amount, 0)
     out[:, rows.SPEND] = np.where(events.type == REFUND, -np.abs(events.amount), spend)
     out[:, rows.SESSIONS] = new_session
+    out[:, rows.REFUNDS] = (events.type == REFUND) | ((events.type == PURCHASE) & (events.quantity < 0))
     return out
 
 

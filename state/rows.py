@@ -19,6 +19,8 @@ MEASURES = (
     "checkouts", "orders", "items", "spend", "sessions",
 )  # fmt: skip
 PAGE_VIEWS, PRODUCT_VIEWS, SEARCHES, CARTS, CART_REMOVALS, CHECKOUTS, ORDERS, ITEMS, SPEND, SESSIONS = range(10)
+REFUNDS = 10  # kept for alerts, not a column
+KEPT = 11
 RULES = 4  # places for alert rules in the head
 NEVER = -(1 << 62)  # a time before all times
 UNASSIGNED = -1
@@ -33,7 +35,7 @@ HEAD = np.dtype(
         ("last", "<i8"),  # ms: largest event time
         ("hour", "<u4"),  # the active hour, since the epoch
         ("epoch", "<u4"),  # week of the affinities' decay
-        ("totals", "<i8", len(MEASURES)),
+        ("totals", "<i8", KEPT),
         ("ids", "<u8", 16),  # recent event ids, newest first
         ("sessions", "<u8", 8),
         ("orders", "<u8", 8),
@@ -51,7 +53,7 @@ HEAD = np.dtype(
         ("alert_since", "<i8", RULES),
     ]
 )
-PANE = np.dtype([("start", "<u4"), ("counts", "<u4", 8), ("items", "<i8"), ("spend", "<i8")])
+PANE = np.dtype([("start", "<u4"), ("counts", "<u4", 9), ("items", "<i8"), ("spend", "<i8")])
 
 Heads = NDArray[np.void]
 Panes = NDArray[np.void]
@@ -99,21 +101,21 @@ def clock_of(row: bytes) -> int:
 
 
 def values(panes: Panes) -> Ints:
-    """Measures of panes: (p, 10) int64, columns as MEASURES."""
-    out = np.empty((len(panes), len(MEASURES)), np.int64)
+    """Measures of panes: (p, 11) int64, columns as MEASURES, then refunds."""
+    out = np.empty((len(panes), KEPT), np.int64)
     out[:, :ITEMS] = panes["counts"][:, :7]
     out[:, ITEMS] = panes["items"]
     out[:, SPEND] = panes["spend"]
-    out[:, SESSIONS] = panes["counts"][:, 7]
+    out[:, SESSIONS:] = panes["counts"][:, 7:]
     return out
 
 
 def pack(start: Ints, measures: Ints) -> Panes:
-    """Panes from starts (p,) and measures (p, 10); inverse of values()."""
+    """Panes from starts (p,) and measures (p, 11); inverse of values()."""
     panes = np.empty(len(start), PANE)
     panes["start"] = start
     panes["counts"][:, :7] = measures[:, :ITEMS]
-    panes["counts"][:, 7] = measures[:, SESSIONS]
+    panes["counts"][:, 7:] = measures[:, SESSIONS:]
     panes["items"] = measures[:, ITEMS]
     panes["spend"] = measures[:, SPEND]
     return panes

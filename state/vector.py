@@ -41,7 +41,7 @@ PHRASES = [r[1] for r in RATIOS] + [f"events in the {b}" for b in BLOCKS] + [p[1
 def raw(windows: NDArray[np.int64], hours: NDArray[np.int64]) -> NDArray[np.float64]:
     """The raw matrix (n, 2R + L) float64: R numerators, R denominators, L plain columns.
 
-    windows (n, 4, 10) as of each step, hours (n, 8) decayed events by three-hour block. Elementwise: a line
+    windows (n, 4, 11) as of each step, hours (n, 8) decayed events by three-hour block. Elementwise: a line
     does not depend on the batch around it. Money is in minor units. Source: quality figures in DESIGN.md.
     """
     n = len(windows)

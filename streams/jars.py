@@ -46,7 +46,7 @@ def parse_lock(text: str) -> dict[str, str]:
 
 
 def default_cache(env: Mapping[str, str] = os.environ) -> Path:
-    """`$SHOAL_CACHE`, else `$XDG_CACHE_HOME/shoal`, else `~/.cache/shoal`; in it, the folder of this Kafka."""
+    """`$SHOAL_CACHE`, else `$XDG_CACHE_HOME/shoal`, else `~/.cache/shoal`, and in it this Kafka's."""
     base = env.get("SHOAL_CACHE") or (
         str(Path(env["XDG_CACHE_HOME"]) / "shoal") if env.get("XDG_CACHE_HOME") else "~/.cache/shoal"
     )
@@ -60,7 +60,7 @@ def ensure(
     mirror: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """The jars of `sums` (by default the shipped lock) in `cache`, those that lack or are damaged fetched first.
+    """The jars of `sums` (by default the shipped lock) in `cache`; first fetches what lacks or is damaged.
 
     mirror: URL of a Maven repository, or a folder laid out as one; None is Maven Central.
     say: is told in a line what is fetched.
@@ -88,8 +88,9 @@ def _fetch(names: list[str], cache: Path, sums: Mapping[str, str], mirror: str |
         def fetch(name: str) -> None:
             try:
                 found = _artifact(context, name).resolve()
-            except RuntimeError as error:  # jgo's own, where no repository has it
-                raise BrokerError(f"the jars of Apache Kafka cannot be had: {error}\n{ADVICE}") from error
+            except RuntimeError as error:  # jgo's own, where the repository does not have it
+                lack = f"{name} is not in {mirror or 'Maven Central'}"
+                raise BrokerError(f"the jars of Apache Kafka cannot be had: {lack}\n{ADVICE}") from error
             actual = _sha256(found)
             if actual != sums[name]:
                 raise BrokerError(

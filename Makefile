@@ -1,0 +1,54 @@
+# Needs python3 (3.11 or later) and make, nothing else; everything it installs lies in .venv and .uv.
+# make run ARGS="--exit --json": set-up chatter goes to stderr, so stdout is the command's own.
+PYTHON ?= python3
+ARGS ?=
+UV_VERSION = uv>=0.8,<1
+VENV = .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: run test lint verify bench profile clean
+.DEFAULT_GOAL := run
+MAKEFLAGS += --no-print-directory
+
+run: $(STAMP)
+	@$(BIN)/shoal demo $(ARGS)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: lint
+	@$(BIN)/python -m pytest $(ARGS)
+
+verify: $(STAMP)
+	@test -n "$(DATA)" || { echo 'make verify DATA=FILE: a file in the schema of shoal, CSV or JSON lines, plain or .gz' >&2; exit 2; }
+	@SHOAL_VERIFY_DATA="$(abspath $(DATA))" $(BIN)/python -m pytest tests/integration/test_verify.py $(ARGS)
+
+bench: $(STAMP)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+profile: $(STAMP)
+	@$(BIN)/python -m tests.bench.profile $(ARGS)
+
+# uv lives in an environment of its own: the sync below takes away what the lock does not name
+.uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  is=$$($(PYTHON) --version 2>/dev/null) || is='not to be found'; \
+	  echo "shoal needs Python 3.11 or later; $(PYTHON) is $$is." >&2; \
+	  echo "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "setting up: uv" >&2
+	@$(PYTHON) -m venv .uv >&2
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check "$(UV_VERSION)" >&2 || { rm -rf .uv; exit 1; }
+
+$(STAMP): requirements.lock pyproject.toml | .uv/bin/uv
+	@echo "setting up: the locked environment in $(VENV)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV) >&2
+	@VIRTUAL_ENV=$(VENV) .uv/bin/uv pip sync --quiet --require-hashes requirements.lock >&2
+	@VIRTUAL_ENV=$(VENV) .uv/bin/uv pip install --quiet --no-deps -e . >&2
+	@touch $@
+
+clean:
+	@rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@find streams online_models state monitoring tests -name __pycache__ -prune -exec rm -rf {} +

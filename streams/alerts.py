@@ -1,0 +1,162 @@
+"""Alerts on users: each rule gives every event a level; a change of level opens, updates or resolves an alert."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state import rows
+from state.fold import HOUR_MS, PURCHASE, Steps
+from state.rows import Heads, Ints
+from streams.cloudevents import encode, event_id, rfc3339
+from streams.progress import BINS, Shop
+
+RULES = ("request_rate", "spend", "refund_burst")
+LEVELS = ("none", "warning", "critical")
+_1H, _24H, _7D, _30D = range(4)
+EDGES = np.array([int(2 ** (i / 4)) for i in range(BINS)], np.int64)  # lower edges of the spend bins
+WEEK_HOURS = 168
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Thresholds, from the settings. Money in minor units; a rule that is off has None."""
+
+    rate: tuple[int, int] | None = (600, 2000)  # events in an hour: warning, critical
+    spend_factor: tuple[float, float] | None = (10.0, 30.0)  # times the user's own daily spend over 30 days
+    spend_quantile: float = 0.99  # of the shop's spend_24h at purchases
+    spend_least: int = 50_000
+    spend_orders: int = 100  # purchases that the shop's history needs before the rule speaks
+    refunds: tuple[int, int] | None = (3, 10)  # in 24 hours
+    refund_share: float = 0.5  # of refunds and orders of 7 days together
+
+
+def shop_thresholds(rules: Rules, shop: Shop, hour: Ints, spend: Ints, bought: NDArray[np.bool_]) -> Ints:
+    """The shop's spend threshold as each event found it (minor units; a huge one while history is short).
+
+    hour (n,): accounting hour of each event in applied order, never falling; spend (n,) its user's spend_24h;
+    bought (n,): purchases. Folds the events into shop, in place; an hour counts once it is over.
+    """
+    out = np.full(len(hour), np.iinfo(np.int64).max)
+    start = np.flatnonzero(np.r_[True, hour[1:] != hour[:-1]]) if len(hour) else hour
+    for a, b in zip(start.tolist(), [*start.tolist()[1:], len(hour)], strict=True):
+        now = int(hour[a])
+        if now > shop.hour:
+            weeks = now // WEEK_HOURS - shop.hour // WEEK_HOURS if shop.hour >= 0 else 0
+            shop.closed = [(c + o) >> min(weeks, 63) for c, o in zip(shop.closed, shop.open, strict=True)]
+            shop.open = [0] * BINS
+            shop.hour = now
+        total = sum(shop.closed)
+        if total >= rules.spend_orders:
+            reach = np.searchsorted(np.cumsum(shop.closed), rules.spend_quantile * total)
+            out[a:b] = EDGES[min(int(reach) + 1, BINS - 1)]
+        paid = spend[a:b][bought[a:b] & (spend[a:b] > 0)]
+        if len(paid):
+            bins = np.bincount(np.searchsorted(EDGES, paid, "right") - 1, minlength=BINS)
+            shop.open = (np.array(shop.open) + bins).tolist()
+    return out
+
+
+def levels(rules: Rules, steps: Steps, shop: Ints) -> NDArray[np.uint8]:
+    """Level of each rule at each step, (s, rules); shop: the shop's spend threshold as of each step."""
+    out = np.zeros((len(steps.row), len(RULES)), np.uint8)
+    windows = steps.windows
+    if rules.rate:
+        rate = windows[:, _1H, : rows.ORDERS].sum(1)
+        out[:, 0] = (rate >= rules.rate[0]).astype(np.uint8) + (rate >= rules.rate[1])
+    if rules.spend_factor:
+        day = windows[:, _24H, rows.SPEND]
+        own = (windows[:, _30D, rows.SPEND] - day) / 29.0
+        high = (day >= rules.spend_least) & (day > shop)
+        out[:, 1] = (high & (day > rules.spend_factor[0] * own)).astype(np.uint8) + (
+            high & (own > 0) & (day > rules.spend_factor[1] * own)
+        )
+    if rules.refunds:
+        burst, back = windows[:, _24H, rows.REFUNDS], windows[:, _7D, rows.REFUNDS]
+        share = back >= rules.refund_share * (back + windows[:, _7D, rows.ORDERS])
+        out[:, 2] = ((burst >= rules.refunds[0]) & share).astype(np.uint8) + ((burst >= rules.refunds[1]) & share)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    row: int
+    rule: int
+    level: int
+    status: str  # open, update, resolved
+    seq: int
+    birth: int
+    since: int  # ms: when it opened
+    now: int
+    step: int
+
+
+def find(heads: Heads, steps: Steps, level: NDArray[np.uint8]) -> list[Alert]:
+    """Changes of level in step order; only events are judged. Updates the alert fields of heads, in place."""
+    at = np.flatnonzero(steps.event >= 0)
+    if not len(at):
+        return []
+    row = steps.row[at]
+    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
+    last = np.r_[first[1:], len(at)] - 1
+    judged = level[at]
+    previous = np.empty_like(judged)
+    previous[1:] = judged[:-1]
+    previous[first] = heads["alert"][row[first], : len(RULES)]
+    found = []
+    for i, rule in np.argwhere(judged != previous).tolist():
+        r, now = int(row[i]), int(steps.now[at[i]])
+        heads["alert_seq"][r] += 1
+        if previous[i, rule] == 0:
+            status = "open"
+            heads["alert_since"][r, rule] = now
+        else:
+            status = "update" if judged[i, rule] else "resolved"
+        seq, birth, since = int(heads["alert_seq"][r]), int(heads["birth"][r]), int(heads["alert_since"][r, rule])
+        found.append(Alert(r, rule, int(judged[i, rule]), status, seq, birth, since, now, int(at[i])))
+    heads["alert"][row[first], : len(RULES)] = judged[last]
+    return found
+
+
+def documents(found: Sequence[Alert], users: Sequence[bytes], steps: Steps, rules: Rules, shop: Ints) -> list[tuple[bytes, bytes]]:
+    """(key, alerts record) of each alert, with its evidence and thresholds."""
+    out = []
+    for alert in found:
+        user, window = users[alert.row], steps.windows[alert.step]
+        evidence: dict[str, object]
+        thresholds: dict[str, object]
+        if alert.rule == 0:
+            evidence, thresholds = {"events_1h": int(window[_1H, : rows.ORDERS].sum())}, {"events_1h": rules.rate}
+        elif alert.rule == 1:
+            limit = int(shop[alert.step])
+            evidence = {"spend_24h": window[_24H, rows.SPEND] / 100, "spend_30d": window[_30D, rows.SPEND] / 100}
+            thresholds = {
+                "times_own_daily_spend": rules.spend_factor, "least": rules.spend_least / 100,
+                "shop_spend_24h": None if limit == np.iinfo(np.int64).max else limit / 100,
+            }  # fmt: skip
+        else:
+            evidence = {"refunds_24h": int(window[_24H, rows.REFUNDS]), "orders_7d": int(window[_7D, rows.ORDERS])}
+            thresholds = {"refunds_24h": rules.refunds, "share_7d": rules.refund_share}
+        subject = user.decode()
+        data = {
+            "rule": RULES[alert.rule],
+            "severity": LEVELS[alert.level],
+            "status": alert.status,
+            "subject": subject,
+            "evidence": evidence,
+            "thresholds": thresholds,
+            "first_seen": rfc3339(alert.since),
+            "last_seen": rfc3339(alert.now),
+        }
+        out.append((user, encode("alert", event_id(user, alert.birth, alert.seq, "alert"), subject, alert.now, data)))
+    return out
+
+
+
+
+def hour_of(watermark: Ints) -> Ints:
+    """Accounting hour: that of the watermark before the event, so that it never goes back."""
+    return np.maximum(watermark, 0) // HOUR_MS

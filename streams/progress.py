@@ -1,0 +1,56 @@
+"""The progress of one partition: one changelog record, written in the transaction of the rows it stands for."""
+
+from __future__ import annotations
+
+import msgspec
+
+PROGRESS_KEY = b"\x00progress"
+LAYOUT = 1
+BINS = 168  # quarter octaves of spend in minor units, up to 2**42
+
+
+class Source(msgspec.Struct):
+    """How far a source was applied: next offset, and the running maximum of event time (ms) up to there."""
+
+    offset: int = 0
+    key: int = -1
+
+
+class Shop(msgspec.Struct):
+    """The partition's aggregates. Those of an hour count once the hour is over."""
+
+    hour: int = -1  # the open accounting hour
+    closed: list[int] = msgspec.field(default_factory=lambda: [0] * BINS)  # spend_24h at purchases, by size
+    open: list[int] = msgspec.field(default_factory=lambda: [0] * BINS)
+    training_hour: int = -1  # accounting hour that the next counts for
+    training: int = 0  # training rows sent in it
+
+
+class Progress(msgspec.Struct):
+    """All that a partition's next owner needs beside the rows."""
+
+    layout: int = LAYOUT
+    sources: dict[str, Source] = msgspec.field(default_factory=dict)
+    ordinal: int = 0  # records applied
+    users: int = 0
+    top: int = -1  # largest merge key applied, ms
+    watermark: int = 0  # ms, edge of a five-minute pane
+    version: int = 0  # model version in force, 0 none
+    mark: int = 0  # watermark at its swap, ms
+    cursor: bytes | None = None  # last user of the swap's pass; None when no pass is under way
+    holding: str | None = None  # source that holds the others back, for operators
+    wall: int = 0  # ms: when this was written, for operators
+    rejects_in_row: tuple[int, int] = (0, 0)  # records and rejects of the current stretch
+    shop: Shop = msgspec.field(default_factory=Shop)
+
+
+def dumps(progress: Progress) -> bytes:
+    return msgspec.msgpack.encode(progress)
+
+
+def loads(data: bytes) -> Progress:
+    """The progress from its bytes; ValueError where they are not of this layout."""
+    progress = msgspec.msgpack.decode(data, type=Progress)
+    if progress.layout != LAYOUT:
+        raise ValueError(f"progress layout {progress.layout}, expected {LAYOUT}")
+    return progress

@@ -1,0 +1,209 @@
+"""One batch of one partition: rows and events in, new rows and decisions out. No IO, no clock, no chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.version import Version, assign
+from state import fold, rows, seen, vector, windows
+from state.rows import Ints
+from streams import alerts, changes, training
+from streams.progress import Progress
+from streams.wire.events import REASONS, EventBatch
+
+WRONG_PARTITION = REASONS.index("wrong_partition")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a partition's decisions depend on beside rows, events and model."""
+
+    lateness: int = 300_000  # ms
+    timezone: str = "UTC"
+    alerts: alerts.Rules = alerts.Rules()
+    training_key: bytes = b"shoal"
+    training_hourly: int = 5_000  # rows an hour of event time and partition
+    sources: tuple[str, ...] = ("clickstream", "purchases")  # topic names, for evidence
+    partition: int = 0
+    placed: Callable[[bytes], int] | None = None  # partition of a key; None: not checked
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one batch brings."""
+
+    written: dict[bytes, bytes] = field(default_factory=dict)
+    changes: list[changes.Change] = field(default_factory=list)
+    alerts: list[alerts.Alert] = field(default_factory=list)
+    change_records: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
+    alert_records: list[tuple[bytes, bytes]] = field(default_factory=list)
+    training_records: list[tuple[bytes, bytes]] = field(default_factory=list)
+    repeated: int = 0
+    born: int = 0
+
+
+def floor_unit(ms: Ints | int) -> Ints:
+    return np.asarray(ms) // windows.UNIT * windows.UNIT
+
+
+def step(
+    users: Sequence[bytes], row_of: Ints, old: Sequence[bytes | None], batch: EventBatch, progress: Progress,
+    version: Version | None, rule: Rule,
+) -> Outcome:  # fmt: skip
+    """Apply a batch in its order to the rows of its users.
+
+    users (u,): distinct ids; row_of (n,): user of each record, -1 for a rejected one; old (u,): their rows, None
+    where new; batch.reason gains the rejects found here; progress is changed in place.
+    """
+    out = Outcome()
+    heads, panes, owner = rows.join(old)
+    n = len(batch.key)
+    ordinal = progress.ordinal + np.arange(n)
+    top = np.maximum.accumulate(np.r_[progress.top, batch.key])
+    watermark = np.maximum(progress.watermark, floor_unit(top[:-1] - rule.lateness))
+    progress.ordinal += n
+    progress.top = int(top[-1])
+    progress.watermark = max(progress.watermark, int(floor_unit(progress.top - rule.lateness)))
+
+    live = np.flatnonzero(row_of >= 0)
+    if rule.placed is not None:
+        misplaced = [i for i in np.flatnonzero(heads["birth"] < 0).tolist() if rule.placed(users[i]) != rule.partition]
+        if misplaced:
+            wrong = np.isin(row_of, misplaced)
+            batch.reason[wrong] = WRONG_PARTITION
+            live = np.flatnonzero((row_of >= 0) & ~wrong)
+    at = live[np.argsort(row_of[live], kind="stable")]
+    new = seen.first_sights(row_of[at], batch.event_id[at], heads["ids"])
+    keep = new | (batch.event_id[at] == 0)
+    out.repeated = int(len(at) - keep.sum())
+    at = at[keep]
+    if not len(at):
+        return out
+    row = row_of[at]
+    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
+    born = row[first][heads["birth"][row[first]] < 0]
+    heads["birth"][born] = ordinal[at[first[np.isin(row[first], born)]]]
+    out.born = len(born)
+    progress.users += len(born)
+    events = fold.Events(
+        row, batch.time[at], watermark[at], batch.type[at], batch.amount[at], batch.quantity[at],
+        batch.session[at], batch.order[at], batch.category[at], batch.brand[at],
+        np.stack((batch.country[at], batch.region[at], batch.city[at]), 1), local_block(batch.time[at], rule.timezone),
+    )  # fmt: skip
+    swap = np.zeros(len(heads), bool)
+    if version is not None:
+        swap[row[first]] = heads["model"][row[first]] != version.number
+        swap[born] = False
+    steps, panes, owner = fold.fold(heads, panes, owner, events, swap, progress.mark)
+    raw = vector.raw(steps.windows, steps.hours)
+    _decide(out, users, heads, steps, raw, version, rule, _records(batch, at, rule))
+    _alert(out, users, heads, steps, batch, at, watermark, progress, rule)
+    _train(out, users, heads, steps, raw, at, watermark, progress, rule)
+    touched = np.zeros(len(heads), bool)
+    touched[row[first]] = True
+    cut = rows.cut(heads, panes, owner)
+    out.written = {users[i]: cut[i] for i in np.flatnonzero(touched).tolist()}
+    return out
+
+
+def rejudge(
+    users: Sequence[bytes], old: Sequence[bytes], progress: Progress, version: Version, rule: Rule
+) -> Outcome:
+    """The pass after a swap, for some users: rows that the new version judges otherwise are written."""
+    out = Outcome()
+    heads, panes, owner = rows.join(old)
+    swap = heads["model"] != version.number
+    none = np.zeros(0, np.int64)
+    hashes = none.astype(np.uint64)
+    small = none.astype(np.uint32)
+    events = fold.Events(none, none, none, none.astype(np.int8), none, none, hashes, hashes, small, small,
+                         np.zeros((0, 3), np.uint32), none)  # fmt: skip
+    steps, _, _ = fold.fold(heads, panes, owner, events, swap, progress.mark)
+    raw = vector.raw(steps.windows, steps.hours)
+    _decide(out, users, heads, steps, raw, version, rule, None)
+    moved = sorted({change.row for change in out.changes})
+    if moved:
+        heads["clock"][moved] = np.maximum(heads["clock"][moved], progress.mark)
+        whole_row = owner
+        owner, start, kept = windows.settle(
+            whole_row, panes["start"].astype(np.int64), rows.values(panes), heads["clock"][whole_row] // windows.UNIT
+        )
+        cut = rows.cut(heads, rows.pack(start, kept), owner)
+        out.written = {users[i]: cut[i] for i in moved}
+    return out
+
+
+def _records(batch: EventBatch, at: Ints, rule: Rule) -> Callable[[int], dict[str, object]]:
+    def record(event: int) -> dict[str, object]:
+        i = at[event]
+        topic = rule.sources[int(batch.source[i])]
+        return {"topic": topic, "partition": rule.partition, "offset": int(batch.offset[i])}
+
+    return record
+
+
+def _decide(
+    out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, raw: NDArray[np.float64],
+    version: Version | None, rule: Rule, record: Callable[[int], dict[str, object]] | None,
+) -> None:  # fmt: skip
+    if version is None or not len(steps.row):
+        return
+    assigned = assign(version, raw)
+    out.changes = changes.find(heads, steps, assigned, version.number)
+    sources = [
+        record(int(steps.event[change.step])) if record and steps.event[change.step] >= 0 else None
+        for change in out.changes
+    ]
+    out.change_records = changes.documents(out.changes, users, steps, assigned, version, sources)
+
+
+def _alert(
+    out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, batch: EventBatch, at: Ints,
+    watermark: Ints, progress: Progress, rule: Rule,
+) -> None:  # fmt: skip
+    judged = np.flatnonzero(steps.event >= 0)
+    applied = np.argsort(at, kind="stable")  # events in the applied order
+    spend = steps.windows[judged[applied], 1, rows.SPEND]
+    hour = alerts.hour_of(watermark[at[applied]])
+    limits = alerts.shop_thresholds(rule.alerts, progress.shop, hour, spend, batch.type[at[applied]] == fold.PURCHASE)
+    shop = np.full(len(steps.row), np.iinfo(np.int64).max)
+    shop[judged[applied]] = limits
+    out.alerts = alerts.find(heads, steps, alerts.levels(rule.alerts, steps, shop))
+    out.alert_records = alerts.documents(out.alerts, users, steps, rule.alerts, shop)
+
+
+def _train(
+    out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, raw: NDArray[np.float64],
+    at: Ints, watermark: Ints, progress: Progress, rule: Rule,
+) -> None:  # fmt: skip
+    shop = progress.shop
+    wanted = training.chosen(steps, heads["birth"][steps.row])
+    wanted = wanted[np.argsort(at[steps.event[wanted]], kind="stable")]  # in the applied order
+    columns = training.layout(vector.NAMES)
+    hours = alerts.hour_of(watermark[at[steps.event[wanted]]]).tolist()
+    for i, hour in zip(wanted.tolist(), hours, strict=True):
+        if hour > shop.training_hour:
+            shop.training_hour, shop.training = hour, 0
+        if shop.training >= rule.training_hourly:
+            continue
+        shop.training += 1
+        user = training.pseudonym(users[int(steps.row[i])], rule.training_key)
+        out.training_records.append((user, training.encode(int(steps.now[i]), columns, raw[i])))
+
+
+def local_block(time: Ints, timezone: str) -> Ints:
+    """Three-hour block (0-7) of the shop's day for each time (ms)."""
+    if timezone == "UTC":
+        return time // 10_800_000 % 8
+    from datetime import UTC, datetime
+
+    zone = ZoneInfo(timezone)
+    quarter, inverse = np.unique(time // 900_000, return_inverse=True)  # offsets change on quarter hours at most
+    offset = [datetime.fromtimestamp(q * 900, UTC).astimezone(zone).utcoffset() for q in quarter.tolist()]
+    shift = np.array([int(o.total_seconds() * 1000) if o else 0 for o in offset], np.int64)
+    return (time + shift[inverse]) // 10_800_000 % 8

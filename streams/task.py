@@ -1,0 +1,309 @@
+"""One partition's task: what its shell calls between a fetch and a flush. No IO; rows come from a store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from online_models.version import Version
+from streams import progress as progress_
+from streams.errors import RejectsError
+from streams.merge import Merge
+from streams.progress import PROGRESS_KEY, Progress, Source
+from streams.records import RecordBatch
+from streams.step import WRONG_PARTITION, Outcome, Rule, rejudge, step
+from streams.wire.events import REASONS, EventBatch, Reject
+
+QUEUE = 40_000  # records queued of a source beyond which it is held
+CHUNK = 20_000  # records a step
+VALUE_LIMIT = 524_288  # bytes of a dead letter's value; a larger one is cut
+
+
+class Store(Protocol):
+    """Rows of one partition (state/store.py)."""
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
+    def put_many(self, rows: Mapping[bytes, bytes | None]) -> None: ...
+    def scan(self, after: bytes | None, limit: int) -> list[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A record for a topic outside the changelog; placed by its key unless a partition is given."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """A snapshot at a batch boundary: all of it is one transaction."""
+
+    rows: dict[bytes, bytes | None]
+    outputs: list[Output]
+    acked: dict[str, int]
+    event_times: np.ndarray  # ms: of the events behind segment changes, for the latency metric
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names of the topics that a task writes."""
+
+    changes: str
+    segments: str
+    alerts: str
+    dead_letters: str
+    training: str
+
+
+Decode = Callable[[RecordBatch, int, int, int | None], EventBatch]  # batch, source, key before, now (ms)
+
+
+class Task:
+    """Fetches in, flushes out, for one partition. All calls come from one thread."""
+
+    def __init__(
+        self, rule: Rule, decode: Decode, store: Store, topics: Topics, *, accept_rejects: bool = False,
+        reject_window: int = 10_000, reject_share: float = 0.5,
+    ) -> None:  # fmt: skip
+        self.rule, self._decode, self._store, self._topics = rule, decode, store, topics
+        self._limits = None if accept_rejects else (reject_window, reject_share)
+        (stored,) = store.get_many([PROGRESS_KEY])
+        self.fresh = stored is None
+        self.progress = Progress() if stored is None else progress_.loads(stored)
+        for name in rule.sources:
+            self.progress.sources.setdefault(name, Source())
+        sources = [self.progress.sources[name] for name in rule.sources]
+        self._merge = Merge([s.key for s in sources], [s.offset for s in sources])
+        self._raw: list[deque[RecordBatch]] = [deque() for _ in rule.sources]  # offered, not decoded
+        self._kept: list[deque[RecordBatch]] = [deque() for _ in rule.sources]  # decoded, not applied
+        self.version: Version | None = None
+        self._next_version: Version | None = None
+        self._extra: dict[bytes, bytes | None] = {}  # rows of the flush before a swap: not yet in the store's scan
+        self._dirty: dict[bytes, bytes | None] = {}
+        self._outputs: list[Output] = []
+        self._times: list[int] = []
+        self._moved = False
+        self._stop: str | None = None
+        self._streak: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()  # since the shell last took them
+
+    # -- models -----------------------------------------------------------------------------------------------
+
+    def needs(self) -> int:
+        """The version that the progress names and that the task waits for; 0 when it needs none."""
+        return self.progress.version if self.version is None else 0
+
+    def adopt(self, version: Version) -> None:
+        """A version that was published: taken at once if the progress names it, else swapped to at the next cut."""
+        if version.number == self.progress.version:
+            self.version = version
+        elif version.number > self.progress.version:
+            self._next_version = version
+
+    @property
+    def swap_pending(self) -> bool:
+        return self._next_version is not None or self.progress.cursor is not None
+
+    def _swap(self, rows: dict[bytes, bytes | None]) -> None:
+        if self._next_version is None or self.progress.cursor is not None or self.needs():
+            return
+        self.version, self._next_version = self._next_version, None
+        self.progress.version = self.version.number
+        self.progress.mark = self.progress.watermark
+        self.progress.cursor = b""
+        self._extra = rows
+        self._moved = True
+
+    def sweep(self, limit: int) -> int:
+        """Go on with the pass after a swap, for at most limit users; how many were looked at."""
+        cursor = self.progress.cursor
+        if cursor is None or self.version is None:
+            return 0
+        if self._extra:
+            users = sorted(key for key, row in self._extra.items() if row is not None and key[:1] != b"\x00")
+            self._extra = {}
+            self._rejudge(users)
+            return len(users)
+        users = self._store.scan(cursor or None, limit)
+        self._rejudge(users)
+        self.progress.cursor = users[-1] if len(users) == limit else None
+        self._moved = True
+        return len(users)
+
+    def _rejudge(self, users: list[bytes]) -> None:
+        old = [(user, row) for user, row in zip(users, self._store.get_many(users), strict=True) if row is not None]
+        if old and self.version is not None:
+            outcome = rejudge([u for u, _ in old], [r for _, r in old], self.progress, self.version, self.rule)
+            self._collect(outcome)
+
+    # -- records ----------------------------------------------------------------------------------------------
+
+    def offer(self, batch: RecordBatch) -> None:
+        """A fetch of one source, contiguous with the one before."""
+        self._raw[self.rule.sources.index(batch.topic)].append(batch)
+
+    def held(self) -> set[str]:
+        """Topics that have enough queued: their fetches are not to be drained now."""
+        return {
+            name
+            for i, name in enumerate(self.rule.sources)
+            if self._merge.queued(i) + sum(len(b.offsets) for b in self._raw[i]) >= QUEUE
+        }
+
+    def positions(self) -> dict[str, int]:
+        """Next offset to read of each source, as of what was applied."""
+        return {name: self._merge.applied(i) for i, name in enumerate(self.rule.sources)}
+
+    def run(self, now: int, ends: Mapping[str, int | None]) -> int:
+        """Apply what may go; records applied. now: wall clock, ms. ends: last stable offset of each source,
+        None where not known yet."""
+        if self.needs() or self._stop:
+            return 0
+        for i, queue in enumerate(self._raw):
+            while queue:
+                batch = queue.popleft()
+                decoded = self._decode(batch, i, self._merge.key(i), now)
+                self._merge.offer(i, decoded, batch.last)
+                self._kept[i].append(batch)
+                self._moved = True
+        at_end = []
+        for i, name in enumerate(self.rule.sources):
+            end = ends.get(name)
+            at_end.append(end is not None and self._merge.position(i) >= end)
+        merged = self._merge.take(at_end)
+        holding = self._merge.holding(at_end)
+        self.progress.holding = None if holding is None else self.rule.sources[holding]
+        applied = 0
+        if merged is not None:
+            for start in range(0, len(merged.key), CHUNK):
+                chunk = merged.take(np.arange(start, min(start + CHUNK, len(merged.key))))
+                applied += self._apply(chunk)
+                if self._stop:
+                    break
+        for i, name in enumerate(self.rule.sources):
+            source = self.progress.sources[name]
+            source.offset = self._merge.applied(i)
+            while self._kept[i] and self._kept[i][0].last < source.offset:
+                self._kept[i].popleft()
+        return applied
+
+    def _apply(self, batch: EventBatch) -> int:
+        index: dict[bytes, int] = {}
+        setdefault = index.setdefault
+        good = (batch.reason == 0).tolist()
+        row_of = np.fromiter(
+            [setdefault(user, len(index)) if ok else -1 for user, ok in zip(batch.users, good, strict=True)],
+            np.int64, len(good),
+        )  # fmt: skip
+        users = list(index)
+        old = self._store.get_many(users)
+        outcome = step(users, row_of, old, batch, self.progress, self.version, self.rule)
+        for i, name in enumerate(self.rule.sources):
+            mine = np.flatnonzero(batch.source == i)
+            if len(mine):
+                self.progress.sources[name].key = int(batch.key[mine[-1]])
+        self._collect(outcome)
+        rejected = np.flatnonzero(batch.reason)
+        for i in rejected.tolist():
+            self._reject(batch, i)
+        self._watch(batch)
+        self.counts["events"] += len(good)
+        self.counts["repeated"] += outcome.repeated
+        self._moved = True
+        self._times.extend(change.now for change in outcome.changes if change.cause != "model")
+        return len(good)
+
+    def _collect(self, outcome: Outcome) -> None:
+        self._store.put_many(outcome.written)
+        self._dirty.update(outcome.written)
+        topics, send = self._topics, self._outputs.append
+        for key, change, current in outcome.change_records:
+            send(Output(topics.changes, key, change))
+            send(Output(topics.segments, key, current))
+        for key, value in outcome.alert_records:
+            send(Output(topics.alerts, key, value))
+        for key, value in outcome.training_records:
+            send(Output(topics.training, key, value, partition=0))
+        for change in outcome.changes:
+            self.counts[f"change:{change.cause}"] += 1
+        for alert in outcome.alerts:
+            self.counts[f"alert:{alert.rule}:{alert.status}"] += 1
+        self.counts["training"] += len(outcome.training_records)
+
+    def _reject(self, batch: EventBatch, i: int) -> None:
+        reject = batch.rejects.get(i)
+        if reject is None:  # found after decoding
+            source, offset = int(batch.source[i]), int(batch.offset[i])
+            raw = next(b for b in self._kept[source] if b.last >= offset)
+            at = raw.offsets.index(offset)
+            reason = REASONS[int(batch.reason[i])]
+            reject = Reject(reason, "the key is placed by another partitioner", raw.topic, raw.partition, offset,
+                            raw.timestamps[at], raw.keys[at], raw.values[at])  # fmt: skip
+        self.counts[f"reject:{reject.reason}"] += 1
+        self._outputs.append(dead_letter(self._topics.dead_letters, reject))
+
+    def _watch(self, batch: EventBatch) -> None:
+        """Stop where most of a stretch of records are rejects: a wrong schema, not bad records."""
+        if self._limits is None:
+            return
+        window, share = self._limits
+        count, bad = self.progress.rejects_in_row
+        for reason in batch.reason.tolist():
+            count += 1
+            if reason:
+                bad += 1
+                self._streak[REASONS[reason]] += 1
+            if count >= window:
+                if bad > share * count:
+                    common = self._streak.most_common(1)[0][0] if self._streak else "rejects"
+                    self._stop = f"{bad} of {count} records in a row are rejects, mostly {common!r}: is the schema, the key or the partitioner another? --accept-rejects goes on"
+                count = bad = 0
+                self._streak.clear()
+        self.progress.rejects_in_row = (count, bad)
+
+    def check(self) -> None:
+        """RejectsError where the task has stopped; to be asked once what it has is committed."""
+        if self._stop:
+            raise RejectsError(self._stop)
+
+    # -- flush ------------------------------------------------------------------------------------------------
+
+    def cut(self, now: int) -> Flush | None:
+        """What has come since the last cut, at a batch boundary; None where nothing has. now: wall clock, ms."""
+        if self._next_version is not None and self.progress.cursor is None and not self.needs():
+            self._moved = True
+        if not self._moved:
+            return None
+        rows, outputs, times = self._dirty, self._outputs, self._times
+        self._dirty, self._outputs, self._times, self._moved = {}, [], [], False
+        self._swap(rows)
+        self.progress.wall = now
+        with_progress = dict(rows)
+        with_progress[PROGRESS_KEY] = progress_.dumps(self.progress)
+        return Flush(with_progress, outputs, self.positions(), np.array(times, np.int64))
+
+
+def dead_letter(topic: str, reject: Reject) -> Output:
+    """The rejected record with its original bytes; over the limit cut, with its length and SHA-256."""
+    headers = [
+        ("reason", reject.reason.encode()),
+        ("detail", reject.detail.encode()),
+        ("topic", reject.topic.encode()),
+        ("partition", str(reject.partition).encode()),
+        ("offset", str(reject.offset).encode()),
+        ("timestamp", str(reject.timestamp).encode()),
+    ]
+    value = reject.value
+    if value is not None and len(value) > VALUE_LIMIT:
+        headers += [("length", str(len(value)).encode()), ("sha256", hashlib.sha256(value).hexdigest().encode())]
+        value = value[:VALUE_LIMIT]
+    return Output(topic, reject.key, value, headers)
