@@ -1,0 +1,128 @@
+"""The learner: whoever owns the one partition of `training-rows` learns and publishes to `models`.
+
+Rows are applied in log order. A successor resumes from the newest version, which carries the state to go on
+from and the offset it had learned up to: nothing is learned twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from online_models.learner import Learner, Params
+from online_models.version import dumps
+from state import vector
+from streams import training
+from streams.errors import TransactionError
+from streams.models import read_newest
+from streams.security import aiokafka_options
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+KEEP = 24  # newest versions kept in `models`; older ones get a tombstone
+
+
+def params(settings: Settings) -> Params:
+    chosen = settings.learner
+    return Params(
+        k=chosen.k, first_rows=chosen.first_rows, every_rows=chosen.every_rows, every_ms=int(chosen.every * 1000),
+        window=chosen.window, seed=chosen.seed, ratios=vector.R, names=list(vector.NAMES),
+    )  # fmt: skip
+
+
+class LearnerService:
+    """Member of the learners' group; one of all workers gets the partition."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topic = settings.topics.full_name("training_rows", settings.prefix)
+        self._models = settings.topics.full_name("models", settings.prefix)
+        self._columns = training.layout(vector.NAMES)
+        self._width = 2 * vector.R + len(vector.PLAIN)
+        self._owned = asyncio.Event()
+        self._learner: Learner | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self.rows = 0
+
+    async def run(self) -> None:
+        """Learn until cancelled; TransactionError where a version could not be published."""
+        consumer = AIOKafkaConsumer(
+            **aiokafka_options(self._settings), group_id=f"{self._settings.prefix}{self._settings.application}-learner",
+            isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="earliest",
+            session_timeout_ms=int(self._settings.state.session_timeout * 1000),
+            heartbeat_interval_ms=int(self._settings.state.session_timeout * 1000 / 4),
+        )  # fmt: skip
+        consumer.subscribe([self._topic], listener=_Ownership(self._owned))
+        await consumer.start()
+        try:
+            while True:
+                await self._tend(consumer)
+        finally:
+            await consumer.stop()
+            await self._let_go()
+
+    async def _tend(self, consumer: AIOKafkaConsumer) -> None:
+        if not self._owned.is_set():
+            await self._let_go()
+            await consumer.getmany(timeout_ms=200)  # keeps the membership alive
+            return
+        at = TopicPartition(self._topic, 0)
+        if self._learner is None:
+            await self._take_over(consumer, at)
+        batches = await consumer.getmany(at, timeout_ms=200, max_records=2000)
+        for records in batches.values():
+            now, raw, fits = training.decode([r.value for r in records], self._columns, self._width)
+            offsets = np.array([records[i].offset for i in fits.tolist()], np.int64)
+            self.rows += len(offsets)
+            assert self._learner is not None
+            if len(offsets):
+                for version in await asyncio.to_thread(self._learner.learn, raw, now, offsets):
+                    await self._publish(version.number, dumps(version))
+
+    async def _take_over(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> None:
+        """Fence a former owner, then go on where the newest version stands."""
+        self._producer = AIOKafkaProducer(
+            **aiokafka_options(self._settings), max_request_size=16 << 20,
+            transactional_id=f"{self._settings.prefix}{self._settings.application}-learner-0",
+        )  # fmt: skip
+        await self._producer.start()
+        newest = await read_newest(self._settings)
+        self._learner = Learner.start(params(self._settings)) if newest is None else Learner.resume(newest)
+        start = 0 if newest is None else newest.learned_to
+        first = (await consumer.beginning_offsets([at]))[at]
+        consumer.seek(at, max(start, first))
+        log.info("learner: owner, from offset %d", max(start, first))
+
+    async def _publish(self, number: int, data: bytes) -> None:
+        assert self._producer is not None
+        try:
+            async with self._producer.transaction():
+                await self._producer.send_and_wait(self._models, value=data, key=str(number).encode(), partition=0)
+                if number > KEEP:
+                    old = str(number - KEEP).encode()
+                    await self._producer.send_and_wait(self._models, value=None, key=old, partition=0)
+        except KafkaError as error:
+            raise TransactionError(f"model version {number} could not be published: {error!r}") from error
+
+    async def _let_go(self) -> None:
+        self._learner = None
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await producer.stop()
+
+
+class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, owned: asyncio.Event) -> None:
+        self._owned = owned
+
+    async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
+        self._owned.clear()
+
+    async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
+        if assigned:
+            self._owned.set()

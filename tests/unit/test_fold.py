@@ -1,0 +1,93 @@
+"""Windows as of every event equal plain sums over the raw events; any split of a stream gives the same rows."""
+
+from dataclasses import fields
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from state import fold, rows, windows
+
+USERS = 3
+START = 1_700_000_000_000
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> fold.Events:
+    """Events of a few users in an applied order: mostly forward, some late by up to forty days."""
+    n = draw(st.integers(1, 40))
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    step = draw(st.sampled_from([100_000, 3_600_000, 86_400_000]))
+    time = START + np.cumsum(rng.integers(0, step, n))
+    time -= (rng.random(n) < 0.2) * rng.integers(0, 40 * 86_400_000, n)
+    return fold.Events(
+        row=rng.integers(0, USERS, n),
+        time=time,
+        watermark=np.full(n, rows.NEVER),
+        type=rng.integers(0, 9, n).astype(np.int8),
+        amount=rng.integers(0, 1000, n),
+        quantity=rng.integers(-1, 4, n),
+        session=rng.integers(0, 12, n).astype(np.uint64),
+        order=rng.integers(0, 12, n).astype(np.uint64),
+        category=rng.integers(0, 7, n).astype(np.uint32),
+        brand=rng.integers(0, 7, n).astype(np.uint32),
+        place=rng.integers(0, 3, (n, 3)).astype(np.uint32),
+        block=time // 10_800_000 % 8,
+    )
+
+
+def pick(events: fold.Events, index: np.ndarray) -> fold.Events:
+    return fold.Events(**{f.name: getattr(events, f.name)[index] for f in fields(events)})
+
+
+def run(events: fold.Events, cuts: list[int]) -> tuple[list[bytes], dict[int, tuple[int, bytes, bytes, int]]]:
+    """Rows and, for each event, (as of, windows, hours, ordinal), with the stream cut into batches."""
+    stored: list[bytes | None] = [None] * USERS
+    seen = {}
+    for a, b in zip(cuts, cuts[1:], strict=False):
+        order = np.arange(a, b)
+        order = order[np.argsort(events.row[order], kind="stable")]
+        heads, panes, owner = rows.join(stored)
+        steps, panes, owner = fold.fold(heads, panes, owner, pick(events, order), np.zeros(USERS, bool), 0)
+        stored = list(rows.cut(heads, panes, owner))
+        for i, event in enumerate(order[steps.event].tolist()):
+            seen[event] = (
+                int(steps.now[i]), steps.windows[i].tobytes(), steps.hours[i].tobytes(), int(steps.ordinal[i])
+            )  # fmt: skip
+    return [row for row in stored if row is not None], seen
+
+
+@settings(max_examples=60, deadline=None)
+@given(streams(), st.lists(st.integers(0, 40), max_size=4))
+def test_any_split_gives_the_same(events: fold.Events, cuts: list[int]) -> None:
+    n = len(events.row)
+    whole = run(events, [0, n])
+    assert run(events, list(range(n + 1))) == whole
+    assert run(events, sorted({0, n, *(c for c in cuts if c < n)})) == whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(streams())
+def test_windows_equal_sums_over_raw_events(events: fold.Events) -> None:
+    n = len(events.row)
+    _, seen = run(events, [0, n])
+    checked = [rows.PAGE_VIEWS, rows.PRODUCT_VIEWS, rows.SEARCHES, rows.CARTS, rows.ITEMS, rows.SPEND]
+    for i in range(n):
+        now = seen[i][0]
+        assert now == max(int(t) for t in events.time[: i + 1][events.row[: i + 1] == events.row[i]])
+        got = np.frombuffer(seen[i][1], np.int64).reshape(4, rows.KEPT)
+        for w, (pane, length) in enumerate(windows.SPANS):
+            low = (now // (pane * windows.UNIT)) * pane * windows.UNIT - length * windows.UNIT
+            mine = [j for j in range(i + 1) if events.row[j] == events.row[i] and events.time[j] >= low]
+            for measure in checked:
+                assert got[w, measure] == sum(plain(events, j, measure) for j in mine), (i, w, measure)
+
+
+def plain(events: fold.Events, j: int, measure: int) -> int:
+    """What one event adds, said again as a reader of the contract would."""
+    kind, quantity, amount = int(events.type[j]), int(events.quantity[j]), int(events.amount[j])
+    if measure == rows.ITEMS:
+        return quantity if kind == 6 and quantity >= 0 else 0
+    if measure == rows.SPEND:
+        return amount if kind == 6 else -abs(amount) if kind == 7 else 0
+    return int(kind == measure)
