@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from state import rows
-from state.fold import HOUR_MS, PURCHASE, Steps
+from state.fold import HOUR_MS, Steps
 from state.rows import Heads, Ints
 from streams.cloudevents import encode, event_id, rfc3339
 from streams.progress import BINS, Shop

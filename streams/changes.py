@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
 from online_models.version import Assignment, Version
+
 from state import rows, vector
 from state.fold import Steps
 from state.rows import Heads, Ints

@@ -17,3 +17,45 @@ class BrokerError(ShoalError):
     """The broker cannot be had, started or reached."""
 
     exit_code = 4
+
+
+class TopicsError(ShoalError):
+    """Topics are missing, or other than the settings say."""
+
+    exit_code = 5
+
+
+class StateError(ShoalError):
+    """Local state or a model version that is not this deployment's, or cannot be read."""
+
+    exit_code = 6
+
+
+class TransactionError(ShoalError):
+    """A transaction failed or was fenced off."""
+
+    exit_code = 7
+
+
+class RejectsError(ShoalError):
+    """Most records in a row are rejects: a wrong schema, key or partitioner."""
+
+    exit_code = 8
+
+
+class RecoveryError(ShoalError):
+    """Recovery from the changelog did not end."""
+
+    exit_code = 9
+
+
+class DataError(ShoalError):
+    """An input file or a request that cannot be read or answered."""
+
+    exit_code = 10
+
+
+class LossError(ShoalError):
+    """Going on would lose records, or count some twice."""
+
+    exit_code = 11

@@ -13,9 +13,9 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
-
 from online_models.learner import Learner, Params
 from online_models.version import dumps
+
 from state import vector
 from streams import training
 from streams.errors import TransactionError
@@ -40,8 +40,8 @@ class LearnerService:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._topic = settings.topics.full_name("training_rows", settings.prefix)
-        self._models = settings.topics.full_name("models", settings.prefix)
+        self._topic = settings.topic("training_rows")
+        self._models = settings.topic("models")
         self._columns = training.layout(vector.NAMES)
         self._width = 2 * vector.R + len(vector.PLAIN)
         self._owned = asyncio.Event()
@@ -92,7 +92,7 @@ class LearnerService:
         )  # fmt: skip
         await self._producer.start()
         newest = await read_newest(self._settings)
-        self._learner = Learner.start(params(self._settings)) if newest is None else Learner.resume(newest)
+        self._learner = Learner.start(params(self._settings)) if newest is None else Learner.resume(newest, params(self._settings))
         start = 0 if newest is None else newest.learned_to
         first = (await consumer.beginning_offsets([at]))[at]
         consumer.seek(at, max(start, first))

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
-
 from online_models.version import Version, loads
+
 from streams.errors import StateError
 from streams.security import aiokafka_options
 from streams.settings import Settings
@@ -32,7 +32,7 @@ class Models:
 
     async def run(self) -> None:
         """Read until cancelled."""
-        at = TopicPartition(self._settings.topics.full_name("models", self._settings.prefix), 0)
+        at = TopicPartition(self._settings.topic("models"), 0)
         consumer = reader(self._settings)
         await consumer.start()
         try:
@@ -72,7 +72,7 @@ def reader(settings: Settings) -> AIOKafkaConsumer:
 
 async def read_newest(settings: Settings) -> Version | None:
     """The newest version with its learner's state, read to the topic's end."""
-    at = TopicPartition(settings.topics.full_name("models", settings.prefix), 0)
+    at = TopicPartition(settings.topic("models"), 0)
     consumer = reader(settings)
     await consumer.start()
     newest: bytes | None = None

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
-
 from online_models.version import Version, assign
+
 from state import fold, rows, seen, vector, windows
 from state.rows import Ints
 from streams import alerts, changes, training

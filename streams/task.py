@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-
 from online_models.version import Version
+
 from streams import progress as progress_
 from streams.errors import RejectsError
 from streams.merge import Merge
 from streams.progress import PROGRESS_KEY, Progress, Source
 from streams.records import RecordBatch
-from streams.step import WRONG_PARTITION, Outcome, Rule, rejudge, step
+from streams.step import Outcome, Rule, rejudge, step
 from streams.wire.events import REASONS, EventBatch, Reject
 
 QUEUE = 40_000  # records queued of a source beyond which it is held
@@ -162,6 +162,12 @@ class Task:
     def positions(self) -> dict[str, int]:
         """Next offset to read of each source, as of what was applied."""
         return {name: self._merge.applied(i) for i, name in enumerate(self.rule.sources)}
+
+    def skip_to(self, topic: str, offset: int) -> None:
+        """Start a source at an offset: its log begins there."""
+        self.progress.sources[topic].offset = offset
+        sources = [self.progress.sources[name] for name in self.rule.sources]
+        self._merge = Merge([s.key for s in sources], [s.offset for s in sources])
 
     def run(self, now: int, ends: Mapping[str, int | None]) -> int:
         """Apply what may go; records applied. now: wall clock, ms. ends: last stable offset of each source,

@@ -1,5 +1,6 @@
 """Windows as of every event equal plain sums over the raw events; any split of a stream gives the same rows."""
 
+import itertools
 from dataclasses import fields
 
 import numpy as np
@@ -44,7 +45,7 @@ def run(events: fold.Events, cuts: list[int]) -> tuple[list[bytes], dict[int, tu
     """Rows and, for each event, (as of, windows, hours, ordinal), with the stream cut into batches."""
     stored: list[bytes | None] = [None] * USERS
     seen = {}
-    for a, b in zip(cuts, cuts[1:], strict=False):
+    for a, b in itertools.pairwise(cuts):
         order = np.arange(a, b)
         order = order[np.argsort(events.row[order], kind="stable")]
         heads, panes, owner = rows.join(stored)

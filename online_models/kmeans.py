@@ -1,0 +1,167 @@
+"""River's incremental k-means, with what it lacks: a start, convergence, and repair of dead centres.
+
+In its fixed-step mode (step="fixed") it gives River's own results. In its counting mode a centre moves by
+max(1/n, floor) of the way, starts come from k-means++ over the first rows, and a centre that hardly anybody
+belongs to is put where the error is largest.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from river import cluster
+
+from online_models.nearest import Floats, nearest
+
+
+class KMeans(cluster.KMeans):  # type: ignore[misc]
+    """Incremental k-means (MacQueen 1967; k-means++ start: Arthur and Vassilvitskii 2007).
+
+    Parameters as River's, and: step ("count" or "fixed"), floor (least step), warm_up (rows before the start),
+    dead (share of the average weight below which a centre is repaired).
+
+    >>> model = KMeans(n_clusters=2, warm_up=4, seed=1)
+    >>> for x in ({"a": 0.0}, {"a": 0.1}, {"a": 9.0}, {"a": 9.1}):
+    ...     model.learn_one(x)
+    >>> model.predict_one({"a": 0.05}) == model.predict_one({"a": 0.0}) != model.predict_one({"a": 9.05})
+    True
+    """
+
+    def __init__(
+        self, n_clusters: int = 5, halflife: float = 0.5, mu: float = 0, sigma: float = 1, p: int = 2,
+        seed: int | None = None, step: str = "count", floor: float = 0.002, warm_up: int = 100, dead: float = 0.02,
+    ) -> None:  # fmt: skip
+        super().__init__(n_clusters=n_clusters, halflife=halflife, mu=mu, sigma=sigma, p=p, seed=seed)
+        self.step, self.floor, self.warm_up, self.dead = step, floor, warm_up, dead
+        self._names: list[str] = []
+        self._first: list[Floats] = []  # rows before the start
+        self._at: Floats | None = None  # (k, F)
+        self._count = np.zeros(n_clusters)
+        self._recent = np.ones(n_clusters)  # decayed counts, for repair
+
+    @property
+    def started(self) -> bool:
+        return self._at is not None
+
+    def learn_one(self, x: dict[str, float], **kwargs: Any) -> None:
+        if self.step == "fixed":
+            super().learn_one(x, **kwargs)
+            return
+        self.learn_many(self._line(x)[None])
+
+    def predict_one(self, x: dict[str, float], **kwargs: Any) -> int:
+        if self.step == "fixed":
+            label: int = super().predict_one(x, **kwargs)
+            return label
+        return int(self.predict_many(self._line(x)[None])[0])
+
+    def _line(self, x: dict[str, float]) -> Floats:
+        new = sorted(set(x) - set(self._names), key=str)
+        if new:
+            self._names += new
+            pad = ((0, 0), (0, len(new)))
+            self._first = [np.pad(row, (0, len(new))) for row in self._first]
+            if self._at is not None:
+                self._at = np.pad(self._at, pad)
+        return np.array([x.get(name, 0.0) for name in self._names], np.float64)
+
+    def predict_many(self, lines: Floats) -> NDArray[np.int32]:
+        """Nearest centre of each line (n, F); 0 before the start."""
+        if self._at is None:
+            return np.zeros(len(lines), np.int32)
+        return nearest(np.asarray(lines, np.float64), self._at)[0]
+
+    def learn_many(self, lines: Floats) -> None:
+        """Learn lines (n, F) in their order: the same as one by one."""
+        i = 0
+        while self._at is None and i < len(lines):
+            self._first.append(np.array(lines[i], np.float64))
+            i += 1
+            if len(self._first) >= max(self.warm_up, self.n_clusters):
+                self._start()
+        for line in lines[i:]:
+            self._learn(np.asarray(line, np.float64))
+
+    def _start(self) -> None:
+        rows = np.stack(self._first)
+        self._first = []
+        best = None
+        for attempt in range(4):
+            centres = lloyd(rows, plus_plus(rows, self.n_clusters, (self.seed or 0) + attempt), 50)
+            label, _, distance, _ = nearest(rows, centres)
+            error = float(np.cumsum(distance)[-1])
+            if best is None or error < best[0]:
+                best = (error, centres, label)
+        assert best is not None
+        self._at = best[1]
+        self._count = np.bincount(best[2], minlength=self.n_clusters).astype(np.float64)
+        self._recent = self._count / max(1.0, len(rows) / 100.0)
+
+    def _learn(self, line: Floats) -> None:
+        assert self._at is not None
+        difference = line - self._at
+        difference *= difference
+        distance = np.zeros(len(self._at))
+        for column in difference.T:
+            distance += column
+        k = int(distance.argmin())
+        self._count[k] += 1.0
+        self._at[k] += max(1.0 / self._count[k], self.floor) * (line - self._at[k])
+        self._recent *= 0.999
+        self._recent[k] += 1.0
+        weakest = int(self._recent.argmin())
+        average = float(np.cumsum(self._recent)[-1]) / len(self._recent)
+        if self._recent[weakest] < self.dead * average and weakest != k and distance[k] > 0:
+            self._at[weakest] = line  # nobody's centre goes to somebody who is far from all
+            self._count[weakest] = 1.0
+            self._recent[weakest] = average
+
+    @property
+    def centre_matrix(self) -> Floats:
+        """Centres (k, F); ValueError before the start."""
+        if self._at is None:
+            raise ValueError("no centres yet")
+        return self._at
+
+    @centre_matrix.setter
+    def centre_matrix(self, centres: Floats) -> None:
+        self._at = np.array(centres, np.float64)
+
+
+def plus_plus(rows: Floats, k: int, seed: int) -> Floats:
+    """k-means++ start: each next centre is a row drawn by its squared distance to the nearest so far."""
+    draw = random.Random(seed)
+    centres = [rows[draw.randrange(len(rows))]]
+    for _ in range(1, k):
+        distance = nearest(rows, np.stack(centres))[2]
+        total = np.cumsum(distance)
+        at = int(np.searchsorted(total, draw.random() * total[-1], "right")) if total[-1] > 0 else draw.randrange(len(rows))
+        centres.append(rows[min(at, len(rows) - 1)])
+    return np.stack(centres)
+
+
+def lloyd(rows: Floats, centres: Floats, most: int) -> Floats:
+    """Lloyd's rounds until nothing moves; a centre without rows goes to the row that is farthest off."""
+    centres = centres.copy()
+    for _ in range(most):
+        label, _, distance, _ = nearest(rows, centres)
+        order = np.argsort(label, kind="stable")
+        count = np.bincount(label, minlength=len(centres))
+        end = np.cumsum(count)
+        moved = centres.copy()
+        total = np.cumsum(rows[order], axis=0)
+        for k in range(len(centres)):
+            if count[k]:
+                before = total[end[k] - count[k] - 1] if end[k] > count[k] else 0.0
+                moved[k] = (total[end[k] - 1] - before) / count[k]
+            else:
+                far = int(distance.argmax())
+                moved[k] = rows[far]
+                distance[far] = 0.0
+        if (moved == centres).all():
+            break
+        centres = moved
+    return centres

@@ -1,0 +1,108 @@
+"""Rows of `training-rows` in log order -> numbered versions: a fold, however the log is cut into calls."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.kmeans import KMeans, lloyd
+from online_models.nearest import Floats, nearest
+from online_models.scaler import fit, rescale
+from online_models.version import Version
+
+WARM = 6  # Lloyd's rounds at a version: enough to settle, few enough that ids keep their people
+
+
+class Params(msgspec.Struct, frozen=True):
+    k: int
+    first_rows: int
+    every_rows: int
+    every_ms: int
+    window: int
+    seed: int
+    ratios: int
+    names: list[str]
+
+
+class _State(msgspec.Struct):
+    window: bytes  # raw rows, newest last
+    count: list[float]
+    recent: list[float]
+
+
+class Learner:
+    """Holds the trailing window and River's k-means between versions."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.version: Version | None = None
+        self._width = len(params.names) + params.ratios
+        self._window: list[Floats] = []
+        self._kmeans = KMeans(n_clusters=params.k, seed=params.seed, warm_up=1)
+        self._since = 0  # rows since the last version
+        self._rows = 0
+        self._time = 0
+
+    @classmethod
+    def start(cls, params: Params) -> Learner:
+        return cls(params)
+
+    @classmethod
+    def resume(cls, version: Version, params: Params) -> Learner:
+        """Go on from a version that carries its state: as if it had never stopped."""
+        learner = cls(params)
+        state = msgspec.msgpack.decode(version.state, type=_State)
+        learner._window = list(np.frombuffer(state.window, "<f8").reshape(-1, learner._width).astype(np.float64))
+        learner._rows, learner._time, learner.version = version.rows, version.event_time, version
+        learner._kmeans.centre_matrix = version.centres
+        learner._kmeans._count, learner._kmeans._recent = np.array(state.count), np.array(state.recent)
+        return learner
+
+    def learn(self, raw: Floats, now: NDArray[np.int64], offset: NDArray[np.int64]) -> list[Version]:
+        """Apply rows (n, 2R + L) of times now (ms) at log offsets; the versions that fall due, in order."""
+        found = []
+        for line, at, position in zip(raw, now.tolist(), offset.tolist(), strict=True):
+            self._window.append(line)
+            if len(self._window) > self.params.window:
+                del self._window[0]
+            self._since += 1
+            self._rows += 1
+            self._time = max(self._time, at)
+            if self.version is not None:
+                self._kmeans.learn_many(self.version.scaler.transform(line[None]))
+            if self._due():
+                found.append(self._publish(position + 1))
+        return found
+
+    def _due(self) -> bool:
+        params = self.params
+        if self.version is None:
+            return self._rows >= params.first_rows
+        return self._since >= params.every_rows or (
+            self._since >= params.k and self._time - self.version.event_time >= params.every_ms
+        )
+
+    def _publish(self, learned_to: int) -> Version:
+        params, raw = self.params, np.stack(self._window)
+        scaler = fit(raw, params.ratios)
+        features = scaler.transform(raw)
+        if self.version is None:
+            start = KMeans(n_clusters=params.k, seed=params.seed, warm_up=len(features))
+            start.learn_many(features)
+            centres = start.centre_matrix
+            self._kmeans._count, self._kmeans._recent = start._count, start._recent
+        else:
+            centres = lloyd(features, rescale(self._kmeans.centre_matrix, self.version.scaler, scaler), WARM)
+        self._kmeans.centre_matrix = centres
+        label, _, distance, _ = nearest(features, centres)
+        share = np.bincount(label, minlength=params.k) / len(label)
+        state = _State(raw.astype("<f8").tobytes(), self._kmeans._count.tolist(), self._kmeans._recent.tolist())
+        self.version = Version(
+            number=1 if self.version is None else self.version.number + 1, names=params.names, ratios=params.ratios,
+            scaler=scaler, centre_bytes=centres.astype("<f8").tobytes(), weights=share.tolist(), learned_to=learned_to,
+            rows=self._rows, event_time=self._time, parent=0 if self.version is None else self.version.number,
+            error=float(np.cumsum(distance)[-1]) / len(distance), state=msgspec.msgpack.encode(state),
+        )  # fmt: skip
+        self._since = 0
+        return self.version

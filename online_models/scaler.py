@@ -1,0 +1,89 @@
+"""What turns a raw matrix into features: shrunken ratios, robust scaling, a fixed grid.
+
+Nothing here is a constant of one shop: priors, strengths, medians and ranges come from a trailing window of rows.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+GRID = 65_536.0  # features are whole multiples of 2**-16
+CLIP = 8.0  # scaled units: beyond it a value says no more
+STRENGTHS = (1.0, 50.0)  # bounds of a prior's weight, in events
+
+
+class Scaler(msgspec.Struct, frozen=True):
+    """Learned parameters; R ratios, F = R + L features."""
+
+    prior: list[float]  # (R,) ratio of the population
+    strength: list[float]  # (R,) how many events the prior counts for
+    median: list[float]  # (F,)
+    spread: list[float]  # (F,) of the middle half, or the standard deviation where that is nil
+
+    def transform(self, raw: Floats) -> Floats:
+        """Features (n, F) of a raw matrix (n, 2R + L): R numerators, R denominators, L plain columns.
+
+        Elementwise: a line does not depend on the lines around it. Ratios are taken as log1p, so that those of
+        money and those of counts lie on one scale.
+        """
+        columns = _shrink(raw, self.prior, self.strength)
+        for i, column in enumerate(columns):
+            column -= self.median[i]
+            column /= self.spread[i]
+            np.clip(column, -CLIP, CLIP, out=column)
+            column *= GRID
+            np.rint(column, out=column)
+            column /= GRID
+        return np.ascontiguousarray(np.stack(columns, 1)) if columns else np.zeros((len(raw), 0))
+
+
+def fit(raw: Floats, ratios: int) -> Scaler:
+    """Parameters from a window of rows (n >= 1)."""
+    prior, strength = [], []
+    for i in range(ratios):
+        above, below = raw[:, i], raw[:, ratios + i]
+        total = float(below.sum())
+        rate = float(above.sum()) / total if total > 0 else 0.0
+        prior.append(rate)
+        strength.append(_strength(above, below, rate))
+    columns = _shrink(raw, prior, strength)
+    median, spread = [], []
+    for column in columns:
+        low, middle, high = np.quantile(column, [0.25, 0.5, 0.75])
+        deviation = float(column.std())
+        # a column that is the same for three in four lines has no middle half: it is scaled by its deviation
+        width = max(float(high - low) / 1.349, deviation / 3.0)
+        median.append(float(middle))
+        spread.append(width if width > 1e-9 else 1.0)
+    return Scaler(prior, strength, median, spread)
+
+
+def rescale(centres: Floats, old: Scaler, new: Scaler) -> Floats:
+    """Centres of the old scaling in the new one (the affine part)."""
+    old_spread, new_spread = np.array(old.spread), np.array(new.spread)
+    out: Floats = (centres * old_spread + (np.array(old.median) - np.array(new.median))) / new_spread
+    return out
+
+
+def _strength(above: Floats, below: Floats, rate: float) -> float:
+    """Moments of the ratio between shoppers against what chance alone would give."""
+    some = below > 0
+    if rate <= 0 or some.sum() < 20:
+        return STRENGTHS[1]
+    ratio = above[some] / below[some]
+    between = float(ratio.var())
+    chance = rate * float((1.0 / below[some]).mean())  # Poisson
+    true = between - chance
+    return float(np.clip(rate / true if true > 0 else STRENGTHS[1], *STRENGTHS))
+
+
+def _shrink(raw: Floats, prior: list[float], strength: list[float]) -> list[Floats]:
+    columns = np.ascontiguousarray(raw.T)
+    ratios = len(prior)
+    out = [
+        np.log1p((columns[i] + prior[i] * strength[i]) / (columns[ratios + i] + strength[i])) for i in range(ratios)
+    ]
+    return out + [columns[i].copy() for i in range(2 * ratios, len(columns))]

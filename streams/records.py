@@ -1,0 +1,22 @@
+"""What the broker ships: the records of one fetch of one topic partition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """One fetch. The lists have one entry a record; offsets ascend, with holes where the broker has them."""
+
+    topic: str
+    partition: int
+    first: int  # the fetch position: the offset expected next
+    last: int  # the last offset that the fetch covers, control records and holes included
+    offsets: list[int]
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    timestamps: list[int]  # record time, ms
+
+    def __len__(self) -> int:
+        return len(self.offsets)
