@@ -33,6 +33,7 @@ class Progress(msgspec.Struct):
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
     ordinal: int = 0  # records applied
     users: int = 0
+    sizes: dict[int, int] = msgspec.field(default_factory=dict)  # users in each segment
     top: int = -1  # largest merge key applied, ms
     watermark: int = 0  # ms, edge of a five-minute pane
     version: int = 0  # model version in force, 0 none

@@ -239,7 +239,11 @@ class Task:
             send(Output(topics.alerts, key, value))
         for key, value in outcome.training_records:
             send(Output(topics.training, key, value, partition=0))
+        sizes = self.progress.sizes
         for change in outcome.changes:
+            for segment, by in ((change.frm, -1), (change.to, 1)):
+                if segment is not None:
+                    sizes[segment] = sizes.get(segment, 0) + by
             self.counts[f"change:{change.cause}"] += 1
         for alert in outcome.alerts:
             self.counts[f"alert:{alert.rule}:{alert.status}"] += 1

@@ -291,7 +291,7 @@ class Worker:
         self._services: list[asyncio.Future[None]] = []
 
         @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
-        async def revoked(_: Any, **__: Any) -> None:
+        async def revoked(*_: Any, **__: Any) -> None:
             await self.flush_all()
 
         return app
@@ -311,6 +311,7 @@ class Worker:
                     for topic, offset in part.task.positions().items()
                 },
                 "users": progress.users,
+                "sizes": progress.sizes,
                 "watermark": progress.watermark,
                 "holding": progress.holding,
                 "model_version": progress.version,

@@ -1,0 +1,42 @@
+"""The worker's page: health, metrics, status. It listens on loopback unless the settings say otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+
+def build(
+    status: Callable[[], dict[str, Any]], metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool],
+    user: Callable[[str], dict[str, Any] | None],
+) -> web.Application:  # fmt: skip
+    """An application with /livez, /readyz, /status, /metrics and /users/{id}."""
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if ready() else web.Response(text="not ready\n", status=503)
+
+    async def show_status(_: web.Request) -> web.Response:
+        return web.json_response(status())
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        body, kind = metrics()
+        return web.Response(body=body, headers={"Content-Type": kind})
+
+    async def show_user(request: web.Request) -> web.Response:
+        found = user(request.match_info["id"])
+        if found is None:
+            return web.json_response({"error": "this worker holds no such user"}, status=404)
+        return web.json_response(found)
+
+    app = web.Application()
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/status", show_status)
+    app.router.add_get("/metrics", show_metrics)
+    app.router.add_get("/users/{id}", show_user)
+    return app

@@ -1,0 +1,57 @@
+"""What sets a segment apart from the average shopper, in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from online_models.version import Version
+from state import rows, vector
+from streams.frame import features
+
+SHOWN = 3
+LEAST = 0.3  # standard deviations from the average below which a feature is not worth naming
+
+
+def profiles(stored: Sequence[bytes], version: Version | None) -> list[dict[str, Any]]:
+    """Segments by size: id, users, share of all users, description. Rows as of their latest clock."""
+    if not stored or version is None:
+        return []
+    heads, _, _ = rows.join(stored)
+    now = int(heads["clock"].max())
+    heads, sums = features(stored, now)
+    raw = vector.raw(sums, heads["hours"].astype(np.int64))
+    scaled = version.scaler.transform(raw)
+    average, deviation = scaled.mean(0), scaled.std(0)
+    out = []
+    for segment in np.unique(heads["segment"]).tolist():
+        if segment == rows.UNASSIGNED:
+            continue
+        mine = heads["segment"] == segment
+        z = np.where(deviation > 0, (scaled[mine].mean(0) - average) / np.where(deviation > 0, deviation, 1.0), 0.0)
+        words = [
+            f"{'more' if z[i] > 0 else 'fewer'} {vector.PHRASES[i]} ({_value(raw[mine], i)} against {_value(raw, i)})"
+            for i in np.argsort(-np.abs(z), kind="stable")[:SHOWN].tolist()
+            if abs(z[i]) >= LEAST
+        ]
+        count = int(mine.sum())
+        out.append(
+            {
+                "id": segment, "users": count, "share": round(count / len(stored), 4),
+                "description": "; ".join(words) or "like the average shopper",
+            }
+        )  # fmt: skip
+    return sorted(out, key=lambda line: -line["users"])
+
+
+def _value(raw: np.ndarray, feature: int) -> str:
+    """A feature of a group in plain units: the ratio of its sums, or the mean count; money in major units."""
+    name = vector.NAMES[feature]
+    if feature < vector.R:
+        below = raw[:, vector.R + feature].sum()
+        value = raw[:, feature].sum() / below if below else 0.0
+    else:
+        value = float(np.expm1(raw[:, vector.R + feature]).mean())
+    return f"{value / 100 if name.startswith('spend') else value:.2f}"
