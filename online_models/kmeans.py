@@ -17,7 +17,7 @@ from river import cluster
 from online_models.nearest import Floats, nearest
 
 
-class KMeans(cluster.KMeans):  # type: ignore[misc]
+class KMeans(cluster.KMeans):
     """Incremental k-means (MacQueen 1967; k-means++ start: Arthur and Vassilvitskii 2007).
 
     Parameters as River's, and: step ("count" or "fixed"), floor (least step), warm_up (rows before the start),
@@ -138,7 +138,10 @@ def plus_plus(rows: Floats, k: int, seed: int) -> Floats:
     for _ in range(1, k):
         distance = nearest(rows, np.stack(centres))[2]
         total = np.cumsum(distance)
-        at = int(np.searchsorted(total, draw.random() * total[-1], "right")) if total[-1] > 0 else draw.randrange(len(rows))
+        if total[-1] > 0:
+            at = int(np.searchsorted(total, draw.random() * total[-1], "right"))
+        else:
+            at = draw.randrange(len(rows))  # fewer distinct rows than centres
         centres.append(rows[min(at, len(rows) - 1)])
     return np.stack(centres)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 GRID = 65_536.0  # features are whole multiples of 2**-16
-CLIP = 8.0  # scaled units: beyond it a value says no more
+CLIP = 2.0  # scaled units: beyond it a value says no more
 STRENGTHS = (1.0, 50.0)  # bounds of a prior's weight, in events
 
 
@@ -55,7 +55,7 @@ def fit(raw: Floats, ratios: int) -> Scaler:
         low, middle, high = np.quantile(column, [0.25, 0.5, 0.75])
         deviation = float(column.std())
         # a column that is the same for three in four lines has no middle half: it is scaled by its deviation
-        width = max(float(high - low) / 1.349, deviation / 3.0)
+        width = max(float(high - low) / 1.349, deviation)
         median.append(float(middle))
         spread.append(width if width > 1e-9 else 1.0)
     return Scaler(prior, strength, median, spread)

@@ -15,8 +15,11 @@ _WEIGHTS = ("hours", "category_weight", "brand_weight")
 def add(
     heads: Heads, row: Ints, now: Ints, block: Ints, category: NDArray[np.uint32], brand: NDArray[np.uint32]
 ) -> Ints:
-    """Count events into the heads, in place; returns the hours as of each event, (n, 8). row (n,) ascending; now (ms) never falling within a row;
-    block: three-hour block (0-7) of the shop's day; category and brand: hashes, 0 none."""
+    """Count events into the heads, in place; returns the hours as of each event, (n, 8).
+
+    row (n,) ascending; now (ms) never falling within a row;
+    block: three-hour block (0-7) of the shop's day; category and brand: hashes, 0 none.
+    """
     week = now // WEEK
     hours = np.zeros((len(row), 8), np.int64)
     changed = np.r_[True, (row[1:] != row[:-1]) | (week[1:] != week[:-1])]

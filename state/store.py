@@ -12,7 +12,13 @@ from pathlib import Path
 
 import msgspec
 from rocksdict import (
-    BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
 )  # fmt: skip
 
 from state.rows import LAYOUT

@@ -121,7 +121,9 @@ def find(heads: Heads, steps: Steps, level: NDArray[np.uint8]) -> list[Alert]:
     return found
 
 
-def documents(found: Sequence[Alert], users: Sequence[bytes], steps: Steps, rules: Rules, shop: Ints) -> list[tuple[bytes, bytes]]:
+def documents(
+    found: Sequence[Alert], users: Sequence[bytes], steps: Steps, rules: Rules, shop: Ints
+) -> list[tuple[bytes, bytes]]:
     """(key, alerts record) of each alert, with its evidence and thresholds."""
     out = []
     for alert in found:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from online_models.version import Assignment, Version
 
+from online_models.version import Assignment, Version
 from state import rows, vector
 from state.fold import Steps
 from state.rows import Heads, Ints
@@ -62,7 +62,9 @@ def find(heads: Heads, steps: Steps, assigned: Assignment, number: int) -> list[
     return found
 
 
-def reasons(version: Version, features: np.ndarray, frm: Ints, to: Ints, top: int = 3) -> list[list[dict[str, float | str]]]:
+def reasons(
+    version: Version, features: np.ndarray, frm: Ints, to: Ints, top: int = 3
+) -> list[list[dict[str, float | str]]]:
     """For each line the features that speak most for `to` against `frm` (-1: the mean of the centres).
 
     features (c, F); a feature's weight is how much farther it lies from the old centre than from the new, in

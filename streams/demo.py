@@ -80,7 +80,7 @@ def _settings(bootstrap: str, home: Path) -> Settings:
     )  # fmt: skip
 
 
-class _worker:  # noqa: N801 - read as a verb at the with statement
+class _worker:
     """A worker in a process of its own, as an operator would run it; its log lies beside the data."""
 
     def __init__(self, settings: Settings, home: Path) -> None:
@@ -127,7 +127,8 @@ class _worker:  # noqa: N801 - read as a verb at the with statement
 def _watch(settings: Settings, worker: _worker, console: Console, seconds: float) -> dict[str, Any]:
     total, first, last = span(DATA, SCHEMA)
     _wait(lambda: bool((s := worker.status()) and s["ready"]), "the worker to be ready")
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=console)
     sent = bar.add_task("events sent", total=total)
     done = bar.add_task("events applied", total=total)
     failure: list[BaseException] = []

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from online_models.version import Version, assign
 
+from online_models.version import Version, assign
 from state import rows, vector, windows
 from streams.errors import DataError
 

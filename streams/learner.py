@@ -13,9 +13,9 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
+
 from online_models.learner import Learner, Params
 from online_models.version import dumps
-
 from state import vector
 from streams import training
 from streams.errors import TransactionError
@@ -92,7 +92,8 @@ class LearnerService:
         )  # fmt: skip
         await self._producer.start()
         newest = await read_newest(self._settings)
-        self._learner = Learner.start(params(self._settings)) if newest is None else Learner.resume(newest, params(self._settings))
+        chosen = params(self._settings)
+        self._learner = Learner.start(chosen) if newest is None else Learner.resume(newest, chosen)
         start = 0 if newest is None else newest.learned_to
         first = (await consumer.beginning_offsets([at]))[at]
         consumer.seek(at, max(start, first))
@@ -116,7 +117,7 @@ class LearnerService:
             await producer.stop()
 
 
-class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
+class _Ownership(ConsumerRebalanceListener):
     def __init__(self, owned: asyncio.Event) -> None:
         self._owned = owned
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
-from online_models.version import Version, loads
 
+from online_models.version import Version, loads
 from streams.errors import StateError
 from streams.security import aiokafka_options
 from streams.settings import Settings

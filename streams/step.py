@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
-from online_models.version import Version, assign
 
+from online_models.version import Version, assign
 from state import fold, rows, seen, vector, windows
 from state.rows import Ints
 from streams import alerts, changes, training
@@ -25,7 +25,7 @@ class Rule:
 
     lateness: int = 300_000  # ms
     timezone: str = "UTC"
-    alerts: alerts.Rules = alerts.Rules()
+    alerts: alerts.Rules = field(default_factory=alerts.Rules)
     training_key: bytes = b"shoal"
     training_hourly: int = 5_000  # rows an hour of event time and partition
     sources: tuple[str, ...] = ("clickstream", "purchases")  # topic names, for evidence

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from streams.worker import Worker
 
 
-class RowTable(faust.Table):  # type: ignore[misc]
+class RowTable(faust.Table):
     """Changelog records go into the partitions' stores in batches; owners start before recovery measures it."""
 
     worker: Worker

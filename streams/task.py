@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from online_models.version import Version
 
+from online_models.version import Version
 from streams import progress as progress_
 from streams.errors import RejectsError
 from streams.merge import Merge
@@ -232,8 +232,8 @@ class Task:
         self._store.put_many(outcome.written)
         self._dirty.update(outcome.written)
         topics, send = self._topics, self._outputs.append
-        for key, change, current in outcome.change_records:
-            send(Output(topics.changes, key, change))
+        for key, document, current in outcome.change_records:
+            send(Output(topics.changes, key, document))
             send(Output(topics.segments, key, current))
         for key, value in outcome.alert_records:
             send(Output(topics.alerts, key, value))
@@ -275,7 +275,10 @@ class Task:
             if count >= window:
                 if bad > share * count:
                     common = self._streak.most_common(1)[0][0] if self._streak else "rejects"
-                    self._stop = f"{bad} of {count} records in a row are rejects, mostly {common!r}: is the schema, the key or the partitioner another? --accept-rejects goes on"
+                    self._stop = (
+                        f"{bad} of {count} records in a row are rejects, mostly {common!r}: is the schema, the key or "
+                        "the partitioner another? --accept-rejects goes on"
+                    )
                 count = bad = 0
                 self._streak.clear()
         self.progress.rejects_in_row = (count, bad)

@@ -70,12 +70,12 @@ def ensure(settings: Settings, *, create: bool = True) -> list[tuple[TopicSpec, 
         if missing and not create:
             raise TopicsError(f"missing: {', '.join(spec.name for spec in missing)}")
         if missing:
+            least = {"min.insync.replicas": str(min(settings.topics.min_insync_replicas, settings.topics.replication))}
             admin.create_topics(
                 [
                     NewTopic(
                         spec.name, spec.partitions, settings.topics.replication,
-                        topic_configs=spec.config
-                        | {"min.insync.replicas": str(min(settings.topics.min_insync_replicas, settings.topics.replication))},
+                        topic_configs=spec.config | least,
                     )
                     for spec in missing
                 ],

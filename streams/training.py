@@ -22,7 +22,8 @@ _HEAD = struct.Struct("<qI")  # as of (ms), layout of the raw matrix
 def chosen(steps: Steps, birth: Ints) -> Ints:
     """Steps (indices) to send; birth (s,) of each step's row, which with the partition names the user."""
     hour = steps.now // HOUR_MS
-    mixed = (birth.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) ^ (hour.astype(np.uint64) * np.uint64(0xBF58476D1CE4E5B9))
+    mixed = birth.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64's constants
+    mixed ^= hour.astype(np.uint64) * np.uint64(0xBF58476D1CE4E5B9)
     mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(0x94D049BB133111EB)
     wanted = np.int64(1) << (mixed >> np.uint64(62)).astype(np.int64)

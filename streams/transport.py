@@ -23,7 +23,7 @@ from streams.records import RecordBatch
 log = logging.getLogger(__name__)
 
 
-class BatchSchema(Schema):  # type: ignore[misc]
+class BatchSchema(Schema):
     """Passes a batch through: bytes are decoded by the task, not by Faust."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
@@ -33,7 +33,7 @@ class BatchSchema(Schema):  # type: ignore[misc]
         return message.value
 
 
-class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class BatchThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread, unpacking the fetcher's record batches into lists."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -147,7 +147,7 @@ def unpack(tp: Any, result: Any, limit: int) -> RecordBatch | None:
     return RecordBatch(tp.topic, tp.partition, first, position - 1, offsets, keys, values, timestamps)
 
 
-class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+class BatchConsumer(driver.Consumer):
     """One message a fetch; reading resumes where the progress says, and no hole is passed over."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -205,5 +205,5 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         )  # fmt: skip
 
 
-class Transport(driver.Transport):  # type: ignore[misc]
+class Transport(driver.Transport):
     Consumer = BatchConsumer

@@ -290,7 +290,7 @@ class Worker:
 
         self._services: list[asyncio.Future[None]] = []
 
-        @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
+        @app.on_partitions_revoked.connect
         async def revoked(*_: Any, **__: Any) -> None:
             await self.flush_all()
 
@@ -321,7 +321,8 @@ class Worker:
         lag = Counter(self.counts)
         return {
             "ready": self.ready, "partitions": parts, "counts": dict(lag), "recovered": self.recovered,
-            "newest_version": newest.number if newest else 0, "continuity_seeks": dict(consumer.seeks) if self.ready else {},
+            "newest_version": newest.number if newest else 0,
+            "continuity_seeks": dict(consumer.seeks) if self.ready else {},
             "latency_seconds": float(np.median(self.latencies)) if self.latencies else None,
         }  # fmt: skip
 

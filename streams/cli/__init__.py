@@ -51,7 +51,9 @@ class Lazy(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
 @click.version_option(package_name="shoal")
 @click.pass_context
-def cli(ctx: click.Context, config: Path | None, bootstrap_servers: str | None, prefix: str | None, verbose: bool) -> None:
+def cli(
+    ctx: click.Context, config: Path | None, bootstrap_servers: str | None, prefix: str | None, verbose: bool
+) -> None:
     """Live customer segments from a clickstream."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING)
     ctx.obj = Context(config, {"kafka.bootstrap_servers": bootstrap_servers, "prefix": prefix})
