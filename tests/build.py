@@ -1,0 +1,66 @@
+"""Builders for tests: record batches, decoded events, model versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from online_models.learner import Learner, Params
+from online_models.version import Version
+from state import vector
+from streams.records import RecordBatch
+from streams.wire import shoal
+from streams.wire.events import EventBatch
+
+SCHEMA = shoal.schema()
+
+
+def records(events: Sequence[dict[str, Any]], *, topic: str = "clickstream", first: int = 0) -> RecordBatch:
+    """A fetch of well-keyed records, record time = event time."""
+    n = len(events)
+    return RecordBatch(
+        topic, 0, first, first + n - 1, list(range(first, first + n)), [str(e["user_id"]).encode() for e in events],
+        [json.dumps(e).encode() for e in events], [int(e["event_time"]) for e in events],
+    )  # fmt: skip
+
+
+def decoded(batch: RecordBatch, *, source: int = 0, key_before: int = -1, now: int | None = None) -> EventBatch:
+    return shoal.decode(batch, SCHEMA, source=source, key_before=key_before, now=now)
+
+
+def version(number: int, seed: int, k: int = 4) -> Version:
+    """A version learned from random rows."""
+    rng = np.random.default_rng(seed)
+    width = 2 * vector.R + len(vector.PLAIN)
+    raw = rng.poisson(2.0, (60, width)).astype(float)
+    params = Params(k, 60, 10_000, 1 << 60, 60, seed, vector.R, list(vector.NAMES))
+    (found,) = Learner.start(params).learn(raw, np.arange(60), np.arange(60))
+    import msgspec
+
+    return msgspec.structs.replace(found, number=number)
+
+
+def stream(rng: np.random.Generator, n: int, users: int) -> list[dict[str, Any]]:
+    """Events in an order of arrival: mostly forward, some late, some repeated, some bad."""
+    kinds = ["page_view", "view", "search", "add_to_cart", "purchase", "refund", "click", "checkout"]
+    time = 1_700_000_000_000 + np.cumsum(rng.integers(0, rng.choice([20_000, 900_000, 40_000_000]), n))
+    time = time - (rng.random(n) < 0.15) * rng.integers(0, 3 * 86_400_000, n)
+    events: list[dict[str, Any]] = []
+    for i in range(n):
+        event: dict[str, Any] = {
+            "event_time": int(time[i]), "event_type": str(rng.choice(kinds)), "user_id": f"u{rng.integers(0, users)}",
+            "price": float(rng.integers(0, 90_000)) / 100, "quantity": int(rng.integers(-1, 4)),
+        }  # fmt: skip
+        if rng.random() < 0.6:
+            event["session_id"] = f"s{rng.integers(0, 9)}"
+        if rng.random() < 0.5:
+            event["event_id"] = f"e{rng.integers(0, n)}"
+        if rng.random() < 0.4:
+            event["category"] = f"c{rng.integers(0, 7)}"
+        if rng.random() < 0.05:
+            event["price"] = -1
+        events.append(event)
+    return events
