@@ -135,7 +135,8 @@ def _parse(values: Sequence[bytes | None], schema: Schema, reasons: dict[int, tu
             except msgspec.ValidationError as error:
                 # the path names our field; the message could hold a value, so only the path is kept
                 path = str(error).rpartition("`$")[2].strip("`.")
-                reasons[i] = ("bad_type", path if path.isidentifier() else "")
+                name = "bad_price" if path == "price" and "range" in str(error) else "bad_type"
+                reasons[i] = (name, path if path.isidentifier() else "")
             except (msgspec.DecodeError, UnicodeDecodeError):
                 reasons[i] = ("not_json", "")
             except RecursionError:
