@@ -1,4 +1,8 @@
-"""The errors that end a command, each with its exit code."""
+"""The errors that end a command, each with its exit code.
+
+0 done, 1 anything else, 2 usage or settings, 4 broker, 5 topics, 6 state refused, 7 transaction failed or fenced,
+8 too many rejects, 9 recovery, 10 input file or request, 11 going on would lose records.
+"""
 
 
 class ShoalError(Exception):

@@ -9,6 +9,11 @@ from streams.errors import SettingsError
 from streams.settings import Settings
 
 
+def servers(settings: Settings) -> list[str]:
+    """The brokers to ask first, host:port."""
+    return [server.strip() for server in settings.kafka.bootstrap_servers.split(",")]
+
+
 def _context(settings: Settings) -> ssl.SSLContext | None:
     kafka = settings.kafka
     if "SSL" not in kafka.security_protocol.split("_"):
@@ -29,7 +34,7 @@ def _context(settings: Settings) -> ssl.SSLContext | None:
 def _options(settings: Settings) -> dict[str, Any]:
     kafka = settings.kafka
     options: dict[str, Any] = {
-        "bootstrap_servers": kafka.bootstrap_servers.split(","),
+        "bootstrap_servers": servers(settings),
         "security_protocol": kafka.security_protocol,
     }
     context = _context(settings)
@@ -54,3 +59,20 @@ def aiokafka_options(settings: Settings) -> dict[str, Any]:
 def kafka_python_options(settings: Settings) -> dict[str, Any]:
     """Arguments of kafka-python's clients."""
     return _options(settings)
+
+
+def faust_broker(settings: Settings) -> dict[str, Any]:
+    """Arguments of faust.App: broker and, where the protocol has them, broker_credentials."""
+    from faust.auth import SASLCredentials, SSLCredentials  # half a second that the other clients need not wait
+
+    found = _options(settings)
+    options: dict[str, Any] = {"broker": [f"kafka://{server}" for server in found["bootstrap_servers"]]}
+    context = found.get("ssl_context")
+    if "sasl_mechanism" in found:
+        options["broker_credentials"] = SASLCredentials(
+            username=found["sasl_plain_username"], password=found["sasl_plain_password"],
+            mechanism=found["sasl_mechanism"], ssl_context=context,
+        )  # fmt: skip
+    elif context:
+        options["broker_credentials"] = SSLCredentials(context)
+    return options

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from streams.errors import SettingsError
 
@@ -17,16 +27,21 @@ PREFIX = "SHOAL_"
 OTHERS = {"SHOAL_CACHE", "SHOAL_CONFIG", "SHOAL_MAVEN_MIRROR", "SHOAL_JAVA_HOME", "SHOAL_VERIFY_DATA"}
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=200)]
+Levels = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+Counts = tuple[Positive, Positive]
+Off = BeforeValidator(lambda value: None if value is False else value)  # TOML has no null
+TEXT = (str, SecretStr, Path)
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Kafka(Section):
     """How every client reaches the brokers."""
 
-    bootstrap_servers: str = "127.0.0.1:9092"
+    bootstrap_servers: Annotated[str, Field(pattern=r"^\s*[^\s,]+:\d+\s*(,\s*[^\s,]+:\d+\s*)*$")] = "127.0.0.1:9092"
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str | None = None
@@ -44,23 +59,23 @@ class Topics(Section):
     partitions: Annotated[int, Field(gt=0, le=10_000)] = 4
     replication: Annotated[int, Field(gt=0, le=32)] = 3
     min_insync_replicas: Annotated[int, Field(gt=0, le=32)] = 2
-    source_retention: Annotated[int, Field(ge=-1)] = 168
-    output_retention: Annotated[int, Field(ge=-1)] = 720
-    dead_letter_retention: Annotated[int, Field(ge=-1)] = 2160
-    training_retention: Annotated[int, Field(ge=-1)] = 720
-    max_message_bytes: Annotated[int, Field(ge=1_048_576)] = 16 << 20
-    segment_changes: str = "segment-changes"
-    segments: str = "segments"
-    alerts: str = "alerts"
-    dead_letters: str = "dead-letters"
-    training_rows: str = "training-rows"
-    models: str = "models"
+    source_retention: Annotated[int, Field(ge=-1, le=876_000)] = 168
+    output_retention: Annotated[int, Field(ge=-1, le=876_000)] = 720
+    dead_letter_retention: Annotated[int, Field(ge=-1, le=876_000)] = 2160
+    training_retention: Annotated[int, Field(ge=-1, le=876_000)] = 720
+    max_message_bytes: Annotated[int, Field(ge=1_048_576, le=1 << 30)] = 16 << 20
+    segment_changes: TopicName = "segment-changes"
+    segments: TopicName = "segments"
+    alerts: TopicName = "alerts"
+    dead_letters: TopicName = "dead-letters"
+    training_rows: TopicName = "training-rows"
+    models: TopicName = "models"
 
 
 class SourceSettings(Section):
     """One source topic, in the order that breaks ties of time."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    name: TopicName
     schema_: Annotated[Literal["shoal", "rees46"], Field(alias="schema")] = "shoal"
     fields: dict[str, str] = {}
     types: dict[str, str] = {}
@@ -70,8 +85,8 @@ class State(Section):
     """Local state and the flush."""
 
     datadir: Path = Path(".shoal/state")
-    cache_rows: Annotated[int, Field(ge=1000)] = 2_000_000
-    block_cache_mb: Annotated[int, Field(ge=1)] = 64
+    cache_rows: Annotated[int, Field(ge=1000, le=10**9)] = 2_000_000
+    block_cache_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 64
     flush_interval: Annotated[float, Field(gt=0, le=60)] = 0.25
     session_timeout: Seconds = 10.0
     rebalance_timeout: Seconds = 30.0
@@ -84,25 +99,38 @@ class LearnerSettings(Section):
     """When a model version is published, and from how much."""
 
     k: Annotated[int, Field(ge=2, le=256)] = 8
-    first_rows: Annotated[int, Field(ge=10)] = 300
-    every_rows: Annotated[int, Field(ge=10)] = 2_000
-    every: Annotated[float, Field(gt=0)] = 3_600.0
+    first_rows: Annotated[int, Field(ge=10, le=10**7)] = 300
+    every_rows: Annotated[int, Field(ge=10, le=10**7)] = 2_000
+    every: Annotated[float, Field(gt=0, le=31_536_000)] = 3_600.0
     rows_per_hour: Positive = 20_000
     window: Annotated[int, Field(ge=100, le=60_000)] = 20_000
-    seed: Annotated[int, Field(ge=0)] = 7
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 7
     hash_key: SecretStr = SecretStr("shoal")
+
+    @model_validator(mode="after")
+    def _enough(self) -> LearnerSettings:
+        if self.first_rows < self.k:
+            raise ValueError("learner.first_rows must be at least learner.k")
+        return self
 
 
 class AlertSettings(Section):
-    """Thresholds of the alert rules (warning, critical); null switches a rule off. Money in major units."""
+    """Thresholds of the alert rules (warning, critical); false switches a rule off. Money in major units."""
 
-    request_rate: tuple[Positive, Positive] | None = (600, 2000)
-    spend_factor: tuple[float, float] | None = (10.0, 30.0)
+    request_rate: Annotated[Counts | None, Off] = (600, 2000)
+    spend_factor: Annotated[Levels | None, Off] = (10.0, 30.0)
     spend_quantile: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
     spend_least: Annotated[float, Field(ge=0)] = 500.0
     spend_orders: Positive = 100
-    refunds: tuple[Positive, Positive] | None = (3, 10)
+    refunds: Annotated[Counts | None, Off] = (3, 10)
     refund_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @field_validator("request_rate", "spend_factor", "refunds")
+    @classmethod
+    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value and value[0] > value[1]:
+            raise ValueError("the warning must not lie above the critical level")
+        return value
 
 
 class Rejects(Section):
@@ -110,13 +138,13 @@ class Rejects(Section):
 
     window: Annotated[int, Field(ge=100)] = 10_000
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    max_bytes: Annotated[int, Field(ge=64)] = 65_536
+    max_bytes: Annotated[int, Field(ge=64, le=16 << 20)] = 65_536
 
 
 class Web(Section):
     """The worker's page: metrics, health, status."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 6066
 
 
@@ -150,6 +178,17 @@ class Settings(Section):
             raise ValueError("no such time zone") from None
         return value
 
+    @model_validator(mode="after")
+    def _apart(self) -> Settings:
+        keys = ("segment_changes", "segments", "alerts", "dead_letters", "training_rows", "models")
+        names = [*self.source_topics, *(self.topic(key) for key in keys), self.changelog]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"sources and topics: {', '.join(twice)} is named twice")
+        if len(max(names, key=len)) > 249:
+            raise ValueError("prefix: with it a topic's name has more than 249 characters")
+        return self
+
     def topic(self, name: str) -> str:
         """Full name of a topic: of an output by its key in [topics], of a source by its name."""
         return self.prefix + getattr(self.topics, name, name)
@@ -168,41 +207,70 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None, **o
     (SHOAL_KAFKA__BOOTSTRAP_SERVERS; ..._FILE reads the value from a file), then overrides ("kafka.x": value).
     SettingsError names the key that is unknown, of a wrong type or impossible."""
     environ = os.environ if environ is None else environ
-    named = path or (Path(environ["SHOAL_CONFIG"]) if "SHOAL_CONFIG" in environ else None)
-    data: dict[str, Any] = {}
+    named = path or (Path(environ["SHOAL_CONFIG"]) if environ.get("SHOAL_CONFIG") else None)
     source = named or Path("shoal.toml")
-    if named or source.exists():
-        try:
-            data = tomllib.loads(source.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise SettingsError(f"{source}: {error}") from None
-    for name, value in environ.items():
+    data = _file(source) if named or source.exists() else {}
+    for name, value in sorted(environ.items()):  # a section as a whole comes before its keys
         if name.startswith(PREFIX) and name not in OTHERS:
-            _set(data, *_variable(name, value))
+            _set(data, *_variable(name, value, environ))
     for name, value in overrides.items():
         if value is not None:
             _set(data, name.split("."), value)
     try:
-        return Settings.model_validate(data)
+        # as JSON: strict there refuses "4" for 4, but still takes text for a path and a list for a tuple
+        return Settings.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors(include_input=False)]
-        raise SettingsError("; ".join(lines)) from None
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+        raise SettingsError("; ".join(_told(one["loc"], one["type"], one["msg"]) for one in found)) from None
 
 
-def _variable(name: str, value: str) -> tuple[list[str], Any]:
+def _told(where: tuple[int | str, ...], kind: str, message: str) -> str:
+    """One fault with its key; never with the value, which may be a secret."""
+    key = ".".join(map(str, where))
+    text = "unknown setting" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
+    return f"{key}: {text}" if key else text
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # not UTF-8, not TOML
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _variable(name: str, value: str, environ: Mapping[str, str]) -> tuple[list[str], Any]:
+    """The key and the value of a variable: text where the setting is text, else what TOML makes of it."""
     if name.endswith("_FILE"):
-        name = name.removesuffix("_FILE")
+        plain = name.removesuffix("_FILE")
+        if plain in environ:
+            raise SettingsError(f"{plain} and {name}: give one of them")
         try:
-            value = Path(value).read_text().rstrip("\n")
+            value = Path(value).read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
-            raise SettingsError(f"{name}_FILE: {error.strerror}") from None
+            raise SettingsError(f"{name}: {error.strerror}") from None
+        except ValueError:
+            raise SettingsError(f"{name}: the file is not UTF-8 text") from None
+        name = plain
     path = name.removeprefix(PREFIX).lower().split("__")
-    if value[:1] in "[{(" and value:
+    if not _is_text(path):
         try:
             return path, tomllib.loads(f"v = {value}")["v"]
         except tomllib.TOMLDecodeError:
-            raise SettingsError(f"{name}: neither text nor a TOML value") from None
+            pass  # the check of the settings names the key
     return path, value
+
+
+def _is_text(path: list[str]) -> bool:
+    """Whether a setting is text (a secret, a path, a choice); what is unknown counts as text."""
+    kind: Any = Settings
+    for part in path:
+        field = kind.model_fields.get(part) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        if field is None:
+            return True
+        kind = field.annotation
+    return kind in TEXT or get_origin(kind) is Literal or any(one in TEXT for one in get_args(kind))
 
 
 def _set(data: dict[str, Any], path: list[str], value: Any) -> None:
