@@ -78,7 +78,9 @@ def ensure(settings: Settings, *, create: bool = True) -> list[tuple[TopicSpec, 
     except TopicAlreadyExistsError:  # another worker creates them too
         return ensure(settings, create=create)
     except InvalidReplicationFactorError:
-        raise TopicsError(f"topics.replication: {settings.topics.replication} is more than the brokers there are") from None
+        raise TopicsError(
+            f"topics.replication: {settings.topics.replication} is more than the brokers there are"
+        ) from None
     except KafkaError as error:
         raise TopicsError(f"{error}") from None
     finally:

@@ -1,51 +1,99 @@
-"""The command line: `shoal`."""
+"""The command line: `shoal`. What it imports at the top is what `shoal --help` waits for."""
 
 from __future__ import annotations
 
 import importlib
 import logging
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from streams.errors import ShoalError
-from streams.settings import Settings, load
 
-COMMANDS = ("broker", "config", "demo", "replay", "topics", "worker")
+if TYPE_CHECKING:
+    from streams.settings import Settings
+
+# a command lives in the module of its name; one without a module yet is not listed
+COMMANDS = {
+    "demo": "Real traffic through a real Kafka, and the segments found in it.",
+    "broker": "Start, stop or look at the embedded Kafka.",
+    "topics": "Create the topics, or check those that are there.",
+    "worker": "Run a worker: it takes its share of the partitions.",
+    "replay": "Send the events of a file into the source topics.",
+    "snapshot": "Every user's features and segment, from the changelog topic.",
+    "backfill": "The same columns from a file, without Kafka.",
+    "user": "One user's features, segment and last change.",
+    "status": "Offsets, lag, watermark and model version of each partition.",
+    "config": "The settings in force, secrets masked.",
+}
+EXIT_CODES = """\b
+Exit codes:
+   0  done
+   1  anything not named below
+   2  usage or settings
+   4  the broker cannot be had, started or reached
+   5  topics are missing, or other than the settings say
+   6  state or a model version refused: another deployment's, or unreadable
+   7  a transaction failed or was fenced off
+   8  most records in a row are rejects
+   9  recovery from the changelog did not end
+  10  a file or a request that cannot be read or answered
+  11  going on would lose records (--accept-loss goes on)
+
+\b
+Shell completion:
+  bash  eval "$(_SHOAL_COMPLETE=bash_source shoal)"
+  zsh   eval "$(_SHOAL_COMPLETE=zsh_source shoal)"
+  fish  _SHOAL_COMPLETE=fish_source shoal | source
+"""
 
 
 class Context:
     """What the options before a subcommand say; the settings are read when they are first asked for."""
 
-    def __init__(self, config: Path | None, overrides: dict[str, Any]) -> None:
-        self._config, self._overrides = config, overrides
+    def __init__(self, config: Path | None, overrides: dict[str, Any], verbose: bool = False) -> None:
+        self._config, self._overrides, self.verbose = config, overrides, verbose
 
     def settings(self, **more: Any) -> Settings:
+        """The settings in force; SettingsError names what is wrong with them."""
+        from streams.settings import load
+
         return load(self._config, **(self._overrides | more))
 
 
 class Lazy(click.Group):
-    """Subcommands are imported when they are called, so that help is quick."""
+    """Imports a subcommand when it is called, and turns what went wrong into a line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [name for name in COMMANDS if find_spec(f"streams.cli.{name}")]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name not in self.list_commands(ctx):
             return None
         command: click.Command = getattr(importlib.import_module(f"streams.cli.{name}"), name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
 
-@click.group(
-    cls=Lazy,
-    epilog="Exit codes: 0 done, 2 usage or settings, 4 broker, 5 topics, 6 state refused, 7 transaction, 8 rejects, "
-    "9 recovery, 10 data, 11 loss refused, 1 other. Shell completion: "
-    'eval "$(_SHOAL_COMPLETE=bash_source shoal)".',
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ShoalError as error:
+            click.echo(f"shoal: error: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Lazy, epilog=EXIT_CODES)
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings file; else SHOAL_CONFIG, else shoal.toml.",
 )
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file; else SHOAL_CONFIG, else shoal.toml.")
 @click.option("--bootstrap-servers", help="Kafka brokers, host:port[,host:port].")
 @click.option("--prefix", help="Prefix of topics and transactional ids.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
@@ -56,13 +104,11 @@ def cli(
 ) -> None:
     """Live customer segments from a clickstream."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING)
-    ctx.obj = Context(config, {"kafka.bootstrap_servers": bootstrap_servers, "prefix": prefix})
+    if not verbose:  # kafka-python logs each attempt to connect; the error tells it once
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    ctx.obj = Context(config, {"kafka.bootstrap_servers": bootstrap_servers, "prefix": prefix}, verbose)
 
 
 def main() -> None:
-    """Entry point: a known error is a line on stderr and its exit code."""
-    try:
-        cli(prog_name="shoal")
-    except ShoalError as error:
-        click.echo(f"shoal: error: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Entry point."""
+    cli(prog_name="shoal")

@@ -1,10 +1,73 @@
-"""`shoal config`."""
+"""`shoal config`: what is in force, as TOML that could stand in shoal.toml, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic import BaseModel, SecretStr
+
+if TYPE_CHECKING:
+    from streams.cli import Context
+
+MASK = "********"
+RULES = ("request_rate", "spend_factor", "refunds")  # null where switched off, which TOML writes false
 
 
 @click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def config(context: "object") -> None:
-    """The effective settings as JSON, secrets masked."""
-    click.echo(context.settings().model_dump_json(indent=2, by_alias=True))  # type: ignore[attr-defined]
+def config(context: Context, as_json: bool) -> None:
+    """The settings in force, from the file, SHOAL_* variables and options; secrets are masked.
+
+    A setting section.key is SHOAL_SECTION__KEY in the environment; SHOAL_SECTION__KEY_FILE reads it from a file.
+    """
+    found = plain(context.settings())
+    click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else toml(found))
+
+
+def plain(model: BaseModel) -> dict[str, Any]:
+    """A section as JSON types, under the names of the settings file."""
+    return {field.alias or name: _value(getattr(model, name)) for name, field in type(model).model_fields.items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return plain(value)
+    if isinstance(value, tuple):
+        return [_value(one) for one in value]
+    if isinstance(value, SecretStr):
+        return MASK
+    return value if isinstance(value, (str, int, float, dict, type(None))) else str(value)
+
+
+def toml(found: dict[str, Any]) -> str:
+    """Settings as TOML: first the plain ones, then a table for each section and each source."""
+    lines = _pairs(found)
+    for name, value in found.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{name}]", *_pairs(value, inline=True)]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for table in value:
+                lines += ["", f"[[{name}]]", *_pairs(table, inline=True)]
+    return "\n".join(lines)
+
+
+def _pairs(table: dict[str, Any], *, inline: bool = False) -> list[str]:
+    lines = []
+    for key, value in table.items():
+        if value is None:
+            lines.append(f"{key} = false" if key in RULES else f"# {key} is not set")
+        elif inline or not isinstance(value, (dict, list)):
+            lines.append(f"{key} = {_literal(value)}")
+    return lines
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, dict):
+        pairs = [f"{json.dumps(key, ensure_ascii=False)} = {_literal(one)}" for key, one in value.items()]
+        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    return json.dumps(value, ensure_ascii=False)

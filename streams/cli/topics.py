@@ -1,18 +1,38 @@
 """`shoal topics`."""
 
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
 import click
 from rich.console import Console
 from rich.table import Table
 
 from streams.topics import ensure
 
+if TYPE_CHECKING:
+    from streams.cli import Context
+
 
 @click.command()
 @click.option("--check", is_flag=True, help="Create nothing; fail where a topic is missing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
 @click.pass_obj
-def topics(context: "object", check: bool) -> None:
-    """Create the topics, or check those that are there."""
+def topics(context: Context, check: bool, as_json: bool) -> None:
+    """Create the topics, or check those that are there.
+
+    Exit codes: 0 all are as the settings say, 2 settings, 4 no broker, 5 missing or otherwise.
+    """
+    found = ensure(context.settings(), create=not check)
+    if as_json:
+        told = [
+            {"topic": spec.name, "partitions": spec.partitions, "config": spec.config, "state": state}
+            for spec, state in found
+        ]
+        click.echo(json.dumps(told, indent=2))
+        return
     table = Table("topic", "partitions", "cleanup", "state")
-    for spec, state in ensure(context.settings(), create=not check):  # type: ignore[attr-defined]
+    for spec, state in found:
         table.add_row(spec.name, str(spec.partitions), spec.config["cleanup.policy"], state)
     Console().print(table)
