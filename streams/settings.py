@@ -30,7 +30,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=200)]
 Levels = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Counts = tuple[Positive, Positive]
-Off = BeforeValidator(lambda value: None if value is False else value)  # TOML has no null
+# TOML has no null; a validator in Python is handed a list, and its strict check wants a tuple
+Off = BeforeValidator(lambda value: None if value is False else tuple(value) if isinstance(value, list) else value)
 TEXT = (str, SecretStr, Path)
 
 

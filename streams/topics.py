@@ -13,6 +13,7 @@ from streams.security import kafka_python_options
 from streams.settings import Settings
 
 HOUR_MS = 3_600_000
+BOOTSTRAP_MS = 10_000
 # how long a tombstone stays readable; local state older than half of it is rebuilt
 TOMBSTONE_MS = 7 * 24 * HOUR_MS
 
@@ -60,7 +61,7 @@ def ensure(settings: Settings, *, create: bool = True) -> list[tuple[TopicSpec, 
     BrokerError where no broker answers.
     """
     try:
-        admin = KafkaAdminClient(**kafka_python_options(settings))
+        admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
     except KafkaError as error:
         raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
     try:
