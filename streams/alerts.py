@@ -134,7 +134,8 @@ def documents(
             evidence, thresholds = {"events_1h": int(window[_1H, : rows.ORDERS].sum())}, {"events_1h": rules.rate}
         elif alert.rule == 1:
             limit = int(shop[alert.step])
-            evidence = {"spend_24h": window[_24H, rows.SPEND] / 100, "spend_30d": window[_30D, rows.SPEND] / 100}
+            spent = {name: int(window[w, rows.SPEND]) / 100 for name, w in (("spend_24h", _24H), ("spend_30d", _30D))}
+            evidence = {**spent}
             thresholds = {
                 "times_own_daily_spend": rules.spend_factor, "least": rules.spend_least / 100,
                 "shop_spend_24h": None if limit == np.iinfo(np.int64).max else limit / 100,

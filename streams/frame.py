@@ -83,3 +83,8 @@ def write(path: Path, items: Iterable[tuple[bytes, bytes]], now: int, version: V
     finally:
         part.unlink(missing_ok=True)
     return count
+
+
+def latest(stored: Iterable[bytes]) -> int:
+    """The latest clock of any row, ms (a clock is never below an event's time); 0 where there are none."""
+    return max(map(rows.clock_of, stored), default=0)

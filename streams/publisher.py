@@ -9,20 +9,15 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from kafka.partitioner.default import murmur2
 
 from streams.errors import TransactionError
+from streams.partitioner import placed
 from streams.security import aiokafka_options
 from streams.settings import Settings
 from streams.task import Flush
 
 BATCH = 900_000  # bytes; the default of 16 KiB makes a flush wait batch by batch
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
-
-
-def placed(key: bytes, partitions: int) -> int:
-    """The partition of a key by Kafka's default partitioner."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 class Publisher:

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from monitoring.web import build
 from state import rows
-from streams.publisher import placed
+from streams.partitioner import placed
 from streams.settings import Settings
 from streams.worker import Worker
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -22,8 +21,8 @@ from pydantic import (
 )
 
 from streams.errors import SettingsError
+from streams.settings_source import PREFIX, put, read, told, variable
 
-PREFIX = "SHOAL_"
 OTHERS = {"SHOAL_CACHE", "SHOAL_CONFIG", "SHOAL_MAVEN_MIRROR", "SHOAL_JAVA_HOME", "SHOAL_VERIFY_DATA"}
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -32,7 +31,6 @@ Levels = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Counts = tuple[Positive, Positive]
 # TOML has no null; a validator in Python is handed a list, and its strict check wants a tuple
 Off = BeforeValidator(lambda value: None if value is False else tuple(value) if isinstance(value, list) else value)
-TEXT = (str, SecretStr, Path)
 
 
 class Section(BaseModel):
@@ -210,73 +208,16 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None, **o
     environ = os.environ if environ is None else environ
     named = path or (Path(environ["SHOAL_CONFIG"]) if environ.get("SHOAL_CONFIG") else None)
     source = named or Path("shoal.toml")
-    data = _file(source) if named or source.exists() else {}
+    data = read(source) if named or source.exists() else {}
     for name, value in sorted(environ.items()):  # a section as a whole comes before its keys
         if name.startswith(PREFIX) and name not in OTHERS:
-            _set(data, *_variable(name, value, environ))
+            put(data, *variable(name, value, environ, Settings))
     for name, value in overrides.items():
         if value is not None:
-            _set(data, name.split("."), value)
+            put(data, name.split("."), value)
     try:
         # as JSON: strict there refuses "4" for 4, but still takes text for a path and a list for a tuple
         return Settings.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False, include_context=False)
-        raise SettingsError("; ".join(_told(one["loc"], one["type"], one["msg"]) for one in found)) from None
-
-
-def _told(where: tuple[int | str, ...], kind: str, message: str) -> str:
-    """One fault with its key; never with the value, which may be a secret."""
-    key = ".".join(map(str, where))
-    text = "unknown setting" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
-    return f"{key}: {text}" if key else text
-
-
-def _file(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # not UTF-8, not TOML
-        raise SettingsError(f"{path}: {error}") from None
-
-
-def _variable(name: str, value: str, environ: Mapping[str, str]) -> tuple[list[str], Any]:
-    """The key and the value of a variable: text where the setting is text, else what TOML makes of it."""
-    if name.endswith("_FILE"):
-        plain = name.removesuffix("_FILE")
-        if plain in environ:
-            raise SettingsError(f"{plain} and {name}: give one of them")
-        try:
-            value = Path(value).read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise SettingsError(f"{name}: {error.strerror}") from None
-        except ValueError:
-            raise SettingsError(f"{name}: the file is not UTF-8 text") from None
-        name = plain
-    path = name.removeprefix(PREFIX).lower().split("__")
-    if not _is_text(path):
-        try:
-            return path, tomllib.loads(f"v = {value}")["v"]
-        except tomllib.TOMLDecodeError:
-            pass  # the check of the settings names the key
-    return path, value
-
-
-def _is_text(path: list[str]) -> bool:
-    """Whether a setting is text (a secret, a path, a choice); what is unknown counts as text."""
-    kind: Any = Settings
-    for part in path:
-        field = kind.model_fields.get(part) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-        if field is None:
-            return True
-        kind = field.annotation
-    return kind in TEXT or get_origin(kind) is Literal or any(one in TEXT for one in get_args(kind))
-
-
-def _set(data: dict[str, Any], path: list[str], value: Any) -> None:
-    for part in path[:-1]:
-        data = data.setdefault(part, {})
-        if not isinstance(data, dict):
-            raise SettingsError(f"{'.'.join(path)}: {part} is no section")
-    data[path[-1]] = value
+        raise SettingsError("; ".join(told(one["loc"], one["type"], one["msg"]) for one in found)) from None

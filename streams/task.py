@@ -151,6 +151,13 @@ class Task:
         """A fetch of one source, contiguous with the one before."""
         self._raw[self.rule.sources.index(batch.topic)].append(batch)
 
+    def queued_ends(self) -> dict[str, int]:
+        """The end of each source where all that was offered is all there is."""
+        return {
+            name: self._raw[i][-1].last + 1 if self._raw[i] else self._merge.position(i)
+            for i, name in enumerate(self.rule.sources)
+        }
+
     def held(self) -> set[str]:
         """Topics that have enough queued: their fetches are not to be drained now."""
         return {

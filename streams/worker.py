@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,58 +18,21 @@ import numpy as np
 
 from online_models.version import Version
 from state.store import ForeignStore, Meta, RowStore, block_cache
-from streams import alerts
 from streams.errors import LossError, ShoalError, StateError
 from streams.learner import LearnerService
 from streams.models import Models
-from streams.publisher import Publisher, placed
+from streams.publisher import Publisher
 from streams.records import RecordBatch
-from streams.settings import Settings, SourceSettings
-from streams.step import Rule
+from streams.rules import rule_of, schema_of
+from streams.settings import Settings
 from streams.table import RowTable
 from streams.task import Task, Topics
 from streams.transport import BatchSchema, Transport
 from streams.wire import shoal
 from streams.wire.events import EventBatch
-from streams.wire.rees46 import rees46
 
 log = logging.getLogger(__name__)
 PASS_ROWS = 2_000  # users a turn of the pass after a swap: a few milliseconds between two batches
-
-
-def schema_of(source: SourceSettings, settings: Settings) -> shoal.Schema:
-    """The schema that a source's records are in."""
-    common: dict[str, Any] = {
-        "currency": settings.currency,
-        "ahead": int(settings.ahead * 1000),
-        "max_bytes": settings.rejects.max_bytes,
-    }
-    if source.schema_ == "rees46":
-        return rees46(**common)
-    return shoal.schema(source.fields, source.types, **common)
-
-
-def rule_of(settings: Settings, partition: int) -> Rule:
-    """What a partition's decisions depend on, from the settings."""
-    chosen = settings.alerts
-    return Rule(
-        lateness=int(settings.lateness * 1000),
-        timezone=settings.timezone,
-        alerts=alerts.Rules(
-            rate=chosen.request_rate, spend_factor=chosen.spend_factor, spend_quantile=chosen.spend_quantile,
-            spend_least=round(chosen.spend_least * 100), spend_orders=chosen.spend_orders, refunds=chosen.refunds,
-            refund_share=chosen.refund_share,
-        ),
-        training_key=settings.learner.hash_key.get_secret_value().encode(),
-        training_hourly=max(1, settings.learner.rows_per_hour // settings.topics.partitions),
-        sources=settings.source_topics,
-        partition=partition,
-        placed=partial(_placed, settings.topics.partitions),
-    )  # fmt: skip
-
-
-def _placed(partitions: int, key: bytes) -> int:
-    return placed(key, partitions)
 
 
 class Partition:

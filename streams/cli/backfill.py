@@ -1,0 +1,33 @@
+"""`shoal backfill`."""
+
+from pathlib import Path
+
+import click
+
+from streams.cli.times import AS_OF
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--schema", type=click.Choice(["shoal", "rees46"]), default="shoal", show_default=True)
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--as-of", type=AS_OF, help="RFC 3339 or epoch ms; later events are left out. Default: the latest.")
+@click.option("--model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A model version's file.")
+@click.pass_obj
+def backfill(context: "object", file: Path, schema: str, output: Path, as_of: int | None, model: Path | None) -> None:
+    """Every user's features from FILE, through the worker's code, without Kafka, as parquet."""
+    from online_models.version import loads
+    from streams import frame
+    from streams.backfill import backfill as run
+    from streams.errors import DataError
+
+    version = None
+    if model is not None:
+        try:
+            version = loads(model.read_bytes())
+        except ValueError as error:
+            raise DataError(f"{model}: {error}") from None
+    stored, rejects = run(context.settings(), file, schema, as_of)  # type: ignore[attr-defined]
+    now = frame.latest(stored.values()) if as_of is None else as_of
+    count = frame.write(output, sorted(stored.items()), now, version)
+    click.echo(f"{count:,} users, {rejects:,} rejects", err=True)

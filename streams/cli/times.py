@@ -1,0 +1,25 @@
+"""A point in time on the command line."""
+
+from __future__ import annotations
+
+import click
+
+from streams.wire.times import BAD, to_ms
+
+
+class AsOf(click.ParamType):
+    """RFC 3339 or epoch milliseconds, to milliseconds."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        (found,) = to_ms([int(text) if text.isdigit() else text]).tolist()
+        if found == BAD:
+            self.fail(f"{text!r} is neither RFC 3339 nor epoch milliseconds", param, ctx)
+        return int(found)
+
+
+AS_OF = AsOf()

@@ -1,0 +1,67 @@
+"""Each rule opens, updates and resolves, with evidence that says why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from state.memory import MemoryStore
+from streams.alerts import Rules
+from streams.records import RecordBatch
+from streams.step import Rule
+from streams.task import Task, Topics
+from streams.wire.events import EventBatch
+from tests.build import decoded, records
+
+START = 1_700_000_000_000
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+
+
+def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
+    return decoded(batch, source=source, key_before=key_before)
+
+
+def alerts(events: list[dict[str, Any]], rules: Rules) -> list[dict[str, Any]]:
+    rule = Rule(sources=("clickstream",), alerts=rules)
+    task = Task(rule, decode, MemoryStore(), Topics("c", "s", "alerts", "d", "t"))
+    task.offer(records(events))
+    task.run(0, {"clickstream": len(events)})
+    flush = task.cut(0)
+    assert flush is not None
+    return [json.loads(o.value or b"")["data"] for o in flush.outputs if o.topic == "alerts"]
+
+
+def event(user: str, time: int, kind: str, price: float = 0.0) -> dict[str, Any]:
+    return {"user_id": user, "event_time": START + time, "event_type": kind, "price": price}
+
+
+def test_request_rate_opens_updates_and_resolves() -> None:
+    events = [event("bot", i * 1000, "page_view") for i in range(12)] + [event("bot", 3 * HOUR, "view")]
+    found = alerts(events, Rules(rate=(5, 10)))
+    assert [(a["rule"], a["status"], a["severity"]) for a in found] == [
+        ("request_rate", "open", "warning"),
+        ("request_rate", "update", "critical"),
+        ("request_rate", "resolved", "none"),
+    ]
+    assert [a["evidence"]["events_1h"] for a in found] == [5, 10, 1]
+    assert found[0]["first_seen"] == found[2]["first_seen"]
+
+
+def test_spend_far_above_the_users_own_and_the_shops_history() -> None:
+    rules = Rules(spend_factor=(10.0, 30.0), spend_least=10_000, spend_orders=50)
+    crowd = [event(f"u{i}", i * MINUTE, "purchase", 20.0) for i in range(200)]
+    rich = [event("rich", 5 * HOUR, "purchase", 5000.0)]
+    assert alerts(rich, rules) == []  # no history of the shop yet
+    (found,) = alerts(crowd + rich, rules)
+    assert (found["rule"], found["subject"], found["evidence"]["spend_24h"]) == ("spend", "rich", 5000.0)
+    usual = [event("vip", d * DAY, "purchase", 5000.0) for d in range(-20, 0)]
+    assert [a["subject"] for a in alerts(usual + crowd + [event("vip", 5 * HOUR, "purchase", 5000.0)], rules)] == []
+
+
+def test_refund_burst() -> None:
+    found = alerts([event("r", i * MINUTE, "refund", 10.0) for i in range(3)], Rules(refunds=(3, 10)))
+    assert [(a["rule"], a["status"], a["evidence"]["refunds_24h"]) for a in found] == [("refund_burst", "open", 3)]
+
+
+def test_a_rule_that_is_off_says_nothing() -> None:
+    assert alerts([event("r", i * MINUTE, "refund", 1.0) for i in range(5)], Rules(refunds=None)) == []
