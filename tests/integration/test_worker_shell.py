@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
-from kafka import KafkaProducer
 
 from state import rows
 from streams import changelog, progress
@@ -65,20 +65,28 @@ class Shell:
 
     def send(self, count: int, codec: str = "gzip") -> None:
         """Views to the first source, purchases to the second, in one time."""
-        producer = KafkaProducer(
+        asyncio.run(self._send(count, codec))
+
+    async def _send(self, count: int, codec: str) -> None:
+        views, purchases = self.settings.source_topics
+        producer = AIOKafkaProducer(
             bootstrap_servers=self.settings.kafka.bootstrap_servers, compression_type=codec, linger_ms=5, acks="all"
         )
-        views, purchases = self.settings.source_topics
-        for i in range(count):
-            self._clock += 7
-            user = f"user-{i * 7919 % 997}".encode()
-            topic, kind = (purchases, "purchase") if i % 5 == 0 else (views, "view")
-            event = {"event_time": self._clock, "event_type": kind, "user_id": user.decode(), "price": 1.5}
-            producer.send(topic, key=user, value=json.dumps(event).encode(), timestamp_ms=self._clock)
-            self.sent[user] += 1
-            self.ends[topic] += 1
-        producer.flush()
-        producer.close()
+        await producer.start()
+        try:
+            sent = []
+            for i in range(count):
+                self._clock += 7
+                user = f"user-{i * 7919 % 997}".encode()
+                topic, kind = (purchases, "purchase") if i % 5 == 0 else (views, "view")
+                event = {"event_time": self._clock, "event_type": kind, "user_id": user.decode(), "price": 1.5}
+                value = json.dumps(event).encode()
+                sent.append(await producer.send(topic, key=user, value=value, timestamp_ms=self._clock))
+                self.sent[user] += 1
+                self.ends[topic] += 1
+            await asyncio.gather(*sent)
+        finally:
+            await producer.stop()
 
     def until(self, reached: Reached) -> dict[int, Progress]:
         return asyncio.run(asyncio.wait_for(self._until(reached), PATIENCE))
