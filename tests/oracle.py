@@ -76,7 +76,8 @@ def expected(con: duckdb.DuckDBPyConnection, now: int, until: int | None = None)
                    case when type = 'purchase' then cents * quantity
                         when type = 'refund' then -abs(cents * quantity) else 0 end as spend,
                    coalesce('t' || txn, 's' || session) as named,
-                   max(t) over (partition by user order by pos rows between unbounded preceding and 1 preceding) as before
+                   max(t) over (partition by user order by pos
+                                rows between unbounded preceding and 1 preceding) as before
             from fresh),
         counted as (
             select *,
