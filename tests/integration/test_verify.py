@@ -1,0 +1,68 @@
+"""Through Kafka = from the file = by SQL: every user, every windowed column, all cells.
+
+`make verify DATA=FILE` runs this on a file of one's own in shoal's schema.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from streams import changelog, frame
+from streams.backfill import backfill
+from streams.files import lines
+from streams.replay import replay
+from tests import generate, oracle
+from tests.processes import applied, deployment, wait_for, worker
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    given = os.environ.get("SHOAL_VERIFY_DATA")
+    return Path(given) if given else generate.write(tmp_path_factory.mktemp("data") / "month.jsonl.gz", 1)
+
+
+@pytest.fixture(scope="module")
+def raw(data: Path) -> duckdb.DuckDBPyConnection:
+    return oracle.load(data, 4)
+
+
+def test_backfill_equals_sql_inside_the_month(
+    data: Path, raw: duckdb.DuckDBPyConnection, tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    settings = deployment(kafka, prefix)
+    _, _, first, last = oracle.span(raw)
+    for third in (1, 2):
+        now = first + (last - first) * third // 3
+        rows, rejects = backfill(settings, data, "shoal", now)
+        frame.write(tmp_path / "backfill.parquet", rows.items(), now)
+        oracle.expected(raw, now, until=now)
+        assert (rejects, oracle.differences(raw, tmp_path / "backfill.parquet")) == (0, {})
+
+
+def test_snapshot_equals_backfill_equals_sql(
+    data: Path, raw: duckdb.DuckDBPyConnection, tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    settings = deployment(kafka, prefix)
+    events, users, _, last = oracle.span(raw)
+    assert replay(settings, lines(data, "shoal"), allow_jumps=True) == events
+    with worker(settings, tmp_path / "one"), worker(settings, tmp_path / "two"):
+        wait_for(lambda: applied(settings) == events, "all events", 300)
+    rows, _ = asyncio.run(changelog.read(settings))
+    assert len(rows) == users
+    filed, _ = backfill(settings, data, "shoal")
+    for later in (0, 50 * oracle.MINUTE, 3 * oracle.DAY):
+        now = last + later
+        frame.write(tmp_path / "snapshot.parquet", rows.items(), now)
+        frame.write(tmp_path / "backfill.parquet", filed.items(), now)
+        oracle.expected(raw, now)
+        assert oracle.differences(raw, tmp_path / "snapshot.parquet") == {}
+        assert oracle.differences(raw, tmp_path / "backfill.parquet") == {}
+    both = [(tmp_path / name / "worker.log").read_text() for name in ("one", "two")]
+    assert all("shoal: worker on" in log for log in both)

@@ -1,0 +1,78 @@
+"""Real worker processes for tests, and waiting for what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streams import changelog
+from streams.settings import Settings, load
+from streams.topics import ensure
+
+SHOAL = [sys.executable, "-c", "from streams.cli import main; main()"]
+
+
+def deployment(bootstrap: str, prefix: str, **more: object) -> Settings:
+    """Settings of a deployment of its own on the test broker, with its topics."""
+    settings = load(
+        environ={},
+        **{
+            "kafka.bootstrap_servers": bootstrap, "prefix": prefix, "topics.replication": 1,
+            "topics.min_insync_replicas": 1, "topics.source_retention": -1, "web.port": 0,
+            "state.session_timeout": 6.0, "state.rebalance_timeout": 6.0, **more,
+        },
+    )  # fmt: skip
+    ensure(settings)
+    return settings
+
+
+@contextmanager
+def worker(settings: Settings, folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A `shoal worker` in a process of its own; killed at the end if it still runs. Its log: folder/worker.log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "shoal.toml"
+    path.write_text(_toml(settings, folder / "state"))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SHOAL_")}
+    with (folder / "worker.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*SHOAL, "--config", str(path), "-v", "worker", *options],
+            env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def _toml(settings: Settings, datadir: Path) -> str:
+    lines = [f'prefix = "{settings.prefix}"']
+    for section in ("kafka", "topics", "state", "learner", "web"):
+        lines.append(f"[{section}]")
+        for name, value in getattr(settings, section).model_dump(mode="json", exclude_unset=True).items():
+            if name != "datadir":
+                lines.append(f"{name} = " + (f'"{value}"' if isinstance(value, str) else str(value)))
+        if section == "state":
+            lines.append(f'datadir = "{datadir}"')
+    return "\n".join(lines) + "\n"
+
+
+def applied(settings: Settings) -> int:
+    """Records that the partitions' progress says were applied."""
+    _, progress = asyncio.run(changelog.read(settings))
+    return sum(source.offset for part in progress.values() for source in part.sources.values())
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+    """Until condition() holds; AssertionError after that many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.2)
