@@ -147,12 +147,15 @@ class Task:
 
     # -- records ----------------------------------------------------------------------------------------------
 
-    def offer(self, batch: RecordBatch) -> None:
-        """A fetch of one source, contiguous with the one before."""
+    def offer(self, batch: RecordBatch) -> bool:
+        """A fetch of one source; False, and it is left out, where it is not contiguous with the one before."""
+        if batch.first != self.queued_ends()[batch.topic]:
+            return False
         self._raw[self.rule.sources.index(batch.topic)].append(batch)
+        return True
 
     def queued_ends(self) -> dict[str, int]:
-        """The end of each source where all that was offered is all there is."""
+        """The next offset to read of each source, what was offered counted as read."""
         return {
             name: self._raw[i][-1].last + 1 if self._raw[i] else self._merge.position(i)
             for i, name in enumerate(self.rule.sources)

@@ -148,12 +148,11 @@ def unpack(tp: Any, result: Any, limit: int) -> RecordBatch | None:
 
 
 class BatchConsumer(driver.Consumer):
-    """One message a fetch; reading resumes where the progress says, and no hole is passed over."""
+    """One message a fetch; reading resumes where the tasks say, and no hole is passed over."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.held: set[tuple[str, int]] = set()
-        self.expected: dict[tuple[str, int], int] = {}  # next offset of each source partition
-        self.resume_at: Callable[[], Mapping[tuple[str, int], int]] = dict
+        self.expected: dict[tuple[str, int], int] = {}  # next offset of each source partition that is read
         self.seeks: Counter[str] = Counter()  # continuity seeks, by topic
         super().__init__(*args, **kwargs)
 
@@ -163,21 +162,32 @@ class BatchConsumer(driver.Consumer):
     def ends(self) -> dict[tuple[str, int], int | None]:
         return self._thread.ends()
 
+    async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Tell the group's offsets to whoever watches lag; reading never starts from them."""
+        await self._thread.commit({TP(*at): offset for at, offset in positions.items()})
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self.expected.clear()  # until the next seek no source is read
+        await super().on_partitions_revoked(revoked)
+
     async def perform_seek(self) -> None:
-        """Seek the sources to the progress; the group's commit plays no part."""
-        self.expected = dict(self.resume_at())
-        for (topic, partition), offset in self.expected.items():
-            tp = TP(topic, partition)
-            if tp in self.assignment():
-                self._read_offset[tp] = offset - 1 if offset else None
-                await self._thread.seek(self._new_topicpartition(topic, partition), offset)
+        """Seek the sources to where the tasks stand; the group's commit plays no part.
+
+        Faust drains between the end of recovery and this call: what it drained was not passed on, see getmany.
+        """
+        for (topic, partition), offset in self.transport.resume_at().items():
+            if TP(topic, partition) in self.assignment():
+                await self.read_from(topic, partition, offset)
+
+    async def read_from(self, topic: str, partition: int, offset: int) -> None:
+        """Read a source partition from an offset on."""
+        self.expected[topic, partition] = offset
+        await self._thread.seek_wait({self._new_topicpartition(topic, partition): offset})
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
-            return
-        if not self.flow_active:
             return
         for at, batch in records.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
@@ -185,14 +195,16 @@ class BatchConsumer(driver.Consumer):
             tp = TP(at.topic, at.partition)
             if active is not None and tp not in active and tp not in self._buffered_partitions:
                 continue
-            where = (at.topic, at.partition)
-            if where in self.expected:
-                if batch.first != self.expected[where]:
-                    self.seeks[at.topic] += 1
-                    log.warning("%s: fetched %d, expected %d: reading again", tp, batch.first, self.expected[where])
-                    await self._thread.seek(at, self.expected[where])
+            if not self._is_changelog_tp(tp):
+                expected = self.expected.get((at.topic, at.partition))
+                if expected is None:
                     continue
-                self.expected[where] = batch.last + 1
+                if batch.first != expected:
+                    self.seeks[at.topic] += 1
+                    log.warning("%s: fetched %d, expected %d: reading again", tp, batch.first, expected)
+                    await self.read_from(at.topic, at.partition, expected)
+                    continue
+                self.expected[at.topic, at.partition] = batch.last + 1
             # the drain loop must see neither a gap nor a drop
             self._read_offset[tp] = batch.last - 1 if batch.last else None
             yield tp, self._to_message(tp, batch)
@@ -206,4 +218,10 @@ class BatchConsumer(driver.Consumer):
 
 
 class Transport(driver.Transport):
+    """resume_at: where each source partition (topic, number) is to be read from."""
+
     Consumer = BatchConsumer
+
+    def __init__(self, *args: Any, resume_at: Callable[[], Mapping[tuple[str, int], int]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.resume_at = resume_at

@@ -24,6 +24,7 @@ from streams.models import Models
 from streams.publisher import Publisher
 from streams.records import RecordBatch
 from streams.rules import rule_of, schema_of
+from streams.security import faust_broker
 from streams.settings import Settings
 from streams.table import RowTable
 from streams.task import Task, Topics
@@ -139,11 +140,12 @@ class Worker:
         self.ready = True
 
     def _resume_at(self) -> dict[tuple[str, int], int]:
+        """Where each source is to be read from. Faust asks more than once, and tasks may have records by then."""
         return {
             (topic, number): offset
             for number, part in self.partitions.items()
             if part.task is not None
-            for topic, offset in part.task.positions().items()
+            for topic, offset in part.task.queued_ends().items()
         }
 
     def _decode(self, batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
@@ -153,6 +155,16 @@ class Worker:
         for part in self.partitions.values():
             if part.task is not None:
                 part.task.adopt(version)
+
+    async def _take(self, task: Task, batch: RecordBatch) -> None:
+        """A fetch for a task: contiguous, or a leftover of an earlier assignment, or after a hole, which is read."""
+        end = task.queued_ends()[batch.topic]
+        if task.offer(batch):
+            self._turn(batch.partition)
+        elif batch.last >= end:
+            log.warning("%s/%d: given %d, expected %d: reading again", batch.topic, batch.partition, batch.first, end)
+            self.app.consumer.seeks[batch.topic] += 1
+            await self.app.consumer.read_from(batch.topic, batch.partition, end)
 
     # -- the turn -----------------------------------------------------------------------------------------------
 
@@ -212,15 +224,14 @@ class Worker:
         datadir.mkdir(parents=True, exist_ok=True)
         app = faust.App(
             f"{settings.prefix}{settings.application}",
-            broker=[f"kafka://{server}" for server in settings.kafka.bootstrap_servers.split(",")],
-            store="memory://", datadir=str(datadir), web_enabled=False, topic_partitions=settings.topics.partitions,
+            **faust_broker(settings), store="memory://", datadir=str(datadir), web_enabled=False, topic_partitions=settings.topics.partitions,
             topic_allow_declare=False, topic_disable_leader=True, consumer_auto_offset_reset="earliest",
             stream_wait_empty=False, stream_buffer_maxsize=16, table_standby_replicas=0,
             broker_max_poll_records=state.max_poll_records, broker_session_timeout=state.session_timeout,
             broker_rebalance_timeout=state.rebalance_timeout,
             broker_heartbeat_interval=min(3.0, state.session_timeout / 4), Table=RowTable,
         )  # fmt: skip
-        app.transport = Transport(app.conf.broker_consumer, app)
+        app.transport = Transport(app.conf.broker_consumer, app, resume_at=self._resume_at)
         table = app.Table(
             "state", partitions=settings.topics.partitions, schema=BatchSchema(), key_type=bytes, value_type=bytes,
             recovery_buffer_size=8,
@@ -234,16 +245,11 @@ class Worker:
                 part = self.partitions.get(event.message.partition)
                 if part is None or part.task is None:
                     continue
-                try:
-                    part.task.offer(event.value)
-                    self._turn(event.message.partition)
-                except BaseException as error:
-                    fail(error)
+                await self._guard(self._take(part.task, event.value))
                 await asyncio.sleep(0)
 
         @app.task
         async def start() -> None:
-            app.consumer.resume_at = self._resume_at
             gc.collect()
             gc.freeze()
             gc.set_threshold(100_000, 20, 20)

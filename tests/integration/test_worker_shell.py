@@ -51,7 +51,7 @@ class Shell:
         passed = self.values | {"state.datadir": str(self.home / name)}
         names = {f"SHOAL_{key.upper().replace('.', '__')}": str(value) for key, value in passed.items()}
         self.workers[name] = subprocess.Popen(
-            [sys.executable, "-c", "from streams.cli import main; main()", "worker"], env=os.environ | names,
+            [sys.executable, "-c", "from streams.cli import main; main()", "-v", "worker"], env=os.environ | names,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log(name).open("ab"),
         )  # fmt: skip
 
