@@ -2,12 +2,13 @@
 
 In its fixed-step mode (step="fixed") it gives River's own results. In its counting mode a centre moves by
 max(1/n, floor) of the way, starts come from k-means++ over the first rows, and a centre that hardly anybody
-belongs to is put where the error is largest.
+belongs to is put on the next row that no centre lies on.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,13 @@ from online_models.nearest import Floats, nearest
 class KMeans(cluster.KMeans):
     """Incremental k-means (MacQueen 1967; k-means++ start: Arthur and Vassilvitskii 2007).
 
-    Parameters as River's, and: step ("count" or "fixed"), floor (least step), warm_up (rows before the start),
-    dead (share of the average weight below which a centre is repaired).
+    Parameters as River's (halflife, mu, sigma and p matter in the fixed-step mode alone), and: step ("count" or
+    "fixed"), floor (least step), warm_up (rows before the start), dead (share of the average weight below which a
+    centre is repaired; 0 never).
+
+    A feature that a row lacks is 0 there. Matrices (n, F) have a column for each feature that was learned from so
+    far, in the order in which they came (those of one row by name); where there is none yet they name them 0 to
+    F - 1. The counting mode does not depend on PYTHONHASHSEED; the fixed one, as River's, does where names are text.
 
     >>> model = KMeans(n_clusters=2, warm_up=4, seed=1)
     >>> for x in ({"a": 0.0}, {"a": 0.1}, {"a": 9.0}, {"a": 9.1}):
@@ -34,56 +40,115 @@ class KMeans(cluster.KMeans):
         self, n_clusters: int = 5, halflife: float = 0.5, mu: float = 0, sigma: float = 1, p: int = 2,
         seed: int | None = None, step: str = "count", floor: float = 0.002, warm_up: int = 100, dead: float = 0.02,
     ) -> None:  # fmt: skip
+        if step not in ("count", "fixed"):
+            raise ValueError('step: "count" or "fixed"')
+        self.step = step
         super().__init__(n_clusters=n_clusters, halflife=halflife, mu=mu, sigma=sigma, p=p, seed=seed)
-        self.step, self.floor, self.warm_up, self.dead = step, floor, warm_up, dead
-        self._names: list[str] = []
+        self.floor, self.warm_up, self.dead = floor, warm_up, dead
+        self._names: list[Any] = []  # of the columns
         self._first: list[Floats] = []  # rows before the start
         self._at: Floats | None = None  # (k, F)
         self._count = np.zeros(n_clusters)
         self._recent = np.ones(n_clusters)  # decayed counts, for repair
 
+    @classmethod
+    def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
+        yield {"n_clusters": 5, "warm_up": 20}
+        yield {"n_clusters": 5, "step": "fixed"}
+
+    @property
+    def _mutable_attributes(self) -> set[str]:
+        return {"halflife", "floor", "dead"}
+
     @property
     def started(self) -> bool:
         return self._at is not None
 
-    def learn_one(self, x: dict[str, float], **kwargs: Any) -> None:
+    @property
+    def centers(self) -> Mapping[int, Mapping[Any, float]]:
+        """Position of each centre by feature, as River's; empty before the start."""
         if self.step == "fixed":
-            super().learn_one(x, **kwargs)
+            return self._centers
+        lines = [] if self._at is None else self._at.tolist()
+        return {k: dict(zip(self._names, line, strict=True)) for k, line in enumerate(lines)}
+
+    @centers.setter
+    def centers(self, centers: Mapping[int, Mapping[Any, float]]) -> None:
+        self._centers = centers  # River's own, which the fixed-step mode moves
+
+    def learn_one(self, x: Mapping[Any, float]) -> None:
+        if self.step == "fixed":
+            super().learn_one(x)  # by way of learn_predict_one
             return
-        self.learn_many(self._line(x)[None])
+        self._know(x)
+        self._learn_lines(self._line(x)[None])
 
-    def predict_one(self, x: dict[str, float], **kwargs: Any) -> int:
+    def learn_predict_one(self, x: Mapping[Any, float]) -> int:
+        """Learn x; the centre that was the nearest before, as River's."""
         if self.step == "fixed":
-            label: int = super().predict_one(x, **kwargs)
-            return label
-        return int(self.predict_many(self._line(x)[None])[0])
+            self._know(x)
+            found: int = super().learn_predict_one(x)
+            return found
+        label = self.predict_one(x)
+        self.learn_one(x)
+        return label
 
-    def _line(self, x: dict[str, float]) -> Floats:
-        new = sorted(set(x) - set(self._names), key=str)
-        if new:
-            self._names += new
-            pad = ((0, 0), (0, len(new)))
-            self._first = [np.pad(row, (0, len(new))) for row in self._first]
-            if self._at is not None:
-                self._at = np.pad(self._at, pad)
-        return np.array([x.get(name, 0.0) for name in self._names], np.float64)
+    def predict_one(self, x: Mapping[Any, float]) -> int:
+        """The nearest centre; 0 before the start. A feature never learned from is as far from all centres."""
+        if self.step == "fixed":
+            label: int = super().predict_one(x)
+            return label
+        return 0 if self._at is None else int(nearest(self._line(x)[None], self._at)[0][0])
 
     def predict_many(self, lines: Floats) -> NDArray[np.int32]:
-        """Nearest centre of each line (n, F); 0 before the start."""
-        if self._at is None:
-            return np.zeros(len(lines), np.int32)
-        return nearest(np.asarray(lines, np.float64), self._at)[0]
+        """predict_one of each line (n, F); ValueError where F is not that of the features."""
+        lines = self._columns(lines)
+        if self.step == "fixed":
+            return np.array([self.predict_one(x) for x in self._rows(lines)], np.int32)
+        return np.zeros(len(lines), np.int32) if self._at is None else nearest(lines, self._at)[0]
 
     def learn_many(self, lines: Floats) -> None:
-        """Learn lines (n, F) in their order: the same as one by one."""
+        """learn_one of each line (n, F) in order; ValueError where F is not that of the features."""
+        lines = self._columns(lines)
+        if not self._names:
+            self._names = list(range(lines.shape[1]))
+        if self.step == "fixed":
+            for x in self._rows(lines):
+                super().learn_one(x)
+        else:
+            self._learn_lines(lines)
+
+    def _know(self, x: Iterable[Any]) -> None:
+        """A column for each new feature, by name: sets have an order of their own in each process."""
+        new = sorted(set(x) - set(self._names), key=lambda name: (str(name), type(name).__name__))
+        if new:
+            self._names += new
+            self._first = [np.pad(row, (0, len(new))) for row in self._first]
+            if self._at is not None:
+                self._at = np.pad(self._at, ((0, 0), (0, len(new))))
+
+    def _line(self, x: Mapping[Any, float]) -> Floats:
+        return np.array([x.get(name, 0.0) for name in self._names], np.float64)
+
+    def _rows(self, lines: Floats) -> Iterator[dict[Any, float]]:
+        names = self._names or range(lines.shape[1])
+        return (dict(zip(names, line, strict=True)) for line in lines.tolist())
+
+    def _columns(self, lines: Floats) -> Floats:
+        lines = np.asarray(lines, np.float64)
+        if lines.ndim != 2 or (self._names and lines.shape[1] != len(self._names)):
+            raise ValueError(f"lines of {len(self._names) or 'F'} columns are wanted, these are {lines.shape}")
+        return lines
+
+    def _learn_lines(self, lines: Floats) -> None:
         i = 0
         while self._at is None and i < len(lines):
-            self._first.append(np.array(lines[i], np.float64))
+            self._first.append(lines[i].copy())
             i += 1
             if len(self._first) >= max(self.warm_up, self.n_clusters):
                 self._start()
         for line in lines[i:]:
-            self._learn(np.asarray(line, np.float64))
+            self._learn(line)
 
     def _start(self) -> None:
         rows = np.stack(self._first)
@@ -115,7 +180,7 @@ class KMeans(cluster.KMeans):
         weakest = int(self._recent.argmin())
         average = float(np.cumsum(self._recent)[-1]) / len(self._recent)
         if self._recent[weakest] < self.dead * average and weakest != k and distance[k] > 0:
-            self._at[weakest] = line  # nobody's centre goes to somebody who is far from all
+            self._at[weakest] = line  # nobody's centre goes to somebody who has none to himself
             self._count[weakest] = 1.0
             self._recent[weakest] = average
 
@@ -128,7 +193,8 @@ class KMeans(cluster.KMeans):
 
     @centre_matrix.setter
     def centre_matrix(self, centres: Floats) -> None:
-        self._at = np.array(centres, np.float64)
+        self._at = np.array(self._columns(centres))
+        self._names = self._names or list(range(self._at.shape[1]))
 
 
 def plus_plus(rows: Floats, k: int, seed: int) -> Floats:

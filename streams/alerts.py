@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from state import rows
 from state.fold import HOUR_MS, Steps
 from state.rows import Heads, Ints
-from streams.cloudevents import encode, event_id, rfc3339
+from streams.cloudevents import encoder, event_ids, rfc3339
 from streams.progress import BINS, Shop
 
 RULES = ("request_rate", "spend", "refund_burst")
@@ -46,7 +46,7 @@ def shop_thresholds(rules: Rules, shop: Shop, hour: Ints, spend: Ints, bought: N
         now = int(hour[a])
         if now > shop.hour:
             weeks = now // WEEK_HOURS - shop.hour // WEEK_HOURS if shop.hour >= 0 else 0
-            shop.closed = [(c + o) >> min(weeks, 63) for c, o in zip(shop.closed, shop.open, strict=True)]
+            shop.closed = (np.add(shop.closed, shop.open, dtype=np.int64) >> min(weeks, 63)).tolist()
             shop.open = [0] * BINS
             shop.hour = now
         total = sum(shop.closed)
@@ -125,24 +125,14 @@ def documents(
     found: Sequence[Alert], users: Sequence[bytes], steps: Steps, rules: Rules, shop: Ints
 ) -> list[tuple[bytes, bytes]]:
     """(key, alerts record) of each alert, with its evidence and thresholds."""
-    out = []
-    for alert in found:
-        user, window = users[alert.row], steps.windows[alert.step]
-        evidence: dict[str, object]
-        thresholds: dict[str, object]
-        if alert.rule == 0:
-            evidence, thresholds = {"events_1h": int(window[_1H, : rows.ORDERS].sum())}, {"events_1h": rules.rate}
-        elif alert.rule == 1:
-            limit = int(shop[alert.step])
-            spent = {name: int(window[w, rows.SPEND]) / 100 for name, w in (("spend_24h", _24H), ("spend_30d", _30D))}
-            evidence = {**spent}
-            thresholds = {
-                "times_own_daily_spend": rules.spend_factor, "least": rules.spend_least / 100,
-                "shop_spend_24h": None if limit == np.iinfo(np.int64).max else limit / 100,
-            }  # fmt: skip
-        else:
-            evidence = {"refunds_24h": int(window[_24H, rows.REFUNDS]), "orders_7d": int(window[_7D, rows.ORDERS])}
-            thresholds = {"refunds_24h": rules.refunds, "share_7d": rules.refund_share}
+    if not found:
+        return []
+    keys = [users[alert.row] for alert in found]
+    idents = event_ids(keys, [alert.birth for alert in found], [alert.seq for alert in found], "alert")
+    since, last = (rfc3339(np.array([getattr(alert, name) for alert in found])) for name in ("since", "now"))
+    event, out = encoder("alert"), []
+    for alert, user, ident, first_seen, last_seen in zip(found, keys, idents, since, last, strict=True):
+        evidence, thresholds = _evidence(alert, steps.windows[alert.step], rules, int(shop[alert.step]))
         subject = user.decode()
         data = {
             "rule": RULES[alert.rule],
@@ -151,13 +141,26 @@ def documents(
             "subject": subject,
             "evidence": evidence,
             "thresholds": thresholds,
-            "first_seen": rfc3339(alert.since),
-            "last_seen": rfc3339(alert.now),
+            "first_seen": first_seen,
+            "last_seen": last_seen,
         }
-        out.append((user, encode("alert", event_id(user, alert.birth, alert.seq, "alert"), subject, alert.now, data)))
+        out.append((user, event(ident, subject, last_seen, data)))
     return out
 
 
+def _evidence(alert: Alert, window: Ints, rules: Rules, limit: int) -> tuple[dict[str, object], dict[str, object]]:
+    """What was found, windows (4, 11) as of the step, and the thresholds; money in major units."""
+    if alert.rule == 0:
+        return {"events_1h": int(window[_1H, : rows.ORDERS].sum())}, {"events_1h": rules.rate}
+    if alert.rule == 1:
+        return {name: int(window[w, rows.SPEND]) / 100 for name, w in (("spend_24h", _24H), ("spend_30d", _30D))}, {
+            "times_own_daily_spend": rules.spend_factor, "least": rules.spend_least / 100,
+            "shop_spend_24h": None if limit == np.iinfo(np.int64).max else limit / 100,
+        }  # fmt: skip
+    return (
+        {"refunds_24h": int(window[_24H, rows.REFUNDS]), "orders_7d": int(window[_7D, rows.ORDERS])},
+        {"refunds_24h": rules.refunds, "share_7d": rules.refund_share},
+    )
 
 
 def hour_of(watermark: Ints) -> Ints:

@@ -39,10 +39,10 @@ def fold(
     logs: dict[tuple[int, int], list[Line]] = defaultdict(list)
     read = 0
     for chunk in chunks:
-        for line in chunk:
+        for line, partition in zip(chunk, placed([line.key for line in chunk], partitions).tolist(), strict=True):
             if until is None or line.timestamp <= until:
                 source = 1 if line.bought and len(topics) > 1 else 0
-                logs[placed(line.key, partitions), source].append(line)
+                logs[partition, source].append(line)
         read += len(chunk)
         progress(read)
     rows: dict[bytes, bytes] = {}

@@ -5,70 +5,109 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from online_models.version import Assignment, Version
 from state import rows, vector
 from state.fold import Steps
 from state.rows import Heads, Ints
-from streams.cloudevents import encode, event_id, rfc3339
+from streams.cloudevents import encoder, event_ids, rfc3339
+
+CAUSES = ("first", "behaviour", "late", "model")  # expiry, erased and forgotten come with time
+FIRST, BEHAVIOUR, LATE, MODEL = range(4)
+SHOWN = 3  # features that a change names
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One user's move at one step; segments are numbers of the model, None for none."""
+class Changes:
+    """c moves in step order; segments are numbers of the model, -1 for none."""
 
-    row: int
+    row: Ints
+    step: Ints
+    now: Ints  # ms: as of when it was judged
+    birth: Ints
+    seq: Ints  # of the user's changes, from 1
+    frm: Ints
+    to: Ints
+    cause: NDArray[np.int8]  # index into CAUSES
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+_NO = np.zeros(0, np.int64)
+NONE = Changes(_NO, _NO, _NO, _NO, _NO, _NO, _NO, _NO.astype(np.int8))
+
+
+class Reason(msgspec.Struct):
+    """A feature that speaks for the move: its scaled value, and how much it says, in squared scaled units."""
+
+    feature: str
+    value: float
+    weight: float
+
+
+class Record(msgspec.Struct):
+    """The source record that caused a change."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class _Change(msgspec.Struct, rename={"frm": "from"}):
+    user: str
     seq: int
-    birth: int
     frm: int | None
     to: int | None
-    cause: str  # first, behaviour, late, model (expiry, erased, forgotten come with time)
-    now: int  # ms: as of when it was judged
-    step: int
+    cause: str
+    as_of: str
+    model_version: int
+    margin: float
+    runner_up: int
+    features: list[Reason]
+    record: Record | None
 
 
-def find(heads: Heads, steps: Steps, assigned: Assignment, number: int) -> list[Change]:
+class _Current(msgspec.Struct):
+    user: str
+    segment: int | None
+    since: str
+    seq: int
+    model_version: int
+
+
+def find(heads: Heads, steps: Steps, assigned: Assignment, number: int) -> Changes:
     """Changes in step order; updates segment, since, seq and model in the heads (in place)."""
-    count = len(steps.row)
-    if not count:
-        return []
     first = np.flatnonzero(np.r_[True, steps.row[1:] != steps.row[:-1]])
-    last = np.r_[first[1:], count] - 1
+    last = np.r_[first[1:], len(steps.row)] - 1
     touched = steps.row[first]
     segment = assigned.segment.astype(np.int64)
-    previous = np.empty(count, np.int64)
+    previous = np.empty(len(segment), np.int64)
     previous[1:] = segment[:-1]
     previous[first] = heads["segment"][touched]
-    moved = np.flatnonzero(previous != segment)
-    found = []
-    seq, since, birth = heads["seq"], heads["since"], heads["birth"]
-    for step in moved.tolist():
-        row = int(steps.row[step])
-        seq[row] += 1
-        since[row] = steps.now[step]
-        frm = int(previous[step])
-        if frm == rows.UNASSIGNED:
-            cause = "first"
-        elif steps.event[step] < 0:
-            cause = "model"
-        else:
-            cause = "late" if steps.late[step] else "behaviour"
-        to = int(segment[step])
-        was = None if frm == rows.UNASSIGNED else frm
-        found.append(Change(row, int(seq[row]), int(birth[row]), was, to, cause, int(steps.now[step]), step))
+    step = np.flatnonzero(previous != segment)
+    row, now, frm = steps.row[step], steps.now[step], previous[step]
+    start = np.flatnonzero(np.r_[True, row[1:] != row[:-1]][: len(row)])
+    count = np.diff(np.r_[start, len(row)])
+    seq = heads["seq"][row].astype(np.int64) + np.arange(len(row)) - np.repeat(start, count) + 1
+    moved = steps.event[step] < 0
+    cause = np.where(moved, MODEL, np.where(steps.late[step], LATE, BEHAVIOUR))
+    cause = np.where(frm == rows.UNASSIGNED, FIRST, cause).astype(np.int8)
+    end = start + count - 1
+    heads["seq"][row[end]] = seq[end]
+    heads["since"][row[end]] = now[end]
     heads["segment"][touched] = segment[last]
     heads["model"][touched] = number
-    return found
+    return Changes(row, step, now, heads["birth"][row], seq, frm, segment[step], cause)
 
 
-def reasons(
-    version: Version, features: np.ndarray, frm: Ints, to: Ints, top: int = 3
-) -> list[list[dict[str, float | str]]]:
+def reasons(version: Version, features: NDArray[np.float64], frm: Ints, to: Ints) -> list[list[Reason]]:
     """For each line the features that speak most for `to` against `frm` (-1: the mean of the centres).
 
-    features (c, F); a feature's weight is how much farther it lies from the old centre than from the new, in
-    squared scaled units.
+    features (c, F); a feature's weight is how much farther it lies from the old centre than from the new.
     """
     centres = version.centres
     mean = np.zeros(centres.shape[1])
@@ -77,55 +116,35 @@ def reasons(
     mean /= len(centres)
     old = np.where((frm >= 0)[:, None], centres[np.maximum(frm, 0)], mean)
     weight = (features - old) ** 2 - (features - centres[to]) ** 2
-    best = np.argsort(-weight, axis=1, kind="stable")[:, :top]
+    best = np.argsort(-weight, axis=1, kind="stable")[:, :SHOWN]
+    value = np.round(np.take_along_axis(features, best, 1), 6).tolist()
+    weights = np.round(np.take_along_axis(weight, best, 1), 6).tolist()
+    names = vector.NAMES
     return [
-        [{"feature": vector.NAMES[j], "value": round(float(x[j]), 6), "weight": round(float(w[j]), 6)} for j in order]
-        for x, w, order in zip(features, weight, best.tolist(), strict=True)
+        [Reason(names[j], x, w) for j, x, w in zip(*line, strict=True)]
+        for line in zip(best.tolist(), value, weights, strict=True)
     ]
 
 
 def documents(
-    found: Sequence[Change],
-    users: Sequence[bytes],
-    steps: Steps,
-    assigned: Assignment,
-    version: Version,
-    sources: Sequence[dict[str, object] | None],
-) -> list[tuple[bytes, bytes, bytes]]:
+    found: Changes, users: Sequence[bytes], assigned: Assignment, version: Version,
+    sources: Sequence[Record | None],
+) -> list[tuple[bytes, bytes, bytes]]:  # fmt: skip
     """(key, segment-changes record, segments record) of each change; sources: the record that caused it."""
-    if not found:
+    if not len(found):
         return []
-    at = np.array([change.step for change in found])
-    frm = np.array([-1 if change.frm is None else change.frm for change in found])
-    to = np.array([change.to for change in found])
-    why = reasons(version, assigned.features[at], frm, to)
+    why = reasons(version, assigned.features[found.step], found.frm, found.to)
+    times, keys = rfc3339(found.now), [users[row] for row in found.row.tolist()]
+    births, seqs = found.birth.tolist(), found.seq.tolist()
+    change, current = encoder("segment-change"), encoder("segment")
     out = []
-    for change, features, source in zip(found, why, sources, strict=True):
-        user = users[change.row]
-        subject = user.decode()
-        data = {
-            "user": subject,
-            "seq": change.seq,
-            "from": change.frm,
-            "to": change.to,
-            "cause": change.cause,
-            "as_of": rfc3339(change.now),
-            "model_version": version.number,
-            "margin": float(assigned.margin[change.step]),
-            "runner_up": int(assigned.runner_up[change.step]),
-            "features": features,
-            "record": source,
-        }
-        ident = event_id(user, change.birth, change.seq, "segment-change")
-        current = {
-            "user": subject, "segment": change.to, "since": rfc3339(change.now), "seq": change.seq,
-            "model_version": version.number,
-        }  # fmt: skip
-        out.append(
-            (
-                user,
-                encode("segment-change", ident, subject, change.now, data),
-                encode("segment", event_id(user, change.birth, change.seq, "segment"), subject, change.now, current),
-            )
-        )
+    for key, ident, twin, time, seq, frm, to, cause, margin, runner_up, features, source in zip(
+        keys, event_ids(keys, births, seqs, "segment-change"), event_ids(keys, births, seqs, "segment"), times, seqs,
+        found.frm.tolist(), found.to.tolist(), found.cause.tolist(), assigned.margin[found.step].tolist(),
+        assigned.runner_up[found.step].tolist(), why, sources, strict=True,
+    ):  # fmt: skip
+        user, was = key.decode(), None if frm == rows.UNASSIGNED else frm
+        moved = _Change(user, seq, was, to, CAUSES[cause], time, version.number, margin, runner_up, features, source)
+        stands = _Current(user, to, time, seq, version.number)
+        out.append((key, change(ident, user, time, moved), current(twin, user, time, stands)))
     return out

@@ -81,7 +81,8 @@ class Merge:
                     if i != j and not at_end[i]:
                         ready = min(ready, int(batch.key.searchsorted(other.key, "right" if j < i else "left")))
                 if ready > queue.taken:
-                    pieces.append(batch.take(np.arange(queue.taken, ready)))
+                    whole = ready - queue.taken == len(batch)
+                    pieces.append(batch if whole else batch.take(np.arange(queue.taken, ready)))
                     queue.taken = ready
                 if queue.taken < len(batch.key):
                     break

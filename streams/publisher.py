@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,13 +10,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams.errors import TransactionError
-from streams.partitioner import placed
 from streams.security import aiokafka_options
 from streams.settings import Settings
-from streams.task import Flush
+from streams.task import Flush, Record
 
 BATCH = 900_000  # bytes; the default of 16 KiB makes a flush wait batch by batch
-Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 
 
 class Publisher:
@@ -30,7 +27,6 @@ class Publisher:
             transactional_id=f"{settings.prefix}{settings.application}-state-{partition}",
             transaction_timeout_ms=int(settings.state.transaction_timeout * 1000),
         )  # fmt: skip
-        self._partitions: dict[str, int] = {}
 
     async def start(self) -> None:
         try:
@@ -46,17 +42,11 @@ class Publisher:
 
         TransactionError on any failure: what happened is then for the next owner to find out.
         """
-        groups: dict[tuple[str, int], list[Record]] = defaultdict(list)
-        for output in flush.outputs:
-            at = output.partition
-            if at is None:
-                at = placed(output.key, await self._count(output.topic)) if output.key else 0
-            groups[output.topic, at].append((output.key, output.value, output.headers))
         try:
             async with self._producer.transaction():
                 rows = await self._send(self._changelog, self._partition, ((k, v, []) for k, v in flush.rows.items()))
                 sent: list[Any] = []
-                for (topic, partition), records in groups.items():
+                for (topic, partition), records in flush.outputs.items():
                     sent += await self._send(topic, partition, records)
                 await asyncio.gather(*sent)
                 last = [await one for one in rows][-1]
@@ -78,10 +68,3 @@ class Publisher:
         if batch.record_count():
             sent.append(await self._producer.send_batch(batch, topic, partition=partition))
         return sent
-
-    async def _count(self, topic: str) -> int:
-        if topic not in self._partitions:
-            self._partitions[topic] = len(await self._producer.partitions_for(topic))
-        return self._partitions[topic]
-
-

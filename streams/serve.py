@@ -42,7 +42,7 @@ def run(settings: Settings, *, accept_rejects: bool = False, accept_loss: bool =
 def user(worker: Worker, ident: str) -> dict[str, Any] | None:
     """One user's row as this worker holds it; None where it holds none."""
     key = ident.encode()
-    part = worker.partitions.get(placed(key, worker.settings.topics.partitions))
+    part = worker.partitions.get(int(placed([key], worker.settings.topics.partitions)[0]))
     row = part.store.get_many([key])[0] if part else None
     if row is None:
         return None

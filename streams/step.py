@@ -30,7 +30,7 @@ class Rule:
     training_hourly: int = 5_000  # rows an hour of event time and partition
     sources: tuple[str, ...] = ("clickstream", "purchases")  # topic names, for evidence
     partition: int = 0
-    placed: Callable[[bytes], int] | None = None  # partition of a key; None: not checked
+    placed: Callable[[list[bytes]], Ints] | None = None  # partitions of keys; None: not checked
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Outcome:
     """What one batch brings."""
 
     written: dict[bytes, bytes] = field(default_factory=dict)
-    changes: list[changes.Change] = field(default_factory=list)
+    changes: changes.Changes = changes.NONE
     alerts: list[alerts.Alert] = field(default_factory=list)
     change_records: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
     alert_records: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -72,8 +72,9 @@ def step(
 
     live = np.flatnonzero(row_of >= 0)
     if rule.placed is not None:
-        misplaced = [i for i in np.flatnonzero(heads["birth"] < 0).tolist() if rule.placed(users[i]) != rule.partition]
-        if misplaced:
+        strange = np.flatnonzero(heads["birth"] < 0)
+        misplaced = strange[rule.placed([users[i] for i in strange.tolist()]) != rule.partition]
+        if len(misplaced):
             wrong = np.isin(row_of, misplaced)
             batch.reason[wrong] = WRONG_PARTITION
             live = np.flatnonzero((row_of >= 0) & ~wrong)
@@ -101,7 +102,7 @@ def step(
         swap[born] = False
     steps, panes, owner = fold.fold(heads, panes, owner, events, swap, progress.mark)
     raw = vector.raw(steps.windows, steps.hours)
-    _decide(out, users, heads, steps, raw, version, rule, _records(batch, at, rule))
+    _decide(out, users, heads, steps, raw, version, rule, batch, at)
     _alert(out, users, heads, steps, batch, at, watermark, progress, rule)
     _train(out, users, heads, steps, raw, at, watermark, progress, rule)
     touched = np.zeros(len(heads), bool)
@@ -125,41 +126,38 @@ def rejudge(
                          np.zeros((0, 3), np.uint32), none)  # fmt: skip
     steps, _, _ = fold.fold(heads, panes, owner, events, swap, progress.mark)
     raw = vector.raw(steps.windows, steps.hours)
-    _decide(out, users, heads, steps, raw, version, rule, None)
-    moved = sorted({change.row for change in out.changes})
-    if moved:
+    _decide(out, users, heads, steps, raw, version, rule)
+    moved = np.unique(out.changes.row)
+    if len(moved):
         heads["clock"][moved] = np.maximum(heads["clock"][moved], progress.mark)
         whole_row = owner
         owner, start, kept = windows.settle(
             whole_row, panes["start"].astype(np.int64), rows.values(panes), heads["clock"][whole_row] // windows.UNIT
         )
         cut = rows.cut(heads, rows.pack(start, kept), owner)
-        out.written = {users[i]: cut[i] for i in moved}
+        out.written = {users[i]: cut[i] for i in moved.tolist()}
     return out
-
-
-def _records(batch: EventBatch, at: Ints, rule: Rule) -> Callable[[int], dict[str, object]]:
-    def record(event: int) -> dict[str, object]:
-        i = at[event]
-        topic = rule.sources[int(batch.source[i])]
-        return {"topic": topic, "partition": rule.partition, "offset": int(batch.offset[i])}
-
-    return record
 
 
 def _decide(
     out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, raw: NDArray[np.float64],
-    version: Version | None, rule: Rule, record: Callable[[int], dict[str, object]] | None,
+    version: Version | None, rule: Rule, batch: EventBatch | None = None, at: Ints | None = None,
 ) -> None:  # fmt: skip
+    """Segment changes of all steps; at (n,) says which record of the batch each event is."""
     if version is None or not len(steps.row):
         return
     assigned = assign(version, raw)
-    out.changes = changes.find(heads, steps, assigned, version.number)
-    sources = [
-        record(int(steps.event[change.step])) if record and steps.event[change.step] >= 0 else None
-        for change in out.changes
-    ]
-    out.change_records = changes.documents(out.changes, users, steps, assigned, version, sources)
+    found = out.changes = changes.find(heads, steps, assigned, version.number)
+    sources: list[changes.Record | None] = [None] * len(found)
+    if batch is not None and at is not None:
+        event = steps.event[found.step]
+        caused = np.flatnonzero(event >= 0)
+        record = at[event[caused]]
+        for i, source, offset in zip(
+            caused.tolist(), batch.source[record].tolist(), batch.offset[record].tolist(), strict=True
+        ):
+            sources[i] = changes.Record(rule.sources[source], rule.partition, offset)
+    out.change_records = changes.documents(found, users, assigned, version, sources)
 
 
 def _alert(

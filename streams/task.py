@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from online_models.version import Version
 from streams import progress as progress_
+from streams.alerts import RULES
+from streams.changes import CAUSES, MODEL
 from streams.errors import RejectsError
 from streams.merge import Merge
 from streams.progress import PROGRESS_KEY, Progress, Source
@@ -32,15 +34,7 @@ class Store(Protocol):
     def scan(self, after: bytes | None, limit: int) -> list[bytes]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A record for a topic outside the changelog; placed by its key unless a partition is given."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]] = field(default_factory=list)
-    partition: int | None = None
+Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]  # key, value, headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +42,7 @@ class Flush:
     """A snapshot at a batch boundary: all of it is one transaction."""
 
     rows: dict[bytes, bytes | None]
-    outputs: list[Output]
+    outputs: dict[tuple[str, int], list[Record]]  # by topic and partition
     acked: dict[str, int]
     event_times: np.ndarray  # ms: of the events behind segment changes, for the latency metric
 
@@ -89,8 +83,8 @@ class Task:
         self._next_version: Version | None = None
         self._extra: dict[bytes, bytes | None] = {}  # rows of the flush before a swap: not yet in the store's scan
         self._dirty: dict[bytes, bytes | None] = {}
-        self._outputs: list[Output] = []
-        self._times: list[int] = []
+        self._outputs: dict[tuple[str, int], list[Record]] = defaultdict(list)
+        self._times: list[np.ndarray] = []
         self._moved = False
         self._stop: str | None = None
         self._streak: Counter[str] = Counter()
@@ -200,8 +194,9 @@ class Task:
         self.progress.holding = None if holding is None else self.rule.sources[holding]
         applied = 0
         if merged is not None:
-            for start in range(0, len(merged.key), CHUNK):
-                chunk = merged.take(np.arange(start, min(start + CHUNK, len(merged.key))))
+            size = len(merged)
+            for start in range(0, size, CHUNK):
+                chunk = merged if size <= CHUNK else merged.take(np.arange(start, min(start + CHUNK, size)))
                 applied += self._apply(chunk)
                 if self._stop:
                     break
@@ -213,14 +208,12 @@ class Task:
         return applied
 
     def _apply(self, batch: EventBatch) -> int:
-        index: dict[bytes, int] = {}
-        setdefault = index.setdefault
-        good = (batch.reason == 0).tolist()
-        row_of = np.fromiter(
-            [setdefault(user, len(index)) if ok else -1 for user, ok in zip(batch.users, good, strict=True)],
-            np.int64, len(good),
-        )  # fmt: skip
+        index: dict[bytes, Any] = dict.fromkeys(batch.users)
+        index.pop(b"", None)  # the rejected
         users = list(index)
+        index = dict(zip(users, range(len(users)), strict=True))
+        index[b""] = -1
+        row_of = np.fromiter(map(index.__getitem__, batch.users), np.int64, len(batch.users))
         old = self._store.get_many(users)
         outcome = step(users, row_of, old, batch, self.progress, self.version, self.rule)
         for i, name in enumerate(self.rule.sources):
@@ -232,31 +225,35 @@ class Task:
         for i in rejected.tolist():
             self._reject(batch, i)
         self._watch(batch)
-        self.counts["events"] += len(good)
+        self.counts["events"] += len(row_of)
         self.counts["repeated"] += outcome.repeated
         self._moved = True
-        self._times.extend(change.now for change in outcome.changes if change.cause != "model")
-        return len(good)
+        self._times.append(outcome.changes.now[outcome.changes.cause != MODEL])
+        return len(row_of)
 
     def _collect(self, outcome: Outcome) -> None:
+        """What a user's records bring goes to the user's partition, which has the same number in every topic."""
         self._store.put_many(outcome.written)
         self._dirty.update(outcome.written)
-        topics, send = self._topics, self._outputs.append
-        for key, document, current in outcome.change_records:
-            send(Output(topics.changes, key, document))
-            send(Output(topics.segments, key, current))
-        for key, value in outcome.alert_records:
-            send(Output(topics.alerts, key, value))
-        for key, value in outcome.training_records:
-            send(Output(topics.training, key, value, partition=0))
-        sizes = self.progress.sizes
-        for change in outcome.changes:
-            for segment, by in ((change.frm, -1), (change.to, 1)):
-                if segment is not None:
-                    sizes[segment] = sizes.get(segment, 0) + by
-            self.counts[f"change:{change.cause}"] += 1
+        topics, here, outputs = self._topics, self.rule.partition, self._outputs
+        none: list[tuple[str, bytes]] = []
+        if outcome.change_records:
+            outputs[topics.changes, here] += [(key, change, none) for key, change, _ in outcome.change_records]
+            outputs[topics.segments, here] += [(key, current, none) for key, _, current in outcome.change_records]
+        if outcome.alert_records:
+            outputs[topics.alerts, here] += [(key, value, none) for key, value in outcome.alert_records]
+        if outcome.training_records:
+            outputs[topics.training, 0] += [(key, value, none) for key, value in outcome.training_records]
+        sizes, changes = self.progress.sizes, outcome.changes
+        for moved, by in ((changes.frm, -1), (changes.to, 1)):
+            segments, count = np.unique(moved[moved >= 0], return_counts=True)
+            for segment, number in zip(segments.tolist(), count.tolist(), strict=True):
+                sizes[segment] = sizes.get(segment, 0) + by * number
+        for cause, number in enumerate(np.bincount(changes.cause).tolist()):
+            if number:
+                self.counts[f"change:{CAUSES[cause]}"] += number
         for alert in outcome.alerts:
-            self.counts[f"alert:{alert.rule}:{alert.status}"] += 1
+            self.counts[f"alert:{RULES[alert.rule]}:{alert.status}"] += 1
         self.counts["training"] += len(outcome.training_records)
 
     def _reject(self, batch: EventBatch, i: int) -> None:
@@ -269,7 +266,7 @@ class Task:
             reject = Reject(reason, "the key is placed by another partitioner", raw.topic, raw.partition, offset,
                             raw.timestamps[at], raw.keys[at], raw.values[at])  # fmt: skip
         self.counts[f"reject:{reject.reason}"] += 1
-        self._outputs.append(dead_letter(self._topics.dead_letters, reject))
+        self._outputs[self._topics.dead_letters, self.rule.partition].append(dead_letter(reject))
 
     def _watch(self, batch: EventBatch) -> None:
         """Stop where most of a stretch of records are rejects: a wrong schema, not bad records."""
@@ -307,15 +304,16 @@ class Task:
         if not self._moved:
             return None
         rows, outputs, times = self._dirty, self._outputs, self._times
-        self._dirty, self._outputs, self._times, self._moved = {}, [], [], False
+        self._dirty, self._outputs, self._times, self._moved = {}, defaultdict(list), [], False
         self._swap(rows)
         self.progress.wall = now
         with_progress = dict(rows)
         with_progress[PROGRESS_KEY] = progress_.dumps(self.progress)
-        return Flush(with_progress, outputs, self.positions(), np.array(times, np.int64))
+        caused = np.concatenate(times) if times else np.zeros(0, np.int64)
+        return Flush(with_progress, outputs, self.positions(), caused)
 
 
-def dead_letter(topic: str, reject: Reject) -> Output:
+def dead_letter(reject: Reject) -> Record:
     """The rejected record with its original bytes; over the limit cut, with its length and SHA-256."""
     headers = [
         ("reason", reject.reason.encode()),
@@ -329,4 +327,4 @@ def dead_letter(topic: str, reject: Reject) -> Output:
     if value is not None and len(value) > VALUE_LIMIT:
         headers += [("length", str(len(value)).encode()), ("sha256", hashlib.sha256(value).hexdigest().encode())]
         value = value[:VALUE_LIMIT]
-    return Output(topic, reject.key, value, headers)
+    return reject.key, value, headers

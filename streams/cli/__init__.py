@@ -103,7 +103,10 @@ def cli(
     ctx: click.Context, config: Path | None, bootstrap_servers: str | None, prefix: str | None, verbose: bool
 ) -> None:
     """Live customer segments from a clickstream."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )  # fmt: skip
     if not verbose:  # kafka-python logs each attempt to connect; the error tells it once
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
     ctx.obj = Context(config, {"kafka.bootstrap_servers": bootstrap_servers, "prefix": prefix}, verbose)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
@@ -21,7 +23,9 @@ FIELDS: dict[str, Any] = {
     "transaction_id": _TEXT, "category": _TEXT, "brand": _TEXT, "price": float | None,
     "quantity": int | float | None, "currency": str | None, "country": _TEXT, "region": _TEXT, "city": _TEXT,
 }  # fmt: skip
-_IDS = ("event_id", "session_id", "transaction_id")
+_IDS = {"event_id": "event_id", "session": "session_id", "order": "transaction_id"}  # column: field
+_NUL = np.uint64(0xFFFFFFFFFFFFFFFF)  # stands for an id with a NUL in it
+_HALF = ("category", "brand", "country", "region", "city")
 LINE_LIMIT = 10**12  # minor units a line: beyond it a price is taken for a mistake
 USER_LIMIT = 1024  # bytes
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
@@ -70,41 +74,36 @@ def decode(batch: RecordBatch, schema: Schema, *, source: int, key_before: int, 
     n = len(batch.values)
     reasons: dict[int, tuple[str, str]] = {}
     events = _parse(batch.values, schema, reasons)
-    users = _users(events, batch.keys, reasons, check_key=now is not None)
-    time = to_ms([e.event_time for e in events])
+    column = dict(zip(FIELDS, zip(*map(astuple, events), strict=True) if n else [()] * len(FIELDS), strict=True))
+    users = _users(column["user_id"], batch.keys, reasons, check_key=now is not None)
+    time = to_ms(column["event_time"])
     _flag(time == BAD, "bad_time", "event_time", reasons)
     if now is not None:
         limit = np.minimum(np.array(batch.timestamps, np.int64), now) + schema.ahead
         _flag(time > limit, "time_ahead", "event_time", reasons)
-    price = np.array([e.price or 0.0 for e in events], np.float64)
-    quantity = _quantities([e.quantity for e in events], reasons)
+    price = np.array(column["price"], np.float64)  # None becomes NaN, which JSON cannot hold
+    price[np.isnan(price)] = 0.0
+    quantity = _mapped(column["quantity"], _quantity, np.float64)
+    _flag(np.isnan(quantity), "bad_quantity", "quantity", reasons)
+    quantity[np.isnan(quantity)] = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         line = np.rint(price * 100.0) * quantity
     _flag(~(price >= 0) | ~(np.abs(line) <= LINE_LIMIT), "bad_price", "price", reasons)
-    for i, e in enumerate(events):
-        if e.currency is not None and e.currency != schema.currency:
-            reasons.setdefault(i, ("currency", "currency"))
-    if any(v is not None and b"\\u0000" in v for v in batch.values):
-        for i, e in enumerate(events):
-            if any(isinstance(x := getattr(e, field), str) and "\0" in x for field in _IDS):
-                reasons.setdefault(i, ("bad_type", "NUL in an id"))
-    code = schema.types.get
-    kind = np.fromiter([code(e.event_type, OTHER) for e in events], np.int8, n)
-    _flag(np.fromiter([e.event_type is None for e in events], bool, n), "bad_type", "event_type", reasons)
+    _flag(_mapped(column["currency"], lambda c: c is not None and c != schema.currency, np.bool_),
+          "currency", "currency", reasons)  # fmt: skip
+    _flag(_mapped(column["event_type"], lambda t: t is None, np.bool_), "bad_type", "event_type", reasons)
+    idents = {name: _mapped(column[field], _ident, np.uint64) for name, field in _IDS.items()}
+    for name, field in _IDS.items():
+        _flag(idents[name] == _NUL, "bad_type", field, reasons)
 
     reason = np.zeros(n, np.uint8)
     for i, (name, _) in reasons.items():
         reason[i], users[i], time[i], line[i] = _CODE[name], b"", 0, 0
-    memo: dict[object, int] = {None: 0}
     key = np.maximum.accumulate(np.r_[key_before, np.where(reason == 0, time, -1)])[1:]
     return EventBatch(
-        users=users, time=time, type=kind, amount=line.astype(np.int64), quantity=quantity.astype(np.int64),
-        event_id=_hashes([e.event_id for e in events], {None: 0}),
-        session=_hashes([e.session_id for e in events], memo),
-        order=_hashes([e.transaction_id for e in events], memo),
-        category=_halves([e.category for e in events], memo), brand=_halves([e.brand for e in events], memo),
-        country=_halves([e.country for e in events], memo), region=_halves([e.region for e in events], memo),
-        city=_halves([e.city for e in events], memo),
+        users=users, time=time, type=_mapped(column["event_type"], lambda t: schema.types.get(t, OTHER), np.int8),
+        amount=line.astype(np.int64), quantity=quantity.astype(np.int64),
+        **idents, **{name: _mapped(column[name], _half, np.uint32) for name in _HALF},
         offset=np.array(batch.offsets, np.int64), source=np.full(n, source, np.int8), key=key, reason=reason,
         rejects={
             i: Reject(name, detail, batch.topic, batch.partition, batch.offsets[i], batch.timestamps[i],
@@ -146,31 +145,33 @@ def _parse(values: Sequence[bytes | None], schema: Schema, reasons: dict[int, tu
 
 
 def _users(
-    events: Sequence[Any], keys: Sequence[bytes | None], reasons: dict[int, tuple[str, str]], *, check_key: bool
-) -> list[bytes]:
-    users = []
-    for i, event in enumerate(events):
-        ident = event.user_id
-        user = ident.encode() if type(ident) is str else b"" if ident is None else str(ident).encode()
+    idents: Sequence[str | int | None], keys: Sequence[bytes | None], reasons: dict[int, tuple[str, str]], *,
+    check_key: bool,
+) -> list[bytes]:  # fmt: skip
+    """Ids in UTF-8."""
+    plain = set(map(type, idents)) == {str}
+    users = list(map(str.encode, idents)) if plain else [b"" if i is None else str(i).encode() for i in idents]  # type: ignore[arg-type]
+    sizes = list(map(len, users))
+    if (
+        plain and 0 < min(sizes) and max(sizes) <= USER_LIMIT and b"\0" not in b"".join(users)
+        and not (check_key and users != keys)
+    ):  # fmt: skip
+        return users
+    for i, user in enumerate(users):
         if user != keys[i] and check_key and user:
             reasons.setdefault(i, ("key_mismatch", "the record's key is not the user id"))
         if not user:
             reasons.setdefault(i, ("no_user", "user_id"))
         elif len(user) > USER_LIMIT or b"\0" in user:
             reasons[i] = ("bad_user", "user_id")
-        users.append(user)
     return users
 
 
-def _quantities(values: Sequence[int | float | None], reasons: dict[int, tuple[str, str]]) -> NDArray[np.float64]:
-    out = np.ones(len(values))
-    for i, value in enumerate(values):
-        if value is not None:
-            if value != value // 1 or abs(value) > 10**9:
-                reasons.setdefault(i, ("bad_quantity", "quantity"))
-            else:
-                out[i] = value
-    return out
+def _quantity(value: int | float | None) -> float:
+    """NaN where it is not whole or beyond all reason."""
+    if value is None:
+        return 1.0
+    return float(value) if abs(value) <= 10**9 and value == value // 1 else math.nan
 
 
 def _flag(bad: NDArray[np.bool_], name: str, detail: str, reasons: dict[int, tuple[str, str]]) -> None:
@@ -178,19 +179,27 @@ def _flag(bad: NDArray[np.bool_], name: str, detail: str, reasons: dict[int, tup
         reasons.setdefault(i, (name, detail))
 
 
-def _hashes(values: Sequence[object], memo: dict[object, int]) -> NDArray[np.uint64]:
-    get = memo.get
-    out = []
-    for value in values:
-        hashed = get(value)
-        if hashed is None:
-            hashed = xxh3_64_intdigest(str(value).encode()) or 1 if value != "" else 0
-            memo[value] = hashed
-        out.append(hashed)
-    return np.array(out, np.uint64)
+def _mapped(values: Sequence[Any], function: Callable[[Any], Any], kind: type[Any]) -> NDArray[Any]:
+    """function of each value, asked once for each different one."""
+    table = dict.fromkeys(values)
+    if len(table) == 1:
+        return np.full(len(values), function(values[0]), kind)
+    for value in table:
+        table[value] = function(value)
+    return np.fromiter(map(table.__getitem__, values), kind, len(values))
 
 
-def _halves(values: Sequence[object], memo: dict[object, int]) -> NDArray[np.uint32]:
-    whole = _hashes(values, memo)
-    half = (whole & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-    return np.where((half == 0) & (whole != 0), np.uint32(1), half)
+def _hash(value: str | int | None) -> int:
+    """64 bits of a text, 0 for none."""
+    if value is None or value == "":
+        return 0
+    return xxh3_64_intdigest(str(value).encode()) or 1
+
+
+def _ident(value: str | int | None) -> int:
+    return int(_NUL) if type(value) is str and "\0" in value else _hash(value)
+
+
+def _half(value: str | int | None) -> int:
+    whole = _hash(value)
+    return whole & 0xFFFFFFFF or (1 if whole else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -21,7 +22,8 @@ _DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 def to_ms(values: Sequence[object]) -> NDArray[np.int64]:
     """Epoch ms of each value, BAD (-1) where it is none: RFC 3339 text (a blank for the T and UTC for the Z
     are taken too), or whole epoch milliseconds, from 1970 to 9999; finer fractions are cut off."""
-    lengths = set(map(len, values)) if all(type(v) is str for v in values) else set()  # type: ignore[arg-type]
+    kinds = set(map(type, values))
+    lengths = set(map(len, values)) if kinds == {str} else set()  # type: ignore[arg-type]
     if len(lengths) == 1 and (width := lengths.pop()) in (20, 23, 24):
         try:
             text = "".join(values).encode("ascii")  # type: ignore[arg-type]
@@ -31,6 +33,10 @@ def to_ms(values: Sequence[object]) -> NDArray[np.int64]:
         for i in np.flatnonzero(~good).tolist():
             out[i] = _one(values[i])
         return out
+    if kinds == {int}:
+        with suppress(OverflowError):
+            whole = np.array(values, np.int64)
+            return np.where((whole >= 0) & (whole < _LAST), whole, BAD)
     return np.array([_one(v) for v in values], np.int64)
 
 

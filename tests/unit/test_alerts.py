@@ -28,7 +28,7 @@ def alerts(events: list[dict[str, Any]], rules: Rules) -> list[dict[str, Any]]:
     task.run(0, {"clickstream": len(events)})
     flush = task.cut(0)
     assert flush is not None
-    return [json.loads(o.value or b"")["data"] for o in flush.outputs if o.topic == "alerts"]
+    return [json.loads(value or b"")["data"] for _, value, _ in flush.outputs.get(("alerts", 0), [])]
 
 
 def event(user: str, time: int, kind: str, price: float = 0.0) -> dict[str, Any]:

@@ -69,12 +69,13 @@ def play(events: list[dict], cuts: list[int], swap_at: int, sweeps: list[int]) -
     while task.sweep(2):
         pass
     flushes.append(task.cut(0))
-    outputs = [o for f in flushes if f for o in f.outputs]
+    sent = [item for flush in flushes if flush for item in flush.outputs.items()]
+    outputs = [(topic, key, value) for (topic, _), records in sent for key, value, _ in records]
     changes: dict[tuple[str, bytes], list[bytes]] = {}
-    for output in outputs:
-        if output.topic in ("changes", "alerts"):
-            changes.setdefault((output.topic, output.key or b""), []).append(output.value or b"")
-    others = [[(o.key, o.value) for o in outputs if o.topic == topic] for topic in ("training", "dead")]
+    for topic, key, value in outputs:
+        if topic in ("changes", "alerts"):
+            changes.setdefault((topic, key or b""), []).append(value or b"")
+    others = [[(key, value) for topic, key, value in outputs if topic == wanted] for wanted in ("training", "dead")]
     rows = {k: v for k, v in store.rows.items() if k != PROGRESS_KEY}
     sizes = {k: v for k, v in task.progress.sizes.items() if v}
     return rows, sorted(changes.items()), others, sizes
@@ -105,7 +106,7 @@ def test_rejects_stop_the_task_once_what_it_has_is_cut() -> None:
     task.run(0, {"clickstream": 10})
     flush = task.cut(0)
     assert flush is not None
-    assert [o.topic for o in flush.outputs] == ["dead"] * 10
+    assert {at: len(of) for at, of in flush.outputs.items()} == {("dead", 0): 10}
     assert flush.acked == {"clickstream": 10}
     with pytest.raises(RejectsError, match="bad_price"):
         task.check()
