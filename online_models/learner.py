@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from online_models.nearest import Floats, nearest
 from online_models.scaler import fit, rescale
 from online_models.version import Version
 
+LEAST = 0.1  # share of every_rows below which time alone makes no version: a replay of a month is no flood of them
 WARM = 6  # Lloyd's rounds at a version: enough to settle, few enough that ids keep their people
 
 
@@ -38,7 +41,7 @@ class Learner:
         self.params = params
         self.version: Version | None = None
         self._width = len(params.names) + params.ratios
-        self._window: list[Floats] = []
+        self._window: deque[Floats] = deque(maxlen=params.window)
         self._kmeans = KMeans(n_clusters=params.k, seed=params.seed, warm_up=1)
         self._since = 0  # rows since the last version
         self._rows = 0
@@ -53,7 +56,7 @@ class Learner:
         """Go on from a version that carries its state: as if it had never stopped."""
         learner = cls(params)
         state = msgspec.msgpack.decode(version.state, type=_State)
-        learner._window = list(np.frombuffer(state.window, "<f8").reshape(-1, learner._width).astype(np.float64))
+        learner._window.extend(np.frombuffer(state.window, "<f8").reshape(-1, learner._width).astype(np.float64))
         learner._rows, learner._time, learner.version = version.rows, version.event_time, version
         learner._kmeans.centre_matrix = version.centres
         learner._kmeans._count, learner._kmeans._recent = np.array(state.count), np.array(state.recent)
@@ -61,26 +64,30 @@ class Learner:
 
     def learn(self, raw: Floats, now: NDArray[np.int64], offset: NDArray[np.int64]) -> list[Version]:
         """Apply rows (n, 2R + L) of times now (ms) at log offsets; the versions that fall due, in order."""
-        found = []
-        for line, at, position in zip(raw, now.tolist(), offset.tolist(), strict=True):
-            self._window.append(line)
-            if len(self._window) > self.params.window:
-                del self._window[0]
+        found, start = [], 0
+        for i, at in enumerate(now.tolist()):
             self._since += 1
             self._rows += 1
             self._time = max(self._time, at)
-            if self.version is not None:
-                self._kmeans.learn_many(self.version.scaler.transform(line[None]))
             if self._due():
-                found.append(self._publish(position + 1))
+                self._take(raw[start : i + 1])
+                found.append(self._publish(int(offset[i]) + 1))
+                start = i + 1
+        self._take(raw[start:])
         return found
+
+    def _take(self, raw: Floats) -> None:
+        """Rows that no version falls between."""
+        self._window.extend(raw)
+        if self.version is not None:
+            self._kmeans.learn_many(self.version.scaler.transform(raw))
 
     def _due(self) -> bool:
         params = self.params
         if self.version is None:
             return self._rows >= params.first_rows
         return self._since >= params.every_rows or (
-            self._since >= params.k and self._time - self.version.event_time >= params.every_ms
+            self._since >= params.every_rows * LEAST and self._time - self.version.event_time >= params.every_ms
         )
 
     def _publish(self, learned_to: int) -> Version:

@@ -46,7 +46,10 @@ HEAD = np.dtype(
         ("brand_weight", "<u2", 4),
         ("place", "<u4", 3),  # country, region, city as last seen
         ("segment", "<i4"),
-        ("since", "<i8"),
+        ("since", "<i8"),  # ms: as of when the last change of segment was judged
+        ("frm", "<i4"),  # the segment before it
+        ("cause", "u1"),  # of it
+        ("change_model", "<u4"),  # version under which it was judged
         ("seq", "<u4"),  # changes of segment so far
         ("alert_seq", "<u4"),
         ("model", "<u4"),  # version under which the segment was judged last
@@ -63,7 +66,7 @@ _BLANK = np.zeros(1, HEAD)
 _BLANK["layout"] = LAYOUT
 _BLANK["birth"] = -1
 _BLANK["clock"] = _BLANK["last"] = NEVER
-_BLANK["segment"] = UNASSIGNED
+_BLANK["segment"] = _BLANK["frm"] = UNASSIGNED
 BLANK: bytes = _BLANK.tobytes()
 
 

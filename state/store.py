@@ -105,6 +105,11 @@ class RowStore:
         stored = self._db.get(OFFSET_KEY)
         return None if stored is None else int(stored)
 
+    @property
+    def cached(self) -> int:
+        """Rows in the cache."""
+        return len(self._cache)
+
     def scan(self, after: bytes | None, limit: int) -> list[bytes]:
         """Keys of written rows in order, after a key, at most limit; reserved keys (NUL first) are left out."""
         start = b"\x01" if after is None else after + b"\x00"

@@ -1,36 +1,80 @@
-"""Every user's row, rebuilt from the changelog topic: what `snapshot` and the demo's summary look at."""
+"""The changelog as committed: every user's row, one user's, or the partitions' progress alone."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 from aiokafka.structs import TopicPartition
 
 from streams import progress
 from streams.models import reader
+from streams.partitioner import placed
 from streams.progress import PROGRESS_KEY, Progress
 from streams.settings import Settings
 
+TAIL = 2_000  # records from the end in which a progress record is looked for first: each flush writes one
+
 
 async def read(settings: Settings) -> tuple[dict[bytes, bytes], dict[int, Progress]]:
-    """Rows by user, and the progress of each partition, as committed up to the changelog's end."""
-    consumer = reader(settings)
-    await consumer.start()
+    """Rows by user, and the progress of each partition, up to the changelog's end."""
     rows: dict[bytes, bytes] = {}
     found: dict[int, Progress] = {}
+    async for record in _records(settings, range(settings.topics.partitions)):
+        if record.key == PROGRESS_KEY:
+            found[record.partition] = progress.loads(record.value)
+        elif record.value is None:
+            rows.pop(record.key, None)
+        else:
+            rows[record.key] = record.value
+    return rows, found
+
+
+async def read_user(settings: Settings, key: bytes) -> tuple[bytes | None, Progress]:
+    """One user's row, None where there is none, and the progress of the partition."""
+    row, found = None, Progress()
+    async for record in _records(settings, [int(placed([key], settings.topics.partitions)[0])]):
+        if record.key == PROGRESS_KEY:
+            found = progress.loads(record.value)
+        elif record.key == key:
+            row = record.value
+    return row, found
+
+
+async def read_progress(settings: Settings) -> dict[int, Progress]:
+    """The progress of each partition that has one, from the ends of their logs."""
+    found: dict[int, Progress] = {}
+    left, tail = set(range(settings.topics.partitions)), TAIL
+    while left:
+        whole: set[int] = set()
+        async for record in _records(settings, sorted(left), tail, whole):
+            if record.key == PROGRESS_KEY:
+                found[record.partition] = progress.loads(record.value)
+        left -= found.keys() | whole
+        tail *= 16
+    return found
+
+
+async def _records(
+    settings: Settings, partitions: Iterable[int], tail: int | None = None, whole: set[int] | None = None
+) -> AsyncIterator[Any]:
+    """Records of partitions in turn, each up to the end found at the start, the last `tail` of them alone where that
+    is given; `whole` gathers the partitions that were read from their start."""
+    consumer = reader(settings)
+    await consumer.start()
     try:
-        tps = [TopicPartition(settings.changelog, number) for number in range(settings.topics.partitions)]
+        tps = [TopicPartition(settings.changelog, number) for number in partitions]
         consumer.assign(tps)
-        await consumer.seek_to_beginning(*tps)
-        ends = await consumer.end_offsets(tps)
+        first, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        for tp in tps:
+            start = first[tp] if tail is None else max(first[tp], ends[tp] - tail)
+            consumer.seek(tp, start)
+            if whole is not None and start == first[tp]:
+                whole.add(tp.partition)
         for tp in tps:
             while await consumer.position(tp) < ends[tp]:
                 for records in (await consumer.getmany(tp, timeout_ms=200)).values():
                     for record in records:
-                        if record.key == PROGRESS_KEY:
-                            found[tp.partition] = progress.loads(record.value)
-                        elif record.value is None:
-                            rows.pop(record.key, None)
-                        else:
-                            rows[record.key] = record.value
+                        yield record
     finally:
         await consumer.stop()
-    return rows, found

@@ -80,7 +80,7 @@ class _Current(msgspec.Struct):
 
 
 def find(heads: Heads, steps: Steps, assigned: Assignment, number: int) -> Changes:
-    """Changes in step order; updates segment, since, seq and model in the heads (in place)."""
+    """Changes in step order; updates the segment and its last change in the heads (in place)."""
     first = np.flatnonzero(np.r_[True, steps.row[1:] != steps.row[:-1]])
     last = np.r_[first[1:], len(steps.row)] - 1
     touched = steps.row[first]
@@ -97,8 +97,9 @@ def find(heads: Heads, steps: Steps, assigned: Assignment, number: int) -> Chang
     cause = np.where(moved, MODEL, np.where(steps.late[step], LATE, BEHAVIOUR))
     cause = np.where(frm == rows.UNASSIGNED, FIRST, cause).astype(np.int8)
     end = start + count - 1
-    heads["seq"][row[end]] = seq[end]
-    heads["since"][row[end]] = now[end]
+    for name, value in (("seq", seq), ("since", now), ("frm", frm), ("cause", cause)):
+        heads[name][row[end]] = value[end]
+    heads["change_model"][row[end]] = number
     heads["segment"][touched] = segment[last]
     heads["model"][touched] = number
     return Changes(row, step, now, heads["birth"][row], seq, frm, segment[step], cause)

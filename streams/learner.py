@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
@@ -38,8 +39,8 @@ def params(settings: Settings) -> Params:
 class LearnerService:
     """Member of the learners' group; one of all workers gets the partition."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, count: Callable[[Mapping[str, int]], None] = lambda _: None) -> None:
+        self._settings, self._count = settings, count
         self._topic = settings.topic("training_rows")
         self._models = settings.topic("models")
         self._columns = training.layout(vector.NAMES)
@@ -47,7 +48,10 @@ class LearnerService:
         self._owned = asyncio.Event()
         self._learner: Learner | None = None
         self._producer: AIOKafkaProducer | None = None
-        self.rows = 0
+
+    @property
+    def owner(self) -> bool:
+        return self._learner is not None
 
     async def run(self) -> None:
         """Learn until cancelled; TransactionError where a version could not be published."""
@@ -78,7 +82,7 @@ class LearnerService:
         for records in batches.values():
             now, raw, fits = training.decode([r.value for r in records], self._columns, self._width)
             offsets = np.array([records[i].offset for i in fits.tolist()], np.int64)
-            self.rows += len(offsets)
+            self._count({"learned": len(offsets)})
             assert self._learner is not None
             if len(offsets):
                 for version in await asyncio.to_thread(self._learner.learn, raw, now, offsets):

@@ -18,12 +18,14 @@ class RowTable(faust.Table):
     worker: Worker
 
     def persisted_offset(self, tp: TP) -> int | None:
-        offset = self.worker.local_offset(tp.partition)
+        part = self.worker.partitions.get(tp.partition)
+        offset = None if part is None else part.store.offset()
         return None if offset is None else offset - 1
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         for event in batch:
-            self.worker.recover(event.value)
+            if part := self.worker.partitions.get(event.message.partition):
+                part.recover(event.value)
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0

@@ -184,6 +184,12 @@ class BatchConsumer(driver.Consumer):
         self.expected[topic, partition] = offset
         await self._thread.seek_wait({self._new_topicpartition(topic, partition): offset})
 
+    async def read_again(self, topic: str, partition: int, *, found: int, expected: int) -> None:
+        """The guard: a fetch does not go on where the one before ended."""
+        self.seeks[topic] += 1
+        log.warning("%s/%d: fetched %d, expected %d: reading again", topic, partition, found, expected)
+        await self.read_from(topic, partition, expected)
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
@@ -200,9 +206,7 @@ class BatchConsumer(driver.Consumer):
                 if expected is None:
                     continue
                 if batch.first != expected:
-                    self.seeks[at.topic] += 1
-                    log.warning("%s: fetched %d, expected %d: reading again", tp, batch.first, expected)
-                    await self.read_from(at.topic, at.partition, expected)
+                    await self.read_again(at.topic, at.partition, found=batch.first, expected=expected)
                     continue
                 self.expected[at.topic, at.partition] = batch.last + 1
             # the drain loop must see neither a gap nor a drop

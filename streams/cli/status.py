@@ -1,0 +1,39 @@
+"""`shoal status`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from streams.cli import Context
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON list, a member a partition.")
+@click.pass_obj
+def status(context: Context, as_json: bool) -> None:
+    """Per partition: owner, offsets and lag of each source, watermark, which source holds the others, model and pass.
+
+    From the topics and the workers' group, whether or not a worker can be reached.
+    """
+    from streams.overview import overview
+
+    found = overview(context.settings())
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("partition", "owner", "source", "offset", "end", "lag", "watermark", "held by", "users", "model")
+    for part in found:
+        model = f"{part['model_version']}{' (pass)' if part['pass_under_way'] else ''}"
+        first = [str(part["partition"]), part["owner"] or "nobody"]
+        last = [part["watermark"], part["holding"] or "", f"{part['users']:,}", model]
+        for topic, at in part["sources"].items():
+            table.add_row(*first, topic, *(f"{at[name]:,}" for name in ("offset", "end", "lag")), *last)
+            first, last = ["", ""], ["", "", "", ""]
+    Console().print(table)

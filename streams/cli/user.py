@@ -1,0 +1,82 @@
+"""`shoal user`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streams.errors import DataError
+
+if TYPE_CHECKING:
+    from streams.cli import Context
+    from streams.settings import Settings
+
+ASK_SECONDS = 3.0
+
+
+@click.command()
+@click.argument("ident", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def user(context: Context, ident: str, as_json: bool) -> None:
+    """One user's features, segment and last change: from the worker at web.host and web.port, else from the topics.
+
+    Features are as of the later of the user's clock and the partition's watermark. Exit code 10: no such user.
+    """
+    settings = context.settings()
+    found = _asked(settings, ident) or _read(settings, ident)
+    if found is None:
+        raise DataError("no such user")
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _show(found)
+
+
+def _asked(settings: Settings, ident: str) -> dict[str, Any] | None:
+    """What the worker of this machine says; None where none answers or it holds no such user."""
+    where = f"http://{settings.web.host}:{settings.web.port}/users/{urllib.parse.quote(ident, safe='')}"
+    try:
+        with urllib.request.urlopen(where, timeout=ASK_SECONDS) as page:
+            found: dict[str, Any] = json.load(page)
+            return found
+    except (OSError, ValueError):
+        return None
+
+
+def _read(settings: Settings, ident: str) -> dict[str, Any] | None:
+    from streams import changelog
+    from streams.status import user as describe
+
+    row, progress = asyncio.run(changelog.read_user(settings, ident.encode()))
+    return None if row is None else describe(ident, row, progress.watermark)
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from state import rows, windows
+
+    console, change = Console(), found["last_change"]
+    console.print(f"user {found['user']}, as of {found['as_of']}, last event {found['last_event']}", highlight=False)
+    if change is None:
+        console.print("in no segment yet")
+    else:
+        was = "none" if change["from"] is None else change["from"]
+        console.print(
+            f"segment {found['segment']} since {change['as_of']}: change {change['seq']}, from {was}, cause "
+            f"{change['cause']}, model version {change['model_version']}",
+            highlight=False,
+        )
+    table = Table("", *windows.WINDOWS, "ever")
+    for measure in rows.MEASURES:
+        cells = [found["features"][f"{measure}_{window}"] for window in windows.WINDOWS]
+        table.add_row(measure, *(f"{cell:,}" for cell in [*cells, found["totals"][measure]]))
+    console.print(table)
