@@ -8,13 +8,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.kmeans import KMeans, lloyd
+from online_models.kmeans import KMeans
 from online_models.nearest import Floats, nearest
-from online_models.scaler import fit, rescale
+from online_models.refit import refit
+from online_models.scaler import fit
 from online_models.version import Version
 
 LEAST = 0.1  # share of every_rows below which time alone makes no version: a replay of a month is no flood of them
-WARM = 6  # Lloyd's rounds at a version: enough to settle, few enough that ids keep their people
 
 
 class Params(msgspec.Struct, frozen=True):
@@ -100,7 +100,8 @@ class Learner:
             centres = start.centre_matrix
             self._kmeans._count, self._kmeans._recent = start._count, start._recent
         else:
-            centres = lloyd(features, rescale(self._kmeans.centre_matrix, self.version.scaler, scaler), WARM)
+            before = self._kmeans.predict_many(self.version.scaler.transform(raw))
+            centres = refit(features, before, self._kmeans.centre_matrix, params.seed + self.version.number)
         self._kmeans.centre_matrix = centres
         label, _, distance, _ = nearest(features, centres)
         share = np.bincount(label, minlength=params.k) / len(label)

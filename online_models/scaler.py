@@ -61,13 +61,6 @@ def fit(raw: Floats, ratios: int) -> Scaler:
     return Scaler(prior, strength, median, spread)
 
 
-def rescale(centres: Floats, old: Scaler, new: Scaler) -> Floats:
-    """Centres of the old scaling in the new one (the affine part)."""
-    old_spread, new_spread = np.array(old.spread), np.array(new.spread)
-    out: Floats = (centres * old_spread + (np.array(old.median) - np.array(new.median))) / new_spread
-    return out
-
-
 def _strength(above: Floats, below: Floats, rate: float) -> float:
     """Moments of the ratio between shoppers against what chance alone would give."""
     some = below > 0
