@@ -161,7 +161,7 @@ def _options(cache: Cache | None) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_compression_type(DBCompressionType.lz4())
-    options.set_write_buffer_size(32 << 20)
+    options.set_write_buffer_size(8 << 20)  # a worker has as many as partitions
     options.set_max_write_buffer_number(3)
     table = BlockBasedOptions()
     table.set_bloom_filter(10, False)

@@ -125,7 +125,7 @@ class _worker:
 
 
 def _watch(settings: Settings, worker: _worker, console: Console, seconds: float) -> dict[str, Any]:
-    total, first, last = span(DATA, SCHEMA)
+    total, _, _ = span(DATA, SCHEMA)
     _wait(lambda: bool((s := worker.status()) and s["ready"]), "the worker to be ready")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=console)
@@ -136,7 +136,8 @@ def _watch(settings: Settings, worker: _worker, console: Console, seconds: float
     def send() -> None:
         try:
             replay(
-                settings, lines(DATA, SCHEMA), speed=(last - first) / 1000.0 / seconds,
+                # by count: nine tenths of the file lie in its last half hour
+                settings, lines(DATA, SCHEMA), rate=total / seconds,
                 progress=lambda count: bar.update(sent, completed=count),
             )  # fmt: skip
         except BaseException as error:

@@ -68,7 +68,7 @@ def _owners(admin: KafkaAdminClient, settings: Settings) -> dict[int, str]:
         assignment = member.get("member_assignment") or {}
         for topic in assignment.get("assigned_partitions", ()):
             if topic["topic"] == settings.source_topics[0]:
-                owners |= {number: f"{member['client_id']}{member['client_host']}" for number in topic["partitions"]}
+                owners |= dict.fromkeys(topic["partitions"], f"{member['client_id']}{member['client_host']}")
     return owners
 
 

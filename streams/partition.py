@@ -7,6 +7,7 @@ import time
 
 from monitoring.metrics import Metrics
 from state.store import RowStore
+from streams.errors import StateError
 from streams.progress import PROGRESS_KEY
 from streams.publisher import Publisher
 from streams.records import RecordBatch
@@ -28,7 +29,15 @@ class Partition:
         await self._publisher.start()
 
     def recover(self, batch: RecordBatch) -> None:
-        """Changelog records, in recovery."""
+        """Changelog records, in recovery: what follows on what the store holds.
+
+        Leftovers of a recovery that a rebalance ended are passed over; StateError for a hole.
+        """
+        held = self.store.offset() or 0
+        if batch.last < held:
+            return
+        if batch.first > held:
+            raise StateError(f"partition {self.number}: the changelog goes on at {batch.first}, the rows end at {held}")
         self.store.apply([key or b"" for key in batch.keys], batch.values, batch.last + 1)
         self._metrics.count({"recovered": len(batch)})
 

@@ -41,7 +41,8 @@ class Progress(msgspec.Struct):
     cursor: bytes | None = None  # last user of the swap's pass; None when no pass is under way
     holding: str | None = None  # source that holds the others back, for operators
     wall: int = 0  # ms: when this was written, for operators
-    rejects_in_row: tuple[int, int] = (0, 0)  # records and rejects of the current stretch
+    stretch: dict[str, int] = msgspec.field(default_factory=dict)  # rejects by reason; under "" the records looked at
+    stopped: str | None = None  # why the partition waits for --accept-rejects
     shop: Shop = msgspec.field(default_factory=Shop)
 
 

@@ -28,13 +28,14 @@ def span(path: Path, schema: str) -> tuple[int, int, int]:
 
 
 def replay(
-    settings: Settings, chunks: Iterable[list[Line]], *, speed: float | None = None, allow_jumps: bool = False,
-    progress: Callable[[int], None] = lambda _: None,
+    settings: Settings, chunks: Iterable[list[Line]], *, speed: float | None = None, rate: float | None = None,
+    allow_jumps: bool = False, progress: Callable[[int], None] = lambda _: None,
 ) -> int:  # fmt: skip
     """Send events, keyed by user and placed by Kafka's default partitioner; how many were sent and acknowledged.
 
-    speed: event time a second of wall time, None at full speed. The first source topic takes all but purchases
-    and refunds, which go to the second where there is one. DataError at a jump of more than a day unless allowed.
+    speed: event time a second of wall time; rate: events a second; full speed where neither is given. The first
+    source topic takes all but purchases and refunds, which go to the second where there is one. DataError at a jump
+    of more than a day unless allowed.
     """
     topics = settings.source_topics
     clicks, bought = topics[0], topics[1] if len(topics) > 1 else topics[0]
@@ -53,9 +54,10 @@ def replay(
                 if clock is not None and line.timestamp > clock + DAY_MS and not allow_jumps:
                     raise DataError(f"event {sent + 1} jumps ahead by more than a day; --allow-jumps goes on")
                 clock = line.timestamp if clock is None else max(clock, line.timestamp)
-                if speed is not None:
+                if speed is not None or rate is not None:
                     begin = line.timestamp if begin is None else begin
-                    ahead = (line.timestamp - begin) / 1000.0 / speed - (time.monotonic() - started)
+                    due = sent / rate if rate else (line.timestamp - begin) / 1000.0 / (speed or 1.0)
+                    ahead = due - (time.monotonic() - started)
                     if ahead > 0.02:
                         progress(sent)
                         time.sleep(ahead)

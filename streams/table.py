@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import faust
 from faust.types import TP
 
+from streams.crash import fail
+
 if TYPE_CHECKING:
     from streams.worker import Worker
 
@@ -25,7 +27,10 @@ class RowTable(faust.Table):
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         for event in batch:
             if part := self.worker.partitions.get(event.message.partition):
-                part.recover(event.value)
+                try:
+                    part.recover(event.value)
+                except Exception as error:
+                    fail(error)  # Faust would log it and go on
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0

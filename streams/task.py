@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from streams.records import RecordBatch
 from streams.step import Outcome, Rule, rejudge, step
 from streams.wire.events import REASONS, EventBatch, Reject
 
-QUEUE = 40_000  # records queued of a source beyond which it is held
+QUEUE = 16_000  # records queued of a source beyond which it is held
 CHUNK = 20_000  # records a step
 VALUE_LIMIT = 524_288  # bytes of a dead letter's value; a larger one is cut
+KEY_LIMIT = 4_096  # bytes of its key
 
 
 class Store(Protocol):
@@ -86,8 +88,8 @@ class Task:
         self._outputs: dict[tuple[str, int], list[Record]] = defaultdict(list)
         self._times: list[np.ndarray] = []
         self._moved = False
-        self._stop: str | None = None
-        self._streak: Counter[str] = Counter()
+        if accept_rejects:
+            self.progress.stopped = None
         self.counts: Counter[str] = Counter()  # since the shell last took them
 
     # -- models -----------------------------------------------------------------------------------------------
@@ -176,7 +178,7 @@ class Task:
     def run(self, now: int, ends: Mapping[str, int | None]) -> int:
         """Apply what may go; records applied. now: wall clock, ms. ends: last stable offset of each source,
         None where not known yet."""
-        if self.needs() or self._stop:
+        if self.needs() or self.progress.stopped:
             return 0
         for i, queue in enumerate(self._raw):
             while queue:
@@ -197,9 +199,7 @@ class Task:
             size = len(merged)
             for start in range(0, size, CHUNK):
                 chunk = merged if size <= CHUNK else merged.take(np.arange(start, min(start + CHUNK, size)))
-                applied += self._apply(chunk)
-                if self._stop:
-                    break
+                applied += self._apply(chunk)  # also after a stop: what the merge has handed out is applied
         for i, name in enumerate(self.rule.sources):
             source = self.progress.sources[name]
             source.offset = self._merge.applied(i)
@@ -261,7 +261,7 @@ class Task:
         if reject is None:  # found after decoding
             source, offset = int(batch.source[i]), int(batch.offset[i])
             raw = next(b for b in self._kept[source] if b.last >= offset)
-            at = raw.offsets.index(offset)
+            at = bisect_left(raw.offsets, offset)
             reason = REASONS[int(batch.reason[i])]
             reject = Reject(reason, "the key is placed by another partitioner", raw.topic, raw.partition, offset,
                             raw.timestamps[at], raw.keys[at], raw.values[at])  # fmt: skip
@@ -273,27 +273,30 @@ class Task:
         if self._limits is None:
             return
         window, share = self._limits
-        count, bad = self.progress.rejects_in_row
-        for reason in batch.reason.tolist():
-            count += 1
-            if reason:
-                bad += 1
-                self._streak[REASONS[reason]] += 1
-            if count >= window:
-                if bad > share * count:
-                    common = self._streak.most_common(1)[0][0] if self._streak else "rejects"
-                    self._stop = (
-                        f"{bad} of {count} records in a row are rejects, mostly {common!r}: is the schema, the key or "
-                        "the partitioner another? --accept-rejects goes on"
-                    )
-                count = bad = 0
-                self._streak.clear()
-        self.progress.rejects_in_row = (count, bad)
+        stretch, start = self.progress.stretch, 0
+        while start < len(batch.reason):
+            part = batch.reason[start : start + window - stretch.get("", 0)]
+            start += len(part)
+            stretch[""] = stretch.get("", 0) + len(part)
+            for code, number in enumerate(np.bincount(part).tolist()):
+                if code and number:
+                    stretch[REASONS[code]] = stretch.get(REASONS[code], 0) + number
+            if stretch[""] < window:
+                return
+            count = stretch.pop("")
+            bad = sum(stretch.values())
+            if bad > share * count and not self.progress.stopped:
+                common = max(stretch, key=stretch.__getitem__)
+                self.progress.stopped = (
+                    f"{bad} of {count} records in a row are rejects, mostly {common!r}: is the schema, the key or the "
+                    "partitioner another? --accept-rejects goes on"
+                )
+            stretch.clear()
 
     def check(self) -> None:
-        """RejectsError where the task has stopped; to be asked once what it has is committed."""
-        if self._stop:
-            raise RejectsError(self._stop)
+        """RejectsError where the task has stopped, now or under an earlier owner; to be asked after a flush."""
+        if self.progress.stopped:
+            raise RejectsError(self.progress.stopped)
 
     # -- flush ------------------------------------------------------------------------------------------------
 
@@ -314,7 +317,7 @@ class Task:
 
 
 def dead_letter(reject: Reject) -> Record:
-    """The rejected record with its original bytes; over the limit cut, with its length and SHA-256."""
+    """The rejected record with its original bytes; what is over its limit is cut, with length and SHA-256."""
     headers = [
         ("reason", reject.reason.encode()),
         ("detail", reject.detail.encode()),
@@ -323,8 +326,13 @@ def dead_letter(reject: Reject) -> Record:
         ("offset", str(reject.offset).encode()),
         ("timestamp", str(reject.timestamp).encode()),
     ]
-    value = reject.value
-    if value is not None and len(value) > VALUE_LIMIT:
-        headers += [("length", str(len(value)).encode()), ("sha256", hashlib.sha256(value).hexdigest().encode())]
-        value = value[:VALUE_LIMIT]
-    return reject.key, value, headers
+    key = _cut(reject.key, KEY_LIMIT, "key_", headers)
+    return key, _cut(reject.value, VALUE_LIMIT, "", headers), headers
+
+
+def _cut(data: bytes | None, limit: int, name: str, headers: list[tuple[str, bytes]]) -> bytes | None:
+    if data is None or len(data) <= limit:
+        return data
+    headers.append((f"{name}length", str(len(data)).encode()))
+    headers.append((f"{name}sha256", hashlib.sha256(data).hexdigest().encode()))
+    return data[:limit]

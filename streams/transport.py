@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
-from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
+from aiokafka.errors import ConsumerStoppedError, CorruptRecordException, IllegalStateError, KafkaError
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -21,6 +21,7 @@ from faust.types import TP, ConsumerMessage
 from streams.records import RecordBatch
 
 log = logging.getLogger(__name__)
+FETCH_WAIT_MS = 50
 
 
 class BatchSchema(Schema):
@@ -39,6 +40,9 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # the driver sets it in its own exactly-once mode only
+        # One request a broker is under way at a time: one that waits at the end of a source (the driver says for
+        # 1.5 s) keeps the others waiting. New records end the wait, so it costs no latency.
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
     async def _fetch_records(
@@ -90,6 +94,18 @@ class BatchThread(driver.AIOKafkaConsumerThread):
                     return {}
                 if done:
                     waiter.result()
+
+    async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
+        await self.call_thread(self._commit_positions, positions)
+
+    async def _commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
+        consumer = self._ensure_consumer()
+        mine = {tp: positions[tp.topic, tp.partition] for tp in consumer.assignment() if tuple(tp) in positions}
+        try:
+            if mine:
+                await consumer.commit(mine)
+        except (KafkaError, IllegalStateError) as error:  # a rebalance, a slow broker: the next one tells more
+            log.info("the group's offsets were not committed: %r", error)
 
     def ends(self) -> dict[tuple[str, int], int | None]:
         """Last stable offset of each assigned partition, None where no fetch has told it yet."""
@@ -164,7 +180,7 @@ class BatchConsumer(driver.Consumer):
 
     async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Tell the group's offsets to whoever watches lag; reading never starts from them."""
-        await self._thread.commit({TP(*at): offset for at, offset in positions.items()})
+        await self._thread.commit_positions(positions)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         self.expected.clear()  # until the next seek no source is read

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,7 +14,8 @@ from monitoring.metrics import Metrics
 from online_models.version import Version
 from state.store import ForeignStore, Meta, RowStore, block_cache
 from streams import faust_app
-from streams.errors import LossError, RecoveryError, ShoalError, StateError
+from streams.crash import fail
+from streams.errors import LossError, RecoveryError, StateError
 from streams.learner import LearnerService
 from streams.models import Models
 from streams.partition import Partition
@@ -29,7 +27,6 @@ from streams.task import Task, Topics
 from streams.wire import shoal
 from streams.wire.events import EventBatch
 
-log = logging.getLogger(__name__)
 PASS_ROWS = 500  # users a turn of the pass after a swap: a few milliseconds between two batches
 PASS_SHARE = 0.2  # of the time between two flushes that the pass may take
 COMMIT_SECONDS = 5.0  # how often the group's offsets are told to whoever watches lag
@@ -106,7 +103,10 @@ class Worker:
         await self.guard(self._begin())
 
     async def _begin(self) -> None:
-        for number, part in self.partitions.items():
+        owned = self.partitions
+        for number, part in list(owned.items()):
+            if self.partitions is not owned:  # assigned anew meanwhile: that recovery begins them
+                return
             try:
                 task = Task(
                     rule_of(self.settings, number), self._decode, part.store, self._topics,
@@ -116,6 +116,8 @@ class Worker:
             except ValueError as error:
                 raise StateError(f"partition {number}: {error}") from error
             await self._check_start(number, task)
+            if self.partitions is not owned:
+                return
             for version in sorted(self.models.versions.values(), key=lambda v: v.number):
                 task.adopt(version)
             part.task = task
@@ -214,11 +216,3 @@ class Worker:
             raise
         except BaseException as error:
             fail(error)
-
-
-def fail(error: BaseException) -> None:
-    """Say why and leave at once: what was not committed is done again by the next owner."""
-    if not isinstance(error, ShoalError):
-        log.critical("the worker failed", exc_info=error)
-    print(f"shoal: error: {error if isinstance(error, ShoalError) else repr(error)}", file=sys.stderr, flush=True)
-    os._exit(error.exit_code if isinstance(error, ShoalError) else 1)

@@ -15,15 +15,17 @@ from streams.replay import span
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--schema", type=click.Choice(["shoal", "rees46"]), default="shoal", show_default=True)
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Event time a second of wall time.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second of wall time.")
 @click.option("--as-fast-as-possible", is_flag=True, help="The default.")
 @click.option("--allow-jumps", is_flag=True, help="Go on where time jumps ahead by more than a day.")
 @click.pass_obj
 def replay(
-    context: "object", file: Path, schema: str, speed: float | None, as_fast_as_possible: bool, allow_jumps: bool
-) -> None:
+    context: "object", file: Path, schema: str, speed: float | None, rate: float | None, as_fast_as_possible: bool,
+    allow_jumps: bool,
+) -> None:  # fmt: skip
     """Send the events of FILE (CSV or JSON lines, plain or .gz) into the source topics, in shoal's schema."""
-    if speed and as_fast_as_possible:
-        raise click.UsageError("--speed and --as-fast-as-possible exclude each other")
+    if sum(map(bool, (speed, rate, as_fast_as_possible))) > 1:
+        raise click.UsageError("--speed, --rate and --as-fast-as-possible exclude each other")
     settings = context.settings()  # type: ignore[attr-defined]
     console = Console(stderr=True)
     total, _, _ = span(file, schema)
@@ -32,7 +34,7 @@ def replay(
     ) as bar:
         task = bar.add_task("replay", total=total)
         sent = send(
-            settings, lines(file, schema), speed=speed, allow_jumps=allow_jumps,
+            settings, lines(file, schema), speed=speed, rate=rate, allow_jumps=allow_jumps,
             progress=lambda done: bar.update(task, completed=done),
         )  # fmt: skip
     console.print(f"{sent:,} events sent")

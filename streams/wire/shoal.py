@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ _NUL = np.uint64(0xFFFFFFFFFFFFFFFF)  # stands for an id with a NUL in it
 _HALF = ("category", "brand", "country", "region", "city")
 LINE_LIMIT = 10**12  # minor units a line: beyond it a price is taken for a mistake
 USER_LIMIT = 1024  # bytes
+DEPTH = 64  # of nesting, in fields that are not ours: beyond it Python's recursion limit would be the judge
+_STRINGS, _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL), re.compile(rb"[\[\]{}]")
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 
 
@@ -117,10 +120,12 @@ def _parse(values: Sequence[bytes | None], schema: Schema, reasons: dict[int, tu
     """One struct a record; for a record that has none, a blank one and a reason."""
     one, limit = schema.decode_one, schema.max_bytes
     if None not in values and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
-        try:
-            return [one(value) for value in values]  # type: ignore[arg-type]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass  # at least one is bad: look at each
+        whole = b"".join(values)  # type: ignore[arg-type]
+        if whole.count(b"{") + whole.count(b"[") <= len(values) + DEPTH:  # none can be nested too deep
+            try:
+                return [one(value) for value in values]  # type: ignore[arg-type]
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                pass  # at least one is bad: look at each
     blank, events = one(b"{}"), []
     for i, value in enumerate(values):
         event = blank
@@ -128,6 +133,8 @@ def _parse(values: Sequence[bytes | None], schema: Schema, reasons: dict[int, tu
             reasons[i] = ("null_value", "")
         elif len(value) > limit:
             reasons[i] = ("too_large", f"{len(value)} bytes")
+        elif _depth(value) > DEPTH:
+            reasons[i] = ("not_json", "nested too deep")
         else:
             try:
                 event = one(value)
@@ -138,10 +145,19 @@ def _parse(values: Sequence[bytes | None], schema: Schema, reasons: dict[int, tu
                 reasons[i] = (name, path if path.isidentifier() else "")
             except (msgspec.DecodeError, UnicodeDecodeError):
                 reasons[i] = ("not_json", "")
-            except RecursionError:
-                reasons[i] = ("not_json", "nested too deep")
         events.append(event)
     return events
+
+
+def _depth(value: bytes) -> int:
+    """How deep brackets are nested; those inside strings count only where there are few."""
+    if value.count(b"{") + value.count(b"[") <= DEPTH:
+        return 1
+    depth = deepest = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", value)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _users(
@@ -153,7 +169,7 @@ def _users(
     users = list(map(str.encode, idents)) if plain else [b"" if i is None else str(i).encode() for i in idents]  # type: ignore[arg-type]
     sizes = list(map(len, users))
     if (
-        plain and 0 < min(sizes) and max(sizes) <= USER_LIMIT and b"\0" not in b"".join(users)
+        plain and min(sizes) > 0 and max(sizes) <= USER_LIMIT and b"\0" not in b"".join(users)
         and not (check_key and users != keys)
     ):  # fmt: skip
         return users

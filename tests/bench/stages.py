@@ -1,0 +1,79 @@
+"""Stages of the path and the functions that are theirs, timed by wrapping them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+# The one place that knows the names: stage -> functions, as module:name. What is not found is told and left out.
+STAGES: dict[str, tuple[str, ...]] = {
+    "decode": ("streams.wire.shoal:decode",),
+    "merge": ("streams.merge:Merge.offer", "streams.merge:Merge.take"),
+    "fold": ("state.fold:fold", "state.seen:first_sights"),
+    "windows": ("state.windows:as_of", "state.windows:settle"),
+    "vector": ("state.vector:raw",),
+    "assign": ("online_models.version:assign",),
+    "decide": ("streams.step:_decide", "streams.step:_alert", "streams.step:_train"),
+    "persist": (
+        "state.rows:join", "state.rows:cut", "state.store:RowStore.get_many", "state.store:RowStore.put_many",
+        "state.store:RowStore.written",
+    ),
+    "rest of the task": ("streams.task:Task.offer", "streams.task:Task.run", "streams.task:Task.cut"),
+}  # fmt: skip
+PACKAGES = ("streams", "state", "online_models")
+
+
+class Clock:
+    """Self times in seconds and calls, by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.calls: Counter[str] = Counter()
+        self._inner: list[float] = [0.0]  # of each call under way: time in stages below it
+
+    def wrap(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._inner.append(0.0)
+            started = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                took = time.perf_counter() - started
+                self.seconds[stage] += took - self._inner.pop()
+                self.calls[stage] += 1
+                self._inner[-1] += took
+
+        return timed
+
+    def clear(self) -> None:
+        self.seconds.clear()
+        self.calls.clear()
+
+
+def install(clock: Clock) -> list[str]:
+    """Wrap the stages wherever they were imported to, for the life of the process; the names that were not found."""
+    missing = []
+    for stage, names in STAGES.items():
+        for name in names:
+            module, _, path = name.partition(":")
+            owner: Any = importlib.import_module(module)
+            *above, last = path.split(".")
+            for step in above:
+                owner = getattr(owner, step, None)
+            function = getattr(owner, last, None)
+            if function is None:
+                missing.append(name)
+                continue
+            timed = clock.wrap(stage, function)
+            setattr(owner, last, timed)
+            for other in [m for n, m in sys.modules.items() if n.partition(".")[0] in PACKAGES]:
+                for attribute, value in list(vars(other).items()):
+                    if value is function:
+                        setattr(other, attribute, timed)
+    return missing

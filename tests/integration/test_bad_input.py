@@ -1,0 +1,167 @@
+"""Bad records on real Kafka: each is one dead letter, its neighbours count exactly, the worker lives on."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.structs import TopicPartition
+
+from state import rows
+from streams import changelog
+from streams.models import reader
+from streams.partitioner import placed
+from streams.settings import Settings
+from tests.poison import MARK, Record, event, odd, poison
+from tests.processes import applied, deployment, wait_for, worker
+
+pytestmark = pytest.mark.kafka
+CUT = 524_288  # bytes of a value that a dead letter holds at most
+At = tuple[str, int, int]  # topic, partition, offset
+Placed = tuple[Record, int | None]  # by the default partitioner, unless a partition is named
+
+
+def send(settings: Settings, topic: str, records: Sequence[Placed]) -> dict[At, Record]:
+    """Send in order; what lies where."""
+
+    async def run() -> dict[At, Record]:
+        producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, max_request_size=8 << 20)
+        await producer.start()
+        try:
+            sent = [
+                await producer.send(topic, key=r.key, value=r.value, partition=at, timestamp_ms=r.stamp)
+                for r, at in records
+            ]
+            found = await asyncio.gather(*sent)
+        finally:
+            await producer.stop()
+        return {(one.topic, one.partition, one.offset): r for one, (r, _) in zip(found, records, strict=True)}
+
+    return asyncio.run(run())
+
+
+def dead_letters(settings: Settings) -> list[ConsumerRecord]:
+    """All that was committed to the topic of dead letters."""
+
+    async def run() -> list[ConsumerRecord]:
+        consumer = reader(settings)
+        tps = [TopicPartition(settings.topic("dead_letters"), i) for i in range(settings.topics.partitions)]
+        await consumer.start()
+        try:
+            consumer.assign(tps)
+            await consumer.seek_to_beginning(*tps)
+            ends = await consumer.end_offsets(tps)
+            found: list[ConsumerRecord] = []
+            for tp in tps:
+                while await consumer.position(tp) < ends[tp]:
+                    found += [r for records in (await consumer.getmany(tp, timeout_ms=200)).values() for r in records]
+            return found
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(run())
+
+
+def check_letters(settings: Settings, expected: dict[At, Record]) -> None:
+    """Each reject lies there once, with its own key and bytes, and headers that say where it was and why."""
+    letters: dict[At, ConsumerRecord] = {}
+    for letter in dead_letters(settings):
+        h = dict(letter.headers)
+        at = (h["topic"].decode(), int(h["partition"]), int(h["offset"]))
+        assert at not in letters, f"{at} twice"
+        letters[at] = letter
+    assert set(letters) == set(expected)
+    for at, record in expected.items():
+        letter, value = letters[at], record.value
+        headers = dict(letter.headers)
+        detail = headers.pop("detail").decode()
+        wanted = {"reason": record.reason, "timestamp": record.stamp}
+        wanted |= dict(zip(("topic", "partition", "offset"), at, strict=True))
+        if value is not None and len(value) > CUT:
+            wanted |= {"length": len(value), "sha256": hashlib.sha256(value).hexdigest()}
+            value = value[:CUT]
+        assert headers == {name: str(what).encode() for name, what in wanted.items()}
+        assert len(letter.headers) == len(headers) + 1
+        assert (letter.key, letter.value) == (record.key, value)
+        assert MARK not in detail
+        assert len(detail) < 60
+
+
+def counted(settings: Settings) -> dict[bytes, int]:
+    """Views of each user in the rows that were committed."""
+    stored, _ = asyncio.run(changelog.read(settings))
+    heads = rows.join([stored[user] for user in stored])[0]
+    return dict(zip(stored, heads["totals"][:, rows.PRODUCT_VIEWS].tolist(), strict=True))
+
+
+def view(user: str, now: int) -> Record:
+    return Record("", json.dumps(event(user, now)).encode(), user.encode(), now)
+
+
+def corpus(settings: Settings, topic: str, now: int) -> list[Placed]:
+    """Everything odd, of a user each, and everything bad, each between views of 40 good users."""
+    each: list[Placed] = [(odd(f"{MARK} {topic} odd {i}", now)[name], None) for i, name in enumerate(odd("", now))]
+    each += [(record, None) for record in poison(f"{MARK} {topic} bad", now).values()]
+    stranger = replace(view(f"{MARK} {topic} stranger", now), reason="wrong_partition")
+    elsewhere = 1 - int(placed([stranger.key or b""], settings.topics.partitions)[0])
+    each += [(stranger, elsewhere)] * 2
+    return [at for i, one in enumerate(each) for at in ((view(f"{MARK} good {i % 40}", now - 1_000 + i), None), one)]
+
+
+def test_each_bad_record_is_one_dead_letter_and_harms_nobody(kafka: str, prefix: str, tmp_path: Path) -> None:
+    settings = deployment(kafka, prefix, **{"topics.partitions": 2, "state.max_poll_records": 60})
+    now = int(time.time() * 1000)
+    sent: dict[At, Record] = {}
+    for topic in settings.source_topics:
+        sent |= send(settings, topic, corpus(settings, topic, now))
+    with worker(settings, tmp_path) as process:
+        wait_for(lambda: process.poll() is not None or applied(settings) == len(sent), "the corpus")
+        later: list[Placed] = [(view(f"{MARK} good {i}", now + 1_000), None) for i in range(40)]
+        sent |= send(settings, settings.source_topics[0], later)
+        wait_for(lambda: process.poll() is not None or applied(settings) == len(sent), "what came later")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    check_letters(settings, {at: record for at, record in sent.items() if record.reason})
+    good = [json.loads(r.value or b"") for r in sent.values() if not r.reason]
+    views = Counter({str(e["user_id"]).encode(): 0 for e in good})
+    views.update(str(e["user_id"]).encode() for e in good if e["event_type"] == "view")
+    assert counted(settings) == dict(views)
+    log = (tmp_path / "worker.log").read_text()
+    assert MARK not in log
+    assert "Traceback" not in log
+
+
+def test_most_records_bad_stops_the_worker_until_told_otherwise(kafka: str, prefix: str, tmp_path: Path) -> None:
+    settings = deployment(kafka, prefix, **{"topics.partitions": 1})
+    now = int(time.time() * 1000)
+    good = [view(f"{MARK} {i % 50}", now) for i in range(9_000)]
+    text = Record("not_json", MARK.encode(), b"u", now)
+    other = replace(view("u", now), reason="key_mismatch", key=MARK.encode())
+    mixed = [(good[i], (text, other, other)[i % 3], other if i % 2 else text) for i in range(4_000)]
+    records = [*(one for three in mixed for one in three), *good[4_000:]]  # two of three are bad, then none
+    sent = send(settings, settings.source_topics[0], [(record, None) for record in records])
+    rejects = {at: r for at, r in sent.items() if r.reason}
+    with worker(settings, tmp_path) as process:
+        assert process.wait(90) == 8
+    told = (tmp_path / "worker.log").read_text()
+    assert re.search(r"666\d of 10000 records in a row are rejects, mostly 'key_mismatch'.*--accept-rejects", told)
+    reached = applied(settings)
+    assert 10_000 <= reached <= len(sent)
+    check_letters(settings, {at: r for at, r in rejects.items() if at[2] < reached})
+    assert sum(counted(settings).values()) == sum(not r.reason for at, r in sent.items() if at[2] < reached)
+    with worker(settings, tmp_path, "--accept-rejects") as process:
+        wait_for(lambda: process.poll() is not None or applied(settings) == len(sent), "the end")
+        assert process.poll() is None
+    check_letters(settings, rejects)
+    assert counted(settings) == Counter(r.key for r in good)
+    assert MARK not in (tmp_path / "worker.log").read_text()

@@ -1,0 +1,101 @@
+"""Two workers started apart and one killed: one owner a partition, every event once, the newest version's segments."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from online_models.version import Version, assign
+from state import rows, vector, windows
+from streams import changelog
+from streams.demo import DATA, SCHEMA
+from streams.files import lines
+from streams.models import read_newest
+from streams.overview import overview
+from streams.partitioner import placed
+from streams.progress import Progress
+from streams.replay import replay
+from tests.processes import deployment, wait_for, worker
+
+pytestmark = pytest.mark.kafka
+RATE = 500.0  # events a second: some 35 seconds
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """What the page of a worker says; nothing before it is there."""
+    found = re.findall(r"worker on (http://\S+)", (folder / "worker.log").read_text())
+    if not found:
+        return {"ready": False, "partitions": {}}
+    with urllib.request.urlopen(f"{found[-1]}/status", timeout=10) as page:
+        told: dict[str, Any] = json.load(page)
+        return told
+
+
+def judged(stored: dict[bytes, bytes], progress: dict[int, Progress], version: Version) -> np.ndarray:
+    """Segments by the newest version: as of a row's clock where that judged it last, else as of its swap's mark."""
+    heads, panes, owner = rows.join(list(stored.values()))
+    mark = np.array([progress[number].mark for number in placed(list(stored), len(progress)).tolist()])
+    now = np.where(heads["model"] == version.number, heads["clock"], np.maximum(heads["clock"], mark))
+    at = np.arange(len(heads))
+    sums = windows.as_of(
+        at, now // windows.UNIT, owner, panes["start"].astype(np.int64), owner, rows.values(panes)
+    )
+    return assign(version, vector.raw(sums, heads["hours"].astype(np.int64))).segment
+
+
+def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) -> None:
+    settings = deployment(
+        kafka, prefix, **{"learner.first_rows": 300, "learner.every_rows": 400, "learner.every": 1800.0}
+    )
+    sending = threading.Thread(target=lambda: replay(settings, lines(DATA, SCHEMA), rate=RATE), daemon=True)
+    one, two = tmp_path / "one", tmp_path / "two"
+    with worker(settings, one) as first:
+        wait_for(lambda: status(one)["ready"], "the first worker")
+        sending.start()
+        wait_for(lambda: status(one)["counts"].get("events", 0) > 3_000, "some events")
+        with worker(settings, two):
+            shares: list[set[str]] = []
+
+            def shared() -> bool:
+                told = [status(folder) for folder in (one, two)]
+                shares[:] = [set(now["partitions"]) for now in told]
+                return all(now["ready"] and share for now, share in zip(told, shares, strict=True))
+
+            wait_for(shared, "the second one's share")
+            assert sorted([*shares[0], *shares[1]]) == ["0", "1", "2", "3"]
+            assert len({part["owner"] for part in overview(settings)}) == 2
+            wait_for(lambda: status(two)["counts"].get("events", 0) > 1_000, "the second one's events")
+            first.kill()
+            wait_for(lambda: len(status(two)["partitions"]) == 4, "the second one to take over")
+            sending.join(120)
+
+            def settled() -> bool:
+                now = status(two)
+                parts = now["partitions"].values()
+                return sum(s["offset"] for p in parts for s in p["sources"].values()) == 17_435 and all(
+                    p["model_version"] == now["newest_version"] and not p["pass_under_way"] for p in parts
+                )
+
+            wait_for(settled, "the last record and the last pass")
+            wait_for(lambda: all(not p["sources"][t]["lag"] for p in overview(settings) for t in p["sources"]), "flush")
+            wait_for(lambda: not any(p["pass_under_way"] for p in overview(settings)), "the pass in the changelog")
+            stored, progress = asyncio.run(changelog.read(settings))
+            version = asyncio.run(read_newest(settings))
+    assert version is not None
+    assert {part.version for part in progress.values()} == {version.number}
+    assert version.number >= 3
+    sent = Counter(line.key for chunk in lines(DATA, SCHEMA) for line in chunk)
+    views_carts_orders = [rows.PRODUCT_VIEWS, rows.CARTS, rows.ITEMS]
+    heads = rows.join(list(stored.values()))[0]
+    counted = heads["totals"][:, views_carts_orders].sum(1).tolist()
+    assert dict(zip(stored, counted, strict=True)) == dict(sent)
+    assert heads["segment"].tolist() == judged(stored, progress, version).tolist()

@@ -1,0 +1,83 @@
+"""What is shipped, and that the commands the README names are there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import pytest
+
+from streams.cli import COMMANDS, cli
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("monitoring", "online_models", "state", "streams")
+README = (ROOT / "README.md").read_text()
+CODE = re.findall(r"```.*?```|`[^`]+`", README, re.S)
+THERE = [name for name in COMMANDS if find_spec(f"streams.cli.{name}")]
+BUILD = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
+
+
+def named(pattern: str) -> set[str]:
+    """What the pattern's group finds in the README's code."""
+    return {found for code in CODE for found in re.findall(pattern, code)}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """Built offline with the project's own backend, which the dev group brings."""
+    folder = tmp_path_factory.mktemp("wheel")
+    built = subprocess.run([sys.executable, "-c", BUILD, str(folder)], cwd=ROOT, capture_output=True, check=False)
+    assert built.returncode == 0, built.stderr.decode()[-2000:]
+    (path,) = folder.iterdir()
+    return zipfile.ZipFile(path)
+
+
+def test_the_wheel_holds_the_four_packages_and_no_more(wheel: zipfile.ZipFile) -> None:
+    (info,) = {name.split("/")[0] for name in wheel.namelist()} - set(PACKAGES)
+    assert re.fullmatch(r"shoal-[0-9.]+\.dist-info", info)
+    held = {name for name in wheel.namelist() if not name.startswith(info)}
+    assert held == {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {"streams/data/rees46_2019-10-01.csv.gz", "streams/kafka-4.3.1.sha256"} < held
+    for name in ("LICENSE", "NOTICE"):
+        assert wheel.read(f"{info}/licenses/{name}") == (ROOT / name).read_bytes()
+    assert b"shoal = streams.cli:main" in wheel.read(f"{info}/entry_points.txt")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_init_files_hold_a_docstring_only(package: str) -> None:
+    files = set((ROOT / package).rglob("__init__.py"))
+    assert files
+    for path in files - {ROOT / "streams" / "cli" / "__init__.py"}:  # the group of commands
+        tree = ast.parse(path.read_text())
+        assert (len(tree.body), bool(ast.get_docstring(tree))) == (1, True), path
+
+
+def test_commands_of_the_readme_are_there_or_listed_as_missing() -> None:
+    missing = set(re.findall(r"`(\w+)`", README.partition("## Not there yet")[2]))
+    commands = named(r"(?:^|[`\s(])shoal ([a-z]+)")
+    assert {"topics", "worker"} <= commands <= set(COMMANDS)
+    assert commands <= {*THERE, *missing}
+    assert set(COMMANDS) <= {*THERE, *missing}
+    assert not missing & set(THERE), "there by now"
+    for name in THERE:
+        assert isinstance(cli.get_command(click.Context(cli), name), click.Command)
+
+
+def test_make_targets_and_options_of_the_readme_are_there() -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+    assert {"run", "test"} <= named(r"make ([a-z]+)") <= set(targets)
+    demo = cli.get_command(click.Context(cli), "demo")
+    assert demo is not None
+    options = {option for given in named(r'ARGS="([^"]*)"') for option in given.split()}
+    assert {"--exit", "--json"} <= options <= {name for param in demo.params for name in param.opts}
