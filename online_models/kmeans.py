@@ -168,17 +168,14 @@ class KMeans(cluster.KMeans):
     def _learn(self, line: Floats) -> None:
         assert self._at is not None
         difference = line - self._at
-        difference *= difference
-        distance = np.zeros(len(self._at))
-        for column in difference.T:
-            distance += column
+        distance = np.einsum("kf,kf->k", difference, difference)  # one shape, one order of sums
         k = int(distance.argmin())
         self._count[k] += 1.0
-        self._at[k] += max(1.0 / self._count[k], self.floor) * (line - self._at[k])
+        self._at[k] += max(1.0 / self._count[k], self.floor) * difference[k]
         self._recent *= 0.999
         self._recent[k] += 1.0
         weakest = int(self._recent.argmin())
-        average = float(np.cumsum(self._recent)[-1]) / len(self._recent)
+        average = float(np.add.reduce(self._recent)) / len(self._recent)
         if self._recent[weakest] < self.dead * average and weakest != k and distance[k] > 0:
             self._at[weakest] = line  # nobody's centre goes to somebody who has none to himself
             self._count[weakest] = 1.0

@@ -22,8 +22,10 @@ class Shop(msgspec.Struct):
     hour: int = -1  # the open accounting hour
     closed: list[int] = msgspec.field(default_factory=lambda: [0] * BINS)  # spend_24h at purchases, by size
     open: list[int] = msgspec.field(default_factory=lambda: [0] * BINS)
-    training_hour: int = -1  # accounting hour that the next counts for
-    training: int = 0  # training rows sent in it
+    training_hour: int = -1  # accounting hour that the next two count for
+    candidates: int = 0  # rows that could have been sent in it
+    training: int = 0  # rows sent in it
+    share: int = 1 << 32  # of 2**32: users whose rows are sent, as the hour before asked for
 
 
 class Progress(msgspec.Struct):

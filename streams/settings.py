@@ -101,7 +101,7 @@ class LearnerSettings(Section):
     first_rows: Annotated[int, Field(ge=10, le=10**7)] = 300
     every_rows: Annotated[int, Field(ge=10, le=10**7)] = 2_000
     every: Annotated[float, Field(gt=0, le=31_536_000)] = 3_600.0
-    rows_per_hour: Positive = 20_000
+    rows_per_hour: Positive = 2_000
     window: Annotated[int, Field(ge=100, le=60_000)] = 6_000
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 7
     hash_key: SecretStr = SecretStr("shoal")

@@ -179,17 +179,13 @@ def _train(
     out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, raw: NDArray[np.float64],
     at: Ints, watermark: Ints, progress: Progress, rule: Rule,
 ) -> None:  # fmt: skip
-    shop = progress.shop
-    wanted = training.chosen(steps, heads["birth"][steps.row])
-    wanted = wanted[np.argsort(at[steps.event[wanted]], kind="stable")]  # in the applied order
+    wanted, mixed = training.chosen(steps, heads["birth"][steps.row])
+    order = np.argsort(at[steps.event[wanted]], kind="stable")  # the applied order
+    wanted, mixed = wanted[order], mixed[order]
+    hours = alerts.hour_of(watermark[at[steps.event[wanted]]])
+    wanted = wanted[training.sampled(progress.shop, hours, mixed, rule.training_hourly)]
     columns = training.layout(vector.NAMES)
-    hours = alerts.hour_of(watermark[at[steps.event[wanted]]]).tolist()
-    for i, hour in zip(wanted.tolist(), hours, strict=True):
-        if hour > shop.training_hour:
-            shop.training_hour, shop.training = hour, 0
-        if shop.training >= rule.training_hourly:
-            continue
-        shop.training += 1
+    for i in wanted.tolist():
         user = training.pseudonym(users[int(steps.row[i])], rule.training_key)
         out.training_records.append((user, training.encode(int(steps.now[i]), columns, raw[i])))
 

@@ -1,7 +1,7 @@
 """Training rows: which steps the learner sees, and their bytes.
 
 At most one row a user and active hour: the event whose number within the hour is 1, 2, 4 or 8, as a hash of
-user and hour says, so that short and long visits are both seen.
+user and hour says, so that short and long visits are both seen. In a busy shop only those of some users.
 """
 
 from __future__ import annotations
@@ -15,19 +15,49 @@ from numpy.typing import NDArray
 
 from state.fold import HOUR_MS, Steps
 from state.rows import Ints
+from streams.progress import Shop
 
 _HEAD = struct.Struct("<qI")  # as of (ms), layout of the raw matrix
 
 
-def chosen(steps: Steps, birth: Ints) -> Ints:
-    """Steps (indices) to send; birth (s,) of each step's row, which with the partition names the user."""
-    hour = steps.now // HOUR_MS
-    mixed = birth.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64's constants
-    mixed ^= hour.astype(np.uint64) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(29)
-    mixed *= np.uint64(0x94D049BB133111EB)
+def chosen(steps: Steps, birth: Ints) -> tuple[Ints, NDArray[np.uint64]]:
+    """Steps (indices) that could be sent, and a hash of each one's user, uniform over 2**32 values.
+
+    birth (s,) of each step's row, which with the partition names the user.
+    """
+    user = _mix(birth.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))  # splitmix64's constants
+    mixed = _mix(user ^ (steps.now // HOUR_MS).astype(np.uint64) * np.uint64(0xBF58476D1CE4E5B9))
     wanted = np.int64(1) << (mixed >> np.uint64(62)).astype(np.int64)
-    return np.flatnonzero((steps.event >= 0) & (steps.ordinal == wanted))
+    found = np.flatnonzero((steps.event >= 0) & (steps.ordinal == wanted))
+    return found, user[found] >> np.uint64(32)
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    value = value ^ value >> np.uint64(29)
+    value *= np.uint64(0x94D049BB133111EB)
+    return value ^ value >> np.uint64(32)
+
+
+def sampled(shop: Shop, hour: Ints, user: NDArray[np.uint64], hourly: int) -> Ints:
+    """Which of the candidates (indices, in applied order) are sent: those of users whose hash lies below a share.
+
+    The share is what the hour before would have needed to send `hourly` rows, so the same users are followed through
+    time; twice as many are never sent. hour (n,): accounting hours, never falling; folds them into shop, in place.
+    """
+    if not len(hour):
+        return hour
+    kept = []
+    start = np.flatnonzero(np.r_[True, hour[1:] != hour[:-1]])
+    for a, b in zip(start.tolist(), [*start.tolist()[1:], len(hour)], strict=True):
+        if int(hour[a]) > shop.training_hour:
+            if shop.training_hour >= 0:
+                shop.share = min(1 << 32, (hourly << 32) // max(1, shop.candidates))
+            shop.training_hour, shop.candidates, shop.training = int(hour[a]), 0, 0
+        shop.candidates += b - a
+        taken = a + np.flatnonzero(user[a:b] < np.uint64(shop.share))[: 2 * hourly - shop.training]
+        shop.training += len(taken)
+        kept.append(taken)
+    return np.concatenate(kept)
 
 
 def pseudonym(user: bytes, key: bytes) -> bytes:
