@@ -21,7 +21,7 @@ MEASURES = (
 PAGE_VIEWS, PRODUCT_VIEWS, SEARCHES, CARTS, CART_REMOVALS, CHECKOUTS, ORDERS, ITEMS, SPEND, SESSIONS = range(10)
 REFUNDS = 10  # kept for alerts, not a column
 KEPT = 11
-RULES = 4  # places for alert rules in the head
+RULES = 3  # places for alert rules in the head
 NEVER = -(1 << 62)  # a time before all times
 UNASSIGNED = -1
 
@@ -57,12 +57,18 @@ HEAD = np.dtype(
     ]
 )
 PANE = np.dtype([("start", "<u4"), ("counts", "<u4", 9), ("items", "<i8"), ("spend", "<i8")])
+# As they are stored. Most users have few ids and small panes: the ids that there are follow the head, then the panes
+# whose numbers are small, then the others.
+IDS = (("ids", 16), ("sessions", 8), ("orders", 8))
+_KEPT = [name for name in HEAD.names or () if name not in dict(IDS)]
+STORED = np.dtype([(name, HEAD.fields[name][0]) for name in _KEPT] + [("held", "u1", 3), ("small", "<u2")])  # type: ignore[index]
+SMALL = np.dtype([("start", "<u4"), ("counts", "u1", 9), ("items", "u1"), ("spend", "<i4")])
 
 Heads = NDArray[np.void]
 Panes = NDArray[np.void]
 Ints = NDArray[np.int64]
 
-_BLANK = np.zeros(1, HEAD)
+_BLANK = np.zeros(1, STORED)
 _BLANK["layout"] = LAYOUT
 _BLANK["birth"] = -1
 _BLANK["clock"] = _BLANK["last"] = NEVER
@@ -79,28 +85,85 @@ def join(rows: Sequence[bytes | None]) -> tuple[Heads, Panes, Ints]:
 
     A missing row becomes a blank head without panes (birth -1).
     """
-    size = HEAD.itemsize
+    size, n = STORED.itemsize, len(rows)
     whole = [BLANK if row is None else row for row in rows]
-    heads = np.frombuffer(bytearray(b"".join([row[:size] for row in whole])), HEAD)
-    if len(heads) and (heads["layout"] != LAYOUT).any():
-        raise LayoutError(f"row layout {int(heads['layout'].max())}, expected {LAYOUT}")
-    panes = np.frombuffer(b"".join([row[size:] for row in whole]), PANE)
-    lengths = (np.fromiter(map(len, whole), np.int64, len(whole)) - size) // PANE.itemsize
-    return heads, panes, np.repeat(np.arange(len(whole)), lengths)
+    stored = np.frombuffer(b"".join([row[:size] for row in whole]), STORED)
+    if n and (stored["layout"] != LAYOUT).any():
+        raise LayoutError(f"row layout {int(stored['layout'].max())}, expected {LAYOUT}")
+    tail = np.frombuffer(b"".join([row[size:] for row in whole]), np.uint8)
+    length = np.fromiter(map(len, whole), np.int64, n) - size
+    start = np.cumsum(length) - length
+    heads = np.zeros(n, HEAD)
+    for name in _KEPT:
+        heads[name] = stored[name]
+    held, small = stored["held"].astype(np.int64), stored["small"].astype(np.int64)
+    ids = np.zeros((n, 32), np.uint64)
+    ids[_filled(held)] = _gather(tail, start, held.sum(1), np.dtype("<u8"))
+    place = 0
+    for name, room in IDS:
+        heads[name] = ids[:, place : place + room]
+        place += room
+    start = start + 8 * held.sum(1)
+    large = (length - 8 * held.sum(1) - SMALL.itemsize * small) // PANE.itemsize
+    owner = np.repeat(np.arange(n), small)
+    panes = _converted(_gather(tail, start, small, SMALL), PANE)
+    if large.any():
+        more = _gather(tail, start + SMALL.itemsize * small, large, PANE)
+        owner = np.concatenate((owner, np.repeat(np.arange(n), large)))
+        order = np.argsort(owner, kind="stable")
+        owner, panes = owner[order], np.concatenate((panes, more))[order]
+    return heads, panes, owner
 
 
 def cut(heads: Heads, panes: Panes, owner: Ints) -> list[bytes]:
     """The rows' bytes, in the order of heads; owner ascending."""
-    head_bytes, pane_bytes, size = heads.tobytes(), panes.tobytes(), HEAD.itemsize
-    ends = (np.searchsorted(owner, np.arange(len(heads) + 1)) * PANE.itemsize).tolist()
-    return [
-        head_bytes[i * size : (i + 1) * size] + pane_bytes[ends[i] : ends[i + 1]] for i in range(len(heads))
-    ]
+    n = len(heads)
+    ids = np.concatenate([heads[name] for name, _ in IDS], axis=1)
+    held = np.stack([np.count_nonzero(heads[name], axis=1) for name, _ in IDS], 1)
+    small = (panes["counts"] < 256).all(1) & (panes["items"] >= 0) & (panes["items"] < 256)
+    small &= (panes["spend"] >= -(1 << 31)) & (panes["spend"] < 1 << 31)
+    stored = np.zeros(n, STORED)
+    for name in _KEPT:
+        stored[name] = heads[name]
+    stored["held"] = held
+    stored["small"] = np.bincount(owner[small], minlength=n)
+    parts = [(stored.tobytes(), np.arange(n + 1) * STORED.itemsize)]
+    parts.append((ids[_filled(held)].tobytes(), np.r_[0, np.cumsum(held.sum(1))] * 8))
+    for chosen, kind in ((small, SMALL), (~small, PANE)):
+        ends = np.searchsorted(owner[chosen], np.arange(n + 1)) * kind.itemsize
+        if ends[-1]:
+            parts.append((_converted(panes[chosen], kind).tobytes(), ends))
+    pieces = []
+    for data, ends in parts:
+        edges = ends.tolist()
+        pieces.append([data[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    return [b"".join(row) for row in zip(*pieces, strict=True)]
+
+
+def _filled(held: Ints) -> NDArray[np.bool_]:
+    """Which of the 32 places for ids are taken, given how many of each kind (n, 3)."""
+    return np.concatenate([np.arange(room) < held[:, i, None] for i, (_, room) in enumerate(IDS)], axis=1)
+
+
+def _gather(tail: NDArray[np.uint8], start: Ints, count: Ints, kind: np.dtype) -> NDArray:
+    """The `count` (n,) items of a kind that lie at `start` (n,), in bytes, of the rows' tails."""
+    inside = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    first = np.repeat(start, count) + inside * kind.itemsize
+    return tail[first[:, None] + np.arange(kind.itemsize)].view(kind)[:, 0]
+
+
+def _converted(panes: Panes, kind: np.dtype) -> Panes:
+    if panes.dtype == kind:
+        return panes
+    out = np.empty(len(panes), kind)
+    for name in kind.names or ():
+        out[name] = panes[name]
+    return out
 
 
 def clock_of(row: bytes) -> int:
     """The clock (ms) of one row, without joining it."""
-    return int(struct.unpack_from("<q", row, HEAD.fields["clock"][1])[0])  # type: ignore[index]
+    return int(struct.unpack_from("<q", row, STORED.fields["clock"][1])[0])  # type: ignore[index]
 
 
 def values(panes: Panes) -> Ints:

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,25 @@ class DemoError(ShoalError):
     """The demo could not be brought to its end."""
 
 
-def run(home: Path, *, seconds: float, leave: bool, as_json: bool) -> None:
-    """Start everything, replay, show, and stop everything that was started, whatever happens."""
+def run(
+    home: Path, *, seconds: float, leave: bool, as_json: bool, bootstrap: str | None = None, prefix: str | None = None
+) -> None:
+    """Start everything, replay, show, and stop everything that was started, whatever happens.
+
+    With bootstrap servers given those are used, under a prefix of its own where none is given, and no broker is
+    started; its topics stay there.
+    """
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if status(home):
         stop(home)  # left behind by a demo that was killed
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
-    with Broker.running(home, say=lambda text: console.print(f"[dim]{text}[/dim]")) as broker:
-        settings = _settings(broker.bootstrap, home)
+    with ExitStack() as stack:
+        if bootstrap is None:
+            broker = Broker.running(home, say=lambda text: console.print(f"[dim]{text}[/dim]"))
+            bootstrap, prefix = stack.enter_context(broker).bootstrap, prefix or ""
+        settings = _settings(bootstrap, home, f"demo-{int(time.time())}-" if prefix is None else prefix)
         ensure(settings)
         with _worker(settings, home) as worker:
             summary = _watch(settings, worker, console, seconds)
@@ -61,19 +70,20 @@ def run(home: Path, *, seconds: float, leave: bool, as_json: bool) -> None:
                 _show(summary, Console())
             if not leave:
                 console.print(
-                    f"serving on {broker.bootstrap}, http://127.0.0.1:{settings.web.port}/status; Ctrl-C ends it"
+                    f"serving on {bootstrap}, http://127.0.0.1:{settings.web.port}/status; Ctrl-C ends it"
                 )
                 with suppress(KeyboardInterrupt):
                     worker.process.wait()
 
 
-def _settings(bootstrap: str, home: Path) -> Settings:
+def _settings(bootstrap: str, home: Path, prefix: str) -> Settings:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     return load(
         **{
-            "kafka.bootstrap_servers": bootstrap, "topics.replication": 1, "topics.min_insync_replicas": 1,
+            "kafka.bootstrap_servers": bootstrap, "prefix": prefix,
+            "topics.replication": 1, "topics.min_insync_replicas": 1,
             "topics.source_retention": -1, "state.datadir": str(home / "state"), "web.port": port,
             "learner.first_rows": 300, "learner.every_rows": 400, "learner.every": 1800.0,
         }
@@ -90,6 +100,9 @@ class _worker:
         settings = self._settings
         passed = {
             "KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+            "PREFIX": settings.prefix,
+            "TOPICS__REPLICATION": "1",
+            "TOPICS__MIN_INSYNC_REPLICAS": "1",
             "STATE__DATADIR": str(settings.state.datadir),
             "WEB__PORT": str(settings.web.port),
             "LEARNER__FIRST_ROWS": str(settings.learner.first_rows),

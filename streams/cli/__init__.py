@@ -55,13 +55,13 @@ class Context:
     """What the options before a subcommand say; the settings are read when they are first asked for."""
 
     def __init__(self, config: Path | None, overrides: dict[str, Any], verbose: bool = False) -> None:
-        self._config, self._overrides, self.verbose = config, overrides, verbose
+        self._config, self.overrides, self.verbose = config, overrides, verbose
 
     def settings(self, **more: Any) -> Settings:
         """The settings in force; SettingsError names what is wrong with them."""
         from streams.settings import load
 
-        return load(self._config, **(self._overrides | more))
+        return load(self._config, **(self.overrides | more))
 
 
 class Lazy(click.Group):

@@ -1,10 +1,16 @@
 """`shoal backfill`."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from streams.cli.times import AS_OF
+
+if TYPE_CHECKING:
+    from streams.cli import Context
 
 
 @click.command()
@@ -14,7 +20,7 @@ from streams.cli.times import AS_OF
 @click.option("--as-of", type=AS_OF, help="RFC 3339 or epoch ms; later events are left out. Default: the latest.")
 @click.option("--model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A model version's file.")
 @click.pass_obj
-def backfill(context: "object", file: Path, schema: str, output: Path, as_of: int | None, model: Path | None) -> None:
+def backfill(context: Context, file: Path, schema: str, output: Path, as_of: int | None, model: Path | None) -> None:
     """Every user's features from FILE, through the worker's code, without Kafka, as parquet."""
     from online_models.version import loads
     from streams import frame
@@ -27,7 +33,7 @@ def backfill(context: "object", file: Path, schema: str, output: Path, as_of: in
             version = loads(model.read_bytes())
         except ValueError as error:
             raise DataError(f"{model}: {error}") from None
-    stored, rejects = run(context.settings(), file, schema, as_of)  # type: ignore[attr-defined]
+    stored, rejects = run(context.settings(), file, schema, as_of)
     now = frame.latest(stored.values()) if as_of is None else as_of
     count = frame.write(output, sorted(stored.items()), now, version)
     click.echo(f"{count:,} users, {rejects:,} rejects", err=True)

@@ -1,6 +1,9 @@
 """`shoal replay`."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -9,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from streams.files import lines
 from streams.replay import replay as send
 from streams.replay import span
+
+if TYPE_CHECKING:
+    from streams.cli import Context
 
 
 @click.command()
@@ -20,13 +26,13 @@ from streams.replay import span
 @click.option("--allow-jumps", is_flag=True, help="Go on where time jumps ahead by more than a day.")
 @click.pass_obj
 def replay(
-    context: "object", file: Path, schema: str, speed: float | None, rate: float | None, as_fast_as_possible: bool,
+    context: Context, file: Path, schema: str, speed: float | None, rate: float | None, as_fast_as_possible: bool,
     allow_jumps: bool,
 ) -> None:  # fmt: skip
     """Send the events of FILE (CSV or JSON lines, plain or .gz) into the source topics, in shoal's schema."""
     if sum(map(bool, (speed, rate, as_fast_as_possible))) > 1:
         raise click.UsageError("--speed, --rate and --as-fast-as-possible exclude each other")
-    settings = context.settings()  # type: ignore[attr-defined]
+    settings = context.settings()
     console = Console(stderr=True)
     total, _, _ = span(file, schema)
     with Progress(

@@ -1,14 +1,21 @@
 """`shoal worker`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from streams.cli import Context
 
 
 @click.command()
 @click.option("--accept-rejects", is_flag=True, help="Go on where most records in a row are rejects.")
 @click.option("--accept-loss", is_flag=True, help="Go on where records between the progress and the log are gone.")
 @click.pass_obj
-def worker(context: "object", accept_rejects: bool, accept_loss: bool) -> None:
+def worker(context: Context, accept_rejects: bool, accept_loss: bool) -> None:
     """Run a worker: it takes its share of the partitions until it is stopped."""
     from streams.serve import run
 
-    run(context.settings(), accept_rejects=accept_rejects, accept_loss=accept_loss)  # type: ignore[attr-defined]
+    run(context.settings(), accept_rejects=accept_rejects, accept_loss=accept_loss)

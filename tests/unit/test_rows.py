@@ -1,5 +1,9 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from state import rows
 
@@ -21,6 +25,28 @@ def test_panes_stay_with_their_rows() -> None:
     assert panes["start"].tolist() == [5, 6, 7]
     assert (rows.values(panes) == measures).all()
     assert rows.clock_of(cut[0]) == rows.NEVER
+
+
+numbers = st.integers(0, 1 << 16) | st.integers(0, 300)
+ids = st.lists(st.integers(1, (1 << 64) - 1), max_size=16)
+pane = st.tuples(st.lists(numbers, min_size=11, max_size=11), st.integers(-(1 << 40), 1 << 40) | st.integers(-99, 99))
+
+
+@given(st.lists(st.tuples(ids, ids, ids, st.lists(pane, max_size=4)), max_size=5))
+def test_whatever_a_row_holds_comes_back(held_by: list) -> None:
+    heads, _, _ = rows.join([None] * len(held_by))
+    owner = np.repeat(np.arange(len(held_by)), [len(one[3]) for one in held_by]).astype(np.int64)
+    measures = np.array([m for one in held_by for m, _ in one[3]], np.int64).reshape(-1, rows.KEPT)
+    measures[:, rows.SPEND] = [spend for one in held_by for _, spend in one[3]]
+    for i, (events, sessions, orders, _) in enumerate(held_by):
+        for name, held, room in (("ids", events, 16), ("sessions", sessions, 8), ("orders", orders, 8)):
+            heads[name][i, : len(held[:room])] = held[:room]
+    start = np.arange(len(owner))
+    again, panes, back = rows.join(rows.cut(heads, rows.pack(start, measures), owner))
+    assert (again == heads).all()
+    assert back.tolist() == owner.tolist()
+    found = dict(zip(panes["start"].tolist(), rows.values(panes).tolist(), strict=True))
+    assert found == dict(zip(start.tolist(), measures.tolist(), strict=True))
 
 
 def test_another_layout_is_refused() -> None:
