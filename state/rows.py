@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,7 +137,7 @@ def cut(heads: Heads, panes: Panes, owner: Ints) -> list[bytes]:
     pieces = []
     for data, ends in parts:
         edges = ends.tolist()
-        pieces.append([data[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)])
+        pieces.append([data[a:b] for a, b in pairwise(edges)])
     return [b"".join(row) for row in zip(*pieces, strict=True)]
 
 

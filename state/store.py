@@ -1,4 +1,4 @@
-"""One partition's rows: a bounded cache of bytes over RocksDB.
+"""One partition's rows: changes not yet durable, over a bounded cache, over RocksDB.
 
 The changelog is the log: RocksDB is written after the transaction, without a log of its own, together with the
 changelog offset that it stands for, so it can be behind, never ahead.
@@ -21,6 +21,7 @@ from rocksdict import (
     WriteOptions,
 )  # fmt: skip
 
+from state.cache import RowCache
 from state.rows import LAYOUT
 
 OFFSET_KEY = b"\x00\x00offset"  # next changelog offset that the rows stand for
@@ -45,10 +46,10 @@ class RowStore:
 
     def __init__(self, path: Path, meta: Meta, *, cache_rows: int, block_cache: Cache | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self._limit = path, cache_rows
+        self.path = path
         self._db = Rdict(str(path), _options(block_cache))
-        self._cache: dict[bytes, bytes | None] = {}
-        self._dirty: set[bytes] = set()  # keys whose change is not written yet
+        self._cache = RowCache(cache_rows)
+        self._changed: dict[bytes, bytes | None] = {}  # not written yet
         self._write = WriteOptions()
         self._write.disable_wal = True
         stored = self._db.get(META_KEY)
@@ -60,31 +61,40 @@ class RowStore:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Rows by key, None where there is none."""
-        cache = self._cache
-        try:
-            return [cache[key] for key in keys]
-        except KeyError:
-            pass
-        missing = [key for key in keys if key not in cache]
-        for key, row in zip(missing, self._db.get(missing), strict=True):
-            cache[key] = row
-        out = [cache[key] for key in keys]
-        self._evict()
+        out = self._cache.get_many(keys)
+        changed, missing = self._changed, []
+        if changed:
+            for i, key in enumerate(keys):
+                if key in changed:
+                    out[i] = changed[key]
+                elif out[i] is None:
+                    missing.append(i)
+        else:
+            missing = [i for i, row in enumerate(out) if row is None]
+        if missing:
+            found = self._db.get([keys[i] for i in missing])
+            for i, row in zip(missing, found, strict=True):
+                out[i] = row
+            self._cache.put_many({keys[i]: row for i, row in zip(missing, found, strict=True) if row is not None})
         return out
 
     def put_many(self, rows: Mapping[bytes, bytes | None]) -> None:
-        """Changed rows (None a tombstone): in the cache, and kept there until they are written."""
-        self._cache.update(rows)
-        self._dirty.update(rows)
+        """Changed rows (None a tombstone): held until they are written."""
+        self._changed.update(rows)
 
     def written(self, rows: Mapping[bytes, bytes | None], offset: int) -> None:
         """The rows of a flush are durable in the changelog up to offset (the next one): write them here too."""
         self._put(rows, offset)
-        cache, dirty = self._cache, self._dirty
+        changed, clean = self._changed, {}
         for key, row in rows.items():
-            if cache.get(key) is row:  # else it has changed again since
-                dirty.discard(key)
-        self._evict()
+            if changed.get(key, row) is not row:  # it has changed again since
+                continue
+            changed.pop(key, None)
+            if row is None or key[:1] == b"\x00":  # reserved keys are read once
+                self._cache.drop(key)
+            else:
+                clean[key] = row
+        self._cache.put_many(clean)
 
     def apply(self, keys: Sequence[bytes], values: Sequence[bytes | None], offset: int) -> None:
         """Changelog records in their order, in recovery; the last one of a key wins."""
@@ -107,8 +117,8 @@ class RowStore:
 
     @property
     def cached(self) -> int:
-        """Rows in the cache."""
-        return len(self._cache)
+        """Rows in memory."""
+        return len(self._cache) + len(self._changed)
 
     def scan(self, after: bytes | None, limit: int) -> list[bytes]:
         """Keys of written rows in order, after a key, at most limit; reserved keys (NUL first) are left out."""
@@ -124,10 +134,6 @@ class RowStore:
         """Written rows in the order of their keys."""
         yield from self._db.items(from_key=b"\x01")
 
-    def drop_cache(self) -> None:
-        self._cache.clear()
-        self._dirty.clear()
-
     def close(self) -> None:
         self._cache.clear()
         self._db.flush()
@@ -137,19 +143,6 @@ class RowStore:
         """Close and delete: the changelog has all of it."""
         self._db.close()
         shutil.rmtree(self.path, ignore_errors=True)
-
-    def _evict(self) -> None:
-        over = len(self._cache) - self._limit
-        if over <= 0:
-            return
-        dirty, gone = self._dirty, []
-        for key in self._cache:  # oldest first
-            if key not in dirty:
-                gone.append(key)
-                if len(gone) >= over + self._limit // 16:
-                    break
-        for key in gone:
-            del self._cache[key]
 
 
 def block_cache(megabytes: int) -> Cache:
@@ -161,7 +154,7 @@ def _options(cache: Cache | None) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_compression_type(DBCompressionType.lz4())
-    options.set_write_buffer_size(8 << 20)  # a worker has as many as partitions
+    options.set_write_buffer_size(4 << 20)  # a worker has as many as partitions
     options.set_max_write_buffer_number(3)
     table = BlockBasedOptions()
     table.set_bloom_filter(10, False)

@@ -43,7 +43,7 @@ def build(worker: Worker) -> Any:
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,  # what a merge holds back is never acked: a revoke would wait for it for ever
-        stream_buffer_maxsize=8,  # fetches
+        stream_buffer_maxsize=2,  # fetches: each may be a megabyte, and the fetcher holds the next ones
         table_standby_replicas=0,
         broker_client_id=f"shoal-{socket.gethostname()}-{os.getpid()}",  # the owner that `shoal status` names
         broker_max_poll_records=state.max_poll_records,

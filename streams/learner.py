@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
@@ -45,7 +46,8 @@ class LearnerService:
         self._models = settings.topic("models")
         self._columns = training.layout(vector.NAMES)
         self._width = 2 * vector.R + len(vector.PLAIN)
-        self._owned = asyncio.Event()
+        self._ownership = _Ownership()
+        self._held = 0  # generation of the ownership under which the learner stands
         self._learner: Learner | None = None
         self._producer: AIOKafkaProducer | None = None
 
@@ -61,7 +63,7 @@ class LearnerService:
             session_timeout_ms=int(self._settings.state.session_timeout * 1000),
             heartbeat_interval_ms=int(self._settings.state.session_timeout * 1000 / 4),
         )  # fmt: skip
-        consumer.subscribe([self._topic], listener=_Ownership(self._owned))
+        consumer.subscribe([self._topic], listener=self._ownership)
         await consumer.start()
         try:
             while True:
@@ -71,14 +73,23 @@ class LearnerService:
             await self._let_go()
 
     async def _tend(self, consumer: AIOKafkaConsumer) -> None:
-        if not self._owned.is_set():
+        mine = self._ownership
+        if self._held != mine.generation:  # a rebalance put the position back, also where the partition stayed
             await self._let_go()
+            self._held = mine.generation
+        if not mine.owned:
             await consumer.getmany(timeout_ms=200)  # keeps the membership alive
             return
         at = TopicPartition(self._topic, 0)
-        if self._learner is None:
-            await self._take_over(consumer, at)
+        async with mine.lock:
+            if self._learner is None:
+                await self._take_over(consumer, at)
         batches = await consumer.getmany(at, timeout_ms=200, max_records=2000)
+        async with mine.lock:
+            if self._held == mine.generation:
+                await self._learn(batches)
+
+    async def _learn(self, batches: Mapping[TopicPartition, list[Any]]) -> None:
         for records in batches.values():
             now, raw, fits = training.decode([r.value for r in records], self._columns, self._width)
             offsets = np.array([records[i].offset for i in fits.tolist()], np.int64)
@@ -122,12 +133,15 @@ class LearnerService:
 
 
 class _Ownership(ConsumerRebalanceListener):
-    def __init__(self, owned: asyncio.Event) -> None:
-        self._owned = owned
+    """Whether the partition is this worker's; a revoke waits for what is being published under the lock."""
+
+    def __init__(self) -> None:
+        self.owned, self.generation, self.lock = False, 0, asyncio.Lock()
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
-        self._owned.clear()
+        async with self.lock:
+            self.owned = False
+            self.generation += 1
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
-        if assigned:
-            self._owned.set()
+        self.owned = bool(assigned)

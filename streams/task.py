@@ -22,8 +22,8 @@ from streams.records import RecordBatch
 from streams.step import Outcome, Rule, rejudge, step
 from streams.wire.events import REASONS, EventBatch, Reject
 
-QUEUE = 16_000  # records queued of a source beyond which it is held
-CHUNK = 20_000  # records a step
+QUEUE = 8_000  # records queued of a source beyond which it is held
+CHUNK = 8_000  # records a step
 VALUE_LIMIT = 524_288  # bytes of a dead letter's value; a larger one is cut
 KEY_LIMIT = 4_096  # bytes of its key
 

@@ -13,7 +13,7 @@ from faust.types import TP
 from monitoring.metrics import Metrics
 from online_models.version import Version
 from state.store import ForeignStore, Meta, RowStore, block_cache
-from streams import faust_app
+from streams import faust_app, heap
 from streams.crash import fail
 from streams.errors import LossError, RecoveryError, StateError
 from streams.learner import LearnerService
@@ -29,7 +29,7 @@ from streams.wire.events import EventBatch
 
 PASS_ROWS = 500  # users a turn of the pass after a swap: a few milliseconds between two batches
 PASS_SHARE = 0.2  # of the time between two flushes that the pass may take
-COMMIT_SECONDS = 5.0  # how often the group's offsets are told to whoever watches lag
+HOUSEKEEPING = 5.0  # seconds between two commits of the group's offsets, for whoever watches lag, and trims of the heap
 
 
 class Worker:
@@ -190,10 +190,11 @@ class Worker:
             await self.flush()
             self.metrics.count({f"seek:{topic}": seeks for topic, seeks in self.app.consumer.seeks.items()})
             self.app.consumer.seeks.clear()
-            if time.monotonic() - told > COMMIT_SECONDS:
+            if time.monotonic() - told > HOUSEKEEPING:
                 told = time.monotonic()
                 acked = {(t, part.number): o for part in self.partitions.values() for t, o in part.acked.items()}
                 await self.app.consumer.commit_positions(acked)
+                await asyncio.to_thread(heap.trim)
 
     async def _pass(self, until: float) -> None:
         """Go on with the passes after a swap, in turn, for a bounded time."""

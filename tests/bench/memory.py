@@ -1,9 +1,10 @@
 """`python -m tests.bench.memory`: what users cost a worker in memory, and on disk where its cache is bounded.
 
-Every user comes twice, four events each time, all users in one random order and then in another: the second visit
-finds its row in the cache only where the cache holds all of them. Traffic is made and sent in pieces while the worker
-reads, a bounded number of events ahead of it. A run that is interrupted goes on where it stood when it is started
-again with the same options; memory is then that of the worker since, so a figure a user wants a run in one go.
+Every user comes twice (by default), four events each time, all users in one random order and then in another: the
+second visit finds its row in the cache only where the cache holds all of them. Traffic is made and sent in pieces
+while the worker reads, a bounded number of events ahead of it. A run that is interrupted goes on where it stood when
+it is started again with the same options; memory is then that of the worker since, so a figure a user wants a run in
+one go.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from streams.settings import Settings
 from tests.bench import traffic, worker
 from tests.bench.measure import cpu_seconds, fresh, memory_mib, progress, table_console, write
 
-VISITS, EACH = 2, 4  # visits of a user, events of a visit
 PIECE = 25_000  # users a piece
 AHEAD = 2_000_000  # events sent that the worker has not applied: what a broker's disk must hold beside the state
 QUIET = 10.0  # seconds after the last commit before memory is read
@@ -40,6 +40,8 @@ class Stand:
 
     users: int
     cache_rows: int
+    visits: int  # of a user
+    each: int  # events of a visit
     end: int  # ms, event time of the last event
     base_mib: float = 0.0  # the worker with no users
     pieces: int = 0  # sent
@@ -54,24 +56,28 @@ class Stand:
 @click.command()
 @click.option("--users", type=click.IntRange(min=PIECE), default=1_000_000, show_default=True)
 @click.option("--cache-rows", type=click.IntRange(min=1_000), help="Rows in the cache; by default more than users.")
+@click.option("--visits", type=click.IntRange(min=1), default=2, show_default=True, help="Of a user.")
+@click.option("--each", type=click.IntRange(min=1), default=4, show_default=True, help="Events of a visit.")
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".shoal/bench-memory"), show_default=True)
 @click.option("--anew", is_flag=True, help="Forget an interrupted run.")
 @click.option("--keep", is_flag=True, help="Leave topics and state in place.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
-def main(users: int, cache_rows: int | None, home: Path, anew: bool, keep: bool, out: Path | None) -> None:
+def main(
+    users: int, cache_rows: int | None, visits: int, each: int, home: Path, anew: bool, keep: bool, out: Path | None
+) -> None:
     """Resident memory a user, events/s and disk of a worker with many users."""
     home = home.resolve()
     rows = cache_rows or 2 * users
     path = home / "stand.json"
     stand = Stand(**json.loads(path.read_text())) if path.exists() and not anew else None
-    if stand is None or (stand.users, stand.cache_rows) != (users, rows):
+    if stand is None or (stand.users, stand.cache_rows, stand.visits, stand.each) != (users, rows, visits, each):
         fresh(home)
-        stand = Stand(users, rows, int(time.time() * 1000))
+        stand = Stand(users, rows, visits, each, int(time.time() * 1000))
     stand.starts += 1
     with Broker.running(home) as broker, progress() as bar:
         more = worker.FEW_SWAPS | {"state.cache_rows": rows}
         settings = worker.of_its_own(broker.bootstrap, "many", "memory", **more)
-        total = users * VISITS * EACH
+        total = users * visits * each
         sent, done = bar.add_task("events sent", total=total), bar.add_task("events applied", total=total)
 
         def told(now_sent: int, now_applied: int) -> None:
@@ -82,7 +88,8 @@ def main(users: int, cache_rows: int | None, home: Path, anew: bool, keep: bool,
             found = asyncio.run(run(settings, shoal, stand, path, told))
         found["disk_mib"] = disk_mib(home / "worker" / "state")
     found |= {
-        "users": users, "cache_rows": rows, "block_cache_mb": settings.state.block_cache_mb, "starts": stand.starts,
+        "users": users, "cache_rows": rows, "visits_a_user": visits, "events_a_visit": each,
+        "block_cache_mb": settings.state.block_cache_mb, "starts": stand.starts,
     }  # fmt: skip
     table(found)
     write(out, found)
@@ -94,7 +101,7 @@ async def run(
     settings: Settings, shoal: worker.Running, stand: Stand, path: Path, show: Callable[[int, int], None]
 ) -> dict[str, Any]:
     """Send what is missing and follow the worker to the commit of the last event."""
-    pid, total = shoal.process.pid, stand.users * VISITS * EACH
+    pid, total = shoal.process.pid, stand.users * stand.visits * stand.each
     while shoal.status() is None:
         await asyncio.sleep(0.2)
     if not stand.base_mib:
@@ -102,7 +109,8 @@ async def run(
         stand.base_mib = memory_mib(pid, "VmRSS")
         stand.save(path)
     marks: list[tuple[int, float, float]] = []  # applied, time, CPU-seconds: the start and the end of each visit
-    goals = [1 + worker.applied(shoal.status()), *(stand.users * EACH * (v + 1) for v in range(VISITS))]
+    ends = [stand.users * stand.each * (visit + 1) for visit in range(stand.visits)]
+    goals = [1 + worker.applied(shoal.status()), *ends]
 
     resident: list[tuple[int, float]] = []  # users, MiB
 
@@ -120,14 +128,14 @@ async def run(
     per_visit = -(-stand.users // PIECE)
     visit, order = -1, np.zeros(0, np.int64)
     async with traffic.Sender(settings) as sender:
-        while stand.pieces < VISITS * per_visit:
+        while stand.pieces < stand.visits * per_visit:
             if stand.pieces // per_visit != visit:
                 visit = stand.pieces // per_visit
                 order = np.random.default_rng((SEED, visit)).permutation(stand.users)
-            await sender.send(traffic.encode(piece(order, visit, stand.pieces, per_visit, stand.end)))
+            await sender.send(traffic.encode(piece(order, visit, per_visit, stand)))
             stand.pieces += 1
             stand.save(path)
-            count = min(stand.pieces * PIECE * EACH, total)
+            count = min(stand.pieces * PIECE * stand.each, total)
             while count - (applied := look()) > AHEAD:
                 show(count, applied)
                 await asyncio.sleep(0.2)
@@ -156,14 +164,15 @@ async def run(
     }  # fmt: skip
 
 
-def piece(order: np.ndarray, visit: int, number: int, per_visit: int, end: int) -> traffic.Traffic:
-    """The events of one piece: its users' visits, interleaved, in its share of the event time."""
+def piece(order: np.ndarray, visit: int, per_visit: int, stand: Stand) -> traffic.Traffic:
+    """The events of the next piece: its users' visits, interleaved, in its share of the event time."""
+    number, pieces = stand.pieces, stand.visits * per_visit
     at = number % per_visit * PIECE
     some = order[at : at + PIECE]
-    span = int(traffic.HOURS * 3_600_000) // (VISITS * per_visit)
+    span = int(traffic.HOURS * 3_600_000) // pieces
     rng = np.random.default_rng((SEED, visit, number))
-    user = rng.permutation(np.repeat(some, EACH))
-    begin = end - span * (VISITS * per_visit - number)
+    user = rng.permutation(np.repeat(some, stand.each))
+    begin = stand.end - span * (pieces - number)
     time = begin + np.sort(rng.integers(0, span, len(user)))
     return traffic.Traffic(time, user, visit * len(order) + user, SEED * 1_000_003 + number)
 

@@ -1,0 +1,54 @@
+"""Segments sealed and dissolved: what a plain dict would say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from state import cache
+from state.cache import RowCache
+
+KEYS = [b"%d" % i for i in range(12)]
+ROWS = st.dictionaries(st.sampled_from(KEYS), st.binary(min_size=1, max_size=90), max_size=6)
+DROPPED = st.sampled_from(KEYS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_segments() -> Iterator[None]:
+    before, cache.SEGMENT = cache.SEGMENT, 200
+    yield
+    cache.SEGMENT = before
+
+
+@given(st.lists(ROWS | DROPPED, max_size=40))
+def test_unbounded_it_is_a_dict(steps: list[dict[bytes, bytes] | bytes]) -> None:
+    held, plain = RowCache(10**6), {}
+    for step in steps:
+        if isinstance(step, bytes):
+            held.drop(step)
+            plain.pop(step, None)
+        else:
+            held.put_many(step)
+            plain.update(step)
+        assert held.get_many(KEYS) == [plain.get(key) for key in KEYS]
+        assert len(held) == len(plain)
+
+
+@given(st.lists(ROWS, max_size=40))
+def test_bounded_it_forgets_but_never_lies(steps: list[dict[bytes, bytes]]) -> None:
+    held, plain = RowCache(3), {}
+    for step in steps:
+        held.put_many(step)
+        plain.update(step)
+        assert all(row in (None, plain.get(key)) for key, row in zip(KEYS, held.get_many(KEYS), strict=True))
+
+
+def test_memory_stays_within_twice_the_rows_and_a_segment() -> None:
+    held = RowCache(10**6)
+    for round_ in range(50):
+        held.put_many({key: bytes([round_]) * (20 + (i * 7 + round_) % 30) for i, key in enumerate(KEYS)})
+    sealed = sum(segment.rows for segment in held._segments.values())
+    assert sealed + held._new_bytes <= 2 * sum(len(row or b"") for row in held.get_many(KEYS)) + 2 * cache.SEGMENT
