@@ -11,13 +11,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from online_models.learner import Learner, Params
-from online_models.version import dumps
+from online_models.version import Version, dumps
 from state import vector
 from streams import training
 from streams.errors import TransactionError
@@ -26,7 +27,7 @@ from streams.security import aiokafka_options
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
-KEEP = 24  # newest versions kept in `models`; older ones get a tombstone
+KEEP = 1_000  # newest versions kept in `models`; older ones get a tombstone
 
 
 def params(settings: Settings) -> Params:
@@ -96,8 +97,10 @@ class LearnerService:
             self._count({"learned": len(offsets)})
             assert self._learner is not None
             if len(offsets):
+                before = self._learner.version
                 for version in await asyncio.to_thread(self._learner.learn, raw, now, offsets):
-                    await self._publish(version.number, dumps(version))
+                    await self._publish(version, before)
+                    before = version
 
     async def _take_over(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> None:
         """Fence a former owner, then go on where the newest version stands."""
@@ -114,16 +117,21 @@ class LearnerService:
         consumer.seek(at, max(start, first))
         log.info("learner: owner, from offset %d", max(start, first))
 
-    async def _publish(self, number: int, data: bytes) -> None:
+    async def _publish(self, version: Version, before: Version | None) -> None:
+        """The version with the state to go on from; the one before keeps only what assigning needs: many may be kept,
+        for partitions that stand at them."""
         assert self._producer is not None
+        records: list[tuple[int, bytes | None]] = [(version.number, dumps(version))]
+        if before is not None:
+            records.append((before.number, dumps(msgspec.structs.replace(before, state=b""))))
+        if version.number > KEEP:
+            records.append((version.number - KEEP, None))
         try:
             async with self._producer.transaction():
-                await self._producer.send_and_wait(self._models, value=data, key=str(number).encode(), partition=0)
-                if number > KEEP:
-                    old = str(number - KEEP).encode()
-                    await self._producer.send_and_wait(self._models, value=None, key=old, partition=0)
+                for number, data in records:
+                    await self._producer.send_and_wait(self._models, value=data, key=str(number).encode(), partition=0)
         except KafkaError as error:
-            raise TransactionError(f"model version {number} could not be published: {error!r}") from error
+            raise TransactionError(f"model version {version.number} could not be published: {error!r}") from error
 
     async def _let_go(self) -> None:
         self._learner = None

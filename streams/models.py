@@ -57,6 +57,8 @@ class Models:
             version = msgspec.structs.replace(loads(value), state=b"")
         except ValueError as error:
             raise StateError(f"model version {number} cannot be read: {error}") from error
+        if number in self.versions:  # the same without the learner's state
+            return
         self.versions[number] = version
         log.info("model version %d, learned up to %d", number, version.learned_to)
         self._on_version(version)

@@ -20,6 +20,7 @@ class Partition:
     def __init__(self, number: int, store: RowStore, publisher: Publisher, metrics: Metrics) -> None:
         self.number, self.store, self._publisher, self._metrics = number, store, publisher, metrics
         self.task: Task | None = None  # from the end of recovery on
+        self.waits_since: float | None = None  # monotonic seconds, while the task's model version is not there
         self.acked: dict[str, int] = {}  # next offset of each source that the last flush stands for
         self._lock = asyncio.Lock()
         self._closed = False

@@ -102,7 +102,7 @@ class Task:
         """A version that was published: taken at once if the progress names it, else swapped to at the next cut."""
         if version.number == self.progress.version:
             self.version = version
-        elif version.number > self.progress.version:
+        elif version.number > max(self.progress.version, self._next_version.number if self._next_version else 0):
             self._next_version = version
 
     @property

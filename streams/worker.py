@@ -29,6 +29,7 @@ from streams.wire.events import EventBatch
 
 PASS_ROWS = 500  # users a turn of the pass after a swap: a few milliseconds between two batches
 PASS_SHARE = 0.2  # of the time between two flushes that the pass may take
+MODELS_WAIT = 60.0  # seconds for a version that a progress names to come from `models`
 HOUSEKEEPING = 5.0  # seconds between two commits of the group's offsets, for whoever watches lag, and trims of the heap
 
 
@@ -186,6 +187,7 @@ class Worker:
             for part in list(self.partitions.values()):
                 self._turn(part)
                 await asyncio.sleep(0)
+            self._check_models()
             await self._pass(time.monotonic() + PASS_SHARE * interval)
             await self.flush()
             self.metrics.count({f"seek:{topic}": seeks for topic, seeks in self.app.consumer.seeks.items()})
@@ -195,6 +197,20 @@ class Worker:
                 acked = {(t, part.number): o for part in self.partitions.values() for t, o in part.acked.items()}
                 await self.app.consumer.commit_positions(acked)
                 await asyncio.to_thread(heap.trim)
+
+    def _check_models(self) -> None:
+        """StateError where a partition waits for a version that is not in `models`."""
+        for number, part in self.partitions.items():
+            wanted = part.task.needs() if part.task else 0
+            if not wanted or wanted in self.models.versions:
+                part.waits_since = None
+            elif part.waits_since is None:
+                part.waits_since = time.monotonic()
+            elif time.monotonic() - part.waits_since > MODELS_WAIT:
+                raise StateError(
+                    f"partition {number} stands at model version {wanted}, which {self.settings.topic('models')} does "
+                    "not hold"
+                )
 
     async def _pass(self, until: float) -> None:
         """Go on with the passes after a swap, in turn, for a bounded time."""

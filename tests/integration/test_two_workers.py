@@ -13,17 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiokafka.structs import TopicPartition
 
-from online_models.version import Version, assign
+from online_models.version import Version, assign, loads
 from state import rows, vector, windows
 from streams import changelog
 from streams.demo import DATA, SCHEMA
 from streams.files import lines
-from streams.models import read_newest
+from streams.models import read_newest, reader
 from streams.overview import overview
 from streams.partitioner import placed
 from streams.progress import Progress
 from streams.replay import replay
+from streams.settings import Settings
 from tests.processes import deployment, wait_for, worker
 
 pytestmark = pytest.mark.kafka
@@ -50,6 +52,23 @@ def judged(stored: dict[bytes, bytes], progress: dict[int, Progress], version: V
         at, now // windows.UNIT, owner, panes["start"].astype(np.int64), owner, rows.values(panes)
     )
     return assign(version, vector.raw(sums, heads["hours"].astype(np.int64))).segment
+
+
+async def states(settings: Settings) -> dict[int, bool]:
+    """Whether each version in `models` carries the learner's state."""
+    consumer, at = reader(settings), TopicPartition(settings.topic("models"), 0)
+    await consumer.start()
+    found: dict[int, bool] = {}
+    try:
+        consumer.assign([at])
+        await consumer.seek_to_beginning(at)
+        end = (await consumer.end_offsets([at]))[at]
+        while await consumer.position(at) < end:
+            for record in (await consumer.getmany(at, timeout_ms=200)).get(at, []):
+                found[int(record.key)] = bool(loads(record.value).state)
+    finally:
+        await consumer.stop()
+    return found
 
 
 def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) -> None:
@@ -90,9 +109,11 @@ def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) 
             wait_for(lambda: not any(p["pass_under_way"] for p in overview(settings)), "the pass in the changelog")
             stored, progress = asyncio.run(changelog.read(settings))
             version = asyncio.run(read_newest(settings))
+            kept = asyncio.run(states(settings))
     assert version is not None
     assert {part.version for part in progress.values()} == {version.number}
     assert version.number >= 3
+    assert kept == {number: number == version.number for number in range(1, version.number + 1)}
     sent = Counter(line.key for chunk in lines(DATA, SCHEMA) for line in chunk)
     views_carts_orders = [rows.PRODUCT_VIEWS, rows.CARTS, rows.ITEMS]
     heads = rows.join(list(stored.values()))[0]
