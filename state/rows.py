@@ -91,25 +91,24 @@ def join(rows: Sequence[bytes | None]) -> tuple[Heads, Panes, Ints]:
     stored = np.frombuffer(b"".join([row[:size] for row in whole]), STORED)
     if n and (stored["layout"] != LAYOUT).any():
         raise LayoutError(f"row layout {int(stored['layout'].max())}, expected {LAYOUT}")
-    tail = np.frombuffer(b"".join([row[size:] for row in whole]), np.uint8)
-    length = np.fromiter(map(len, whole), np.int64, n) - size
-    start = np.cumsum(length) - length
     heads = np.zeros(n, HEAD)
     for name in _KEPT:
         heads[name] = stored[name]
     held, small = stored["held"].astype(np.int64), stored["small"].astype(np.int64)
+    first = size + 8 * held.sum(1)
+    after = first + SMALL.itemsize * small
+    large = (np.fromiter(map(len, whole), np.int64, n) - after) // PANE.itemsize
+    edges = list(zip(whole, first.tolist(), after.tolist(), strict=True))
     ids = np.zeros((n, 32), np.uint64)
-    ids[_filled(held)] = _gather(tail, start, held.sum(1), np.dtype("<u8"))
+    ids[_filled(held)] = np.frombuffer(b"".join([row[size:a] for row, a, _ in edges]), "<u8")
     place = 0
     for name, room in IDS:
         heads[name] = ids[:, place : place + room]
         place += room
-    start = start + 8 * held.sum(1)
-    large = (length - 8 * held.sum(1) - SMALL.itemsize * small) // PANE.itemsize
     owner = np.repeat(np.arange(n), small)
-    panes = _converted(_gather(tail, start, small, SMALL), PANE)
+    panes = _converted(np.frombuffer(b"".join([row[a:b] for row, a, b in edges]), SMALL), PANE)
     if large.any():
-        more = _gather(tail, start + SMALL.itemsize * small, large, PANE)
+        more = np.frombuffer(b"".join([row[b:] for row, _, b in edges]), PANE)
         owner = np.concatenate((owner, np.repeat(np.arange(n), large)))
         order = np.argsort(owner, kind="stable")
         owner, panes = owner[order], np.concatenate((panes, more))[order]
@@ -144,13 +143,6 @@ def cut(heads: Heads, panes: Panes, owner: Ints) -> list[bytes]:
 def _filled(held: Ints) -> NDArray[np.bool_]:
     """Which of the 32 places for ids are taken, given how many of each kind (n, 3)."""
     return np.concatenate([np.arange(room) < held[:, i, None] for i, (_, room) in enumerate(IDS)], axis=1)
-
-
-def _gather(tail: NDArray[np.uint8], start: Ints, count: Ints, kind: np.dtype) -> NDArray:
-    """The `count` (n,) items of a kind that lie at `start` (n,), in bytes, of the rows' tails."""
-    inside = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    first = np.repeat(start, count) + inside * kind.itemsize
-    return tail[first[:, None] + np.arange(kind.itemsize)].view(kind)[:, 0]
 
 
 def _converted(panes: Panes, kind: np.dtype) -> Panes:

@@ -79,5 +79,5 @@ def test_make_targets_and_options_of_the_readme_are_there() -> None:
     assert {"run", "test"} <= named(r"make ([a-z]+)") <= set(targets)
     demo = cli.get_command(click.Context(cli), "demo")
     assert demo is not None
-    options = {option for given in named(r'ARGS="([^"]*)"') for option in given.split()}
+    options = {option for given in named(r'ARGS="([^"]*)"') for option in given.split() if option[:1] == "-"}
     assert {"--exit", "--json"} <= options <= {name for param in demo.params for name in param.opts}
