@@ -12,7 +12,8 @@ from aiokafka.errors import KafkaError
 from streams.errors import TransactionError
 from streams.security import aiokafka_options
 from streams.settings import Settings
-from streams.task import Flush, Record
+from streams.rejects import Record
+from streams.task import Flush
 
 BATCH = 900_000  # bytes; the default of 16 KiB makes a flush wait batch by batch
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +18,12 @@ from streams.errors import RejectsError
 from streams.merge import Merge
 from streams.progress import PROGRESS_KEY, Progress, Source
 from streams.records import RecordBatch
+from streams.rejects import Record, dead_letter, watch
 from streams.step import Outcome, Rule, rejudge, step
 from streams.wire.events import REASONS, EventBatch, Reject
 
 QUEUE = 8_000  # records queued of a source beyond which it is held
 CHUNK = 8_000  # records a step
-VALUE_LIMIT = 524_288  # bytes of a dead letter's value; a larger one is cut
-KEY_LIMIT = 4_096  # bytes of its key
 
 
 class Store(Protocol):
@@ -34,9 +32,6 @@ class Store(Protocol):
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
     def put_many(self, rows: Mapping[bytes, bytes | None]) -> None: ...
     def scan(self, after: bytes | None, limit: int) -> list[bytes]: ...
-
-
-Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]  # key, value, headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +219,8 @@ class Task:
         rejected = np.flatnonzero(batch.reason)
         for i in rejected.tolist():
             self._reject(batch, i)
-        self._watch(batch)
+        if self._limits is not None:
+            watch(self.progress, batch.reason, *self._limits)
         self.counts["events"] += len(row_of)
         self.counts["repeated"] += outcome.repeated
         self._moved = True
@@ -268,31 +264,6 @@ class Task:
         self.counts[f"reject:{reject.reason}"] += 1
         self._outputs[self._topics.dead_letters, self.rule.partition].append(dead_letter(reject))
 
-    def _watch(self, batch: EventBatch) -> None:
-        """Stop where most of a stretch of records are rejects: a wrong schema, not bad records."""
-        if self._limits is None:
-            return
-        window, share = self._limits
-        stretch, start = self.progress.stretch, 0
-        while start < len(batch.reason):
-            part = batch.reason[start : start + window - stretch.get("", 0)]
-            start += len(part)
-            stretch[""] = stretch.get("", 0) + len(part)
-            for code, number in enumerate(np.bincount(part).tolist()):
-                if code and number:
-                    stretch[REASONS[code]] = stretch.get(REASONS[code], 0) + number
-            if stretch[""] < window:
-                return
-            count = stretch.pop("")
-            bad = sum(stretch.values())
-            if bad > share * count and not self.progress.stopped:
-                common = max(stretch, key=stretch.__getitem__)
-                self.progress.stopped = (
-                    f"{bad} of {count} records in a row are rejects, mostly {common!r}: is the schema, the key or the "
-                    "partitioner another? --accept-rejects goes on"
-                )
-            stretch.clear()
-
     def check(self) -> None:
         """RejectsError where the task has stopped, now or under an earlier owner; to be asked after a flush."""
         if self.progress.stopped:
@@ -314,25 +285,3 @@ class Task:
         with_progress[PROGRESS_KEY] = progress_.dumps(self.progress)
         caused = np.concatenate(times) if times else np.zeros(0, np.int64)
         return Flush(with_progress, outputs, self.positions(), caused)
-
-
-def dead_letter(reject: Reject) -> Record:
-    """The rejected record with its original bytes; what is over its limit is cut, with length and SHA-256."""
-    headers = [
-        ("reason", reject.reason.encode()),
-        ("detail", reject.detail.encode()),
-        ("topic", reject.topic.encode()),
-        ("partition", str(reject.partition).encode()),
-        ("offset", str(reject.offset).encode()),
-        ("timestamp", str(reject.timestamp).encode()),
-    ]
-    key = _cut(reject.key, KEY_LIMIT, "key_", headers)
-    return key, _cut(reject.value, VALUE_LIMIT, "", headers), headers
-
-
-def _cut(data: bytes | None, limit: int, name: str, headers: list[tuple[str, bytes]]) -> bytes | None:
-    if data is None or len(data) <= limit:
-        return data
-    headers.append((f"{name}length", str(len(data)).encode()))
-    headers.append((f"{name}sha256", hashlib.sha256(data).hexdigest().encode()))
-    return data[:limit]

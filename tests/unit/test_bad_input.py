@@ -16,7 +16,8 @@ from state.memory import MemoryStore
 from streams.errors import RejectsError
 from streams.records import RecordBatch
 from streams.step import Rule
-from streams.task import Task, Topics, dead_letter
+from streams.rejects import dead_letter
+from streams.task import Task, Topics
 from streams.wire import shoal
 from streams.wire.events import REASONS, EventBatch, Reject
 from tests.build import version
