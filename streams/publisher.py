@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams.errors import TransactionError
+from streams.rejects import Record
 from streams.security import aiokafka_options
 from streams.settings import Settings
-from streams.rejects import Record
 from streams.task import Flush
 
 BATCH = 900_000  # bytes; the default of 16 KiB makes a flush wait batch by batch

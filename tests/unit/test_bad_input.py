@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from state.memory import MemoryStore
 from streams.errors import RejectsError
 from streams.records import RecordBatch
-from streams.step import Rule
 from streams.rejects import dead_letter
+from streams.step import Rule
 from streams.task import Task, Topics
 from streams.wire import shoal
 from streams.wire.events import REASONS, EventBatch, Reject
