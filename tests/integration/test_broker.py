@@ -20,8 +20,9 @@ pytestmark = pytest.mark.kafka
 
 # starts a broker, tells its pid and waits
 HOLD = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what it starts in the background
 from streams.broker import Broker
 with Broker.running(Path(sys.argv[1])) as broker:
     print(broker.pid, flush=True)
