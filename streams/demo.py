@@ -145,13 +145,19 @@ def _watch(settings: Settings, worker: _worker, console: Console, seconds: float
     sent = bar.add_task("events sent", total=total)
     done = bar.add_task("events applied", total=total)
     failure: list[BaseException] = []
+    ended = threading.Event()
+
+    def tell(count: int) -> None:
+        if ended.is_set():  # the broker is about to go
+            raise DemoError("the replay was cut off")
+        bar.update(sent, completed=count)
 
     def send() -> None:
         try:
             replay(
                 # by count: nine tenths of the file lie in its last half hour
                 settings, lines(DATA, SCHEMA), rate=total / seconds,
-                progress=lambda count: bar.update(sent, completed=count),
+                progress=tell,
             )  # fmt: skip
         except BaseException as error:
             failure.append(error)
@@ -161,29 +167,33 @@ def _watch(settings: Settings, worker: _worker, console: Console, seconds: float
     thread.start()
     finished = quiet = 0.0
     state: dict[str, Any] = {}
-    with Live(bar, console=console, refresh_per_second=4) as live:
-        while True:
-            if failure:
-                raise failure[0]
-            now = time.monotonic()
-            if now - started > seconds + WAIT:
-                raise DemoError(f"the last record or pass did not come in time; see {worker.log}")
-            found = worker.status()
-            if found and found["ready"]:
-                state = found
-                applied = sum(s["offset"] for p in state["partitions"].values() for s in p["sources"].values())
-                bar.update(done, completed=applied)
-                live.update(Group(bar, _sizes(state)))
-                if applied >= total and not finished:
-                    finished = now
-                settled = not thread.is_alive() and applied >= total and all(
-                    p["model_version"] == state["newest_version"] and not p["pass_under_way"]
-                    for p in state["partitions"].values()
-                )
-                quiet = quiet if settled and quiet else now if settled else 0.0
-                if quiet and now - quiet > 1.5:
-                    break
-            time.sleep(0.25)
+    try:
+        with Live(bar, console=console, refresh_per_second=4) as live:
+            while True:
+                if failure:
+                    raise failure[0]
+                now = time.monotonic()
+                if now - started > seconds + WAIT:
+                    raise DemoError(f"the last record or pass did not come in time; see {worker.log}")
+                found = worker.status()
+                if found and found["ready"]:
+                    state = found
+                    applied = sum(s["offset"] for p in state["partitions"].values() for s in p["sources"].values())
+                    bar.update(done, completed=applied)
+                    live.update(Group(bar, _sizes(state)))
+                    if applied >= total and not finished:
+                        finished = now
+                    settled = not thread.is_alive() and applied >= total and all(
+                        p["model_version"] == state["newest_version"] and not p["pass_under_way"]
+                        for p in state["partitions"].values()
+                    )
+                    quiet = quiet if settled and quiet else now if settled else 0.0
+                    if quiet and now - quiet > 1.5:
+                        break
+                time.sleep(0.25)
+    finally:
+        ended.set()
+        thread.join(10)
     return _summary(settings, state, finished - started)
 
 
