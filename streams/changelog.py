@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from streams import progress
-from streams.models import reader
+from streams.models import reading
 from streams.partitioner import placed
 from streams.progress import PROGRESS_KEY, Progress
 from streams.settings import Settings
@@ -60,9 +60,7 @@ async def _records(
 ) -> AsyncIterator[Any]:
     """Records of partitions in turn, each up to the end found at the start, the last `tail` of them alone where that
     is given; `whole` gathers the partitions that were read from their start."""
-    consumer = reader(settings)
-    await consumer.start()
-    try:
+    async with reading(settings) as consumer:
         tps = [TopicPartition(settings.changelog, number) for number in partitions]
         consumer.assign(tps)
         first, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
@@ -76,5 +74,3 @@ async def _records(
                 for records in (await consumer.getmany(tp, timeout_ms=200)).values():
                     for record in records:
                         yield record
-    finally:
-        await consumer.stop()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from online_models.version import Version, loads
-from streams.errors import StateError
+from streams.errors import BrokerError, StateError
 from streams.security import aiokafka_options
 from streams.settings import Settings
 
@@ -72,14 +74,27 @@ def reader(settings: Settings) -> AIOKafkaConsumer:
     )  # fmt: skip
 
 
+@asynccontextmanager
+async def reading(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+    """Such a consumer, started and stopped; BrokerError where no broker answers."""
+    consumer = reader(settings)
+    try:
+        await consumer.start()
+    except KafkaError as error:
+        await consumer.stop()
+        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
 async def read_newest(settings: Settings) -> Version | None:
     """The newest version with its learner's state, read to the topic's end."""
     at = TopicPartition(settings.topic("models"), 0)
-    consumer = reader(settings)
-    await consumer.start()
     newest: bytes | None = None
     number = 0
-    try:
+    async with reading(settings) as consumer:
         consumer.assign([at])
         await consumer.seek_to_beginning(at)
         end = (await consumer.end_offsets([at]))[at]
@@ -88,6 +103,4 @@ async def read_newest(settings: Settings) -> Version | None:
                 for record in records:
                     if record.value is not None and int(record.key) > number:
                         number, newest = int(record.key), record.value
-    finally:
-        await consumer.stop()
     return None if newest is None else loads(newest)

@@ -100,3 +100,10 @@ def test_config_masks_secrets(form: tuple[str, ...], tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert CANARY not in shown.output
     assert shown.stdout.count("********") == 3
+
+
+@pytest.mark.parametrize("command", [("snapshot", "-o", "x.parquet"), ("user", "5"), ("status",), ("topics",)])
+def test_no_broker_is_told_in_a_line(command: tuple[str, ...]) -> None:
+    told = shoal("--bootstrap-servers", "127.0.0.1:1", *command)
+    assert told.exit_code == 4, told.output
+    assert "no broker at 127.0.0.1:1" in told.output
