@@ -71,9 +71,6 @@ class RowCache:
         self._new.pop(key, None)
         self._forget([key])
 
-    def clear(self) -> None:
-        self.__init__(self._limit)  # type: ignore[misc]
-
     def _seal(self) -> None:
         keys, rows = list(self._new), list(self._new.values())
         self._new, self._new_bytes = {}, 0

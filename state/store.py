@@ -6,8 +6,7 @@ changelog offset that it stands for, so it can be behind, never ahead.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -130,19 +129,9 @@ class RowStore:
             found.append(key)
         return found
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Written rows in the order of their keys."""
-        yield from self._db.items(from_key=b"\x01")
-
     def close(self) -> None:
-        self._cache.clear()
         self._db.flush()
         self._db.close()
-
-    def destroy(self) -> None:
-        """Close and delete: the changelog has all of it."""
-        self._db.close()
-        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def block_cache(megabytes: int) -> Cache:
