@@ -11,7 +11,7 @@ from streams.files import Line, lines
 from streams.partitioner import placed
 from streams.records import RecordBatch
 from streams.rules import rule_of, schema_of
-from streams.settings import Settings
+from streams.settings import Settings, SourceSettings
 from streams.task import Task, Topics
 from streams.wire import shoal
 from streams.wire.events import EventBatch
@@ -47,7 +47,7 @@ def fold(
         progress(read)
     rows: dict[bytes, bytes] = {}
     rejects = 0
-    schema = schema_of(settings.sources[0], settings)  # files are turned into shoal's own schema
+    schema = schema_of(SourceSettings(name=topics[0]), settings)  # files are turned into shoal's own schema
 
     def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
         return shoal.decode(batch, schema, source=source, key_before=key_before, now=None)

@@ -35,6 +35,7 @@ from streams.topics import ensure
 
 DATA = Path(__file__).parent / "data" / "rees46_2019-10-01.csv.gz"
 SCHEMA = "rees46"
+MARK = "shoal-demo"  # lies in a demo's folder, which the next demo may delete
 WAIT = 120.0  # seconds for the last record and the last pass
 
 
@@ -52,10 +53,14 @@ def run(
     """
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    mark = home / MARK
+    if home.exists() and any(home.iterdir()) and not mark.exists():
+        raise DemoError(f"{home} holds something else than a demo: name another folder with --home")
     if status(home):
         stop(home)  # left behind by a demo that was killed
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
+    mark.touch()
     with ExitStack() as stack:
         if bootstrap is None:
             broker = Broker.running(home, say=lambda text: console.print(f"[dim]{text}[/dim]"))

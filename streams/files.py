@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -98,7 +99,9 @@ def _csv(path: Path, stream: BinaryIO) -> Iterator[dict[str, Any]]:
         for name, kind in _NUMBERS.items():
             if name in event:
                 try:
-                    event[name] = kind(event[name])
+                    number = kind(event[name])
+                    if math.isfinite(number):  # else the text stays, and is rejected: JSON has no infinity
+                        event[name] = number
                 except ValueError:
                     raise DataError(f"{path}, line {reader.line_num}: {name} is no number") from None
         yield event

@@ -7,7 +7,7 @@ import time
 
 from monitoring.metrics import Metrics
 from state.store import RowStore
-from streams.errors import StateError
+from streams.errors import RejectsError, StateError
 from streams.progress import PROGRESS_KEY
 from streams.publisher import Publisher
 from streams.records import RecordBatch
@@ -52,6 +52,7 @@ class Partition:
                 return
             begun = time.time()
             flush = self.task.cut(int(begun * 1000))
+            stopped = self.task.progress.stopped  # as it was cut: what comes meanwhile is not committed yet
             self._metrics.count(self.task.counts)
             self.task.counts.clear()
             if flush is not None:
@@ -63,7 +64,8 @@ class Partition:
                 self._metrics.observe_latency(done - flush.event_times / 1000.0)
                 written = [row for key, row in flush.rows.items() if key != PROGRESS_KEY and row is not None]
                 self._metrics.count({"rows": len(written), "row_bytes": sum(map(len, written))})
-            self.task.check()
+            if stopped:
+                raise RejectsError(stopped)
 
     async def close(self) -> None:
         """Let go, after a flush that is under way."""

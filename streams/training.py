@@ -54,7 +54,7 @@ def sampled(shop: Shop, hour: Ints, user: NDArray[np.uint64], hourly: int) -> In
                 shop.share = min(1 << 32, (hourly << 32) // max(1, shop.candidates))
             shop.training_hour, shop.candidates, shop.training = int(hour[a]), 0, 0
         shop.candidates += b - a
-        taken = a + np.flatnonzero(user[a:b] < np.uint64(shop.share))[: 2 * hourly - shop.training]
+        taken = a + np.flatnonzero(user[a:b] < np.uint64(shop.share))[: max(0, 2 * hourly - shop.training)]
         shop.training += len(taken)
         kept.append(taken)
     return np.concatenate(kept)

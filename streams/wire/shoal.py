@@ -121,10 +121,11 @@ def _parse(values: Sequence[bytes | None], schema: Schema, reasons: dict[int, tu
     one, limit = schema.decode_one, schema.max_bytes
     if None not in values and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
         whole = b"".join(values)  # type: ignore[arg-type]
-        if whole.count(b"{") + whole.count(b"[") <= len(values) + DEPTH:  # none can be nested too deep
+        # few brackets, as in flat records; records that have none leave room for a deep one, which the except catches
+        if whole.count(b"{") + whole.count(b"[") <= len(values) + DEPTH:
             try:
                 return [one(value) for value in values]  # type: ignore[arg-type]
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # at least one is bad: look at each
     blank, events = one(b"{}"), []
     for i, value in enumerate(values):

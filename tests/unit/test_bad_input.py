@@ -107,6 +107,13 @@ def test_nesting_is_judged_alike_whatever_the_stack(deep: int) -> None:
     assert deep < 1_000 or found == {"not_json"}
 
 
+@pytest.mark.parametrize("neighbour", [b"not json", b""])
+def test_a_deep_record_among_records_without_brackets(neighbour: bytes) -> None:
+    deep = Record("?", spelled("u", NOW, "note", "[" * 3_000 + "]" * 3_000), b"u", NOW)
+    batch = decode(fetch([deep, *[Record("?", neighbour, b"u", NOW)] * 7_000]))
+    assert {REASONS[code] for code in batch.reason.tolist()} == {"not_json"}
+
+
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.integers(0, NOW + 2 * AHEAD), st.floats(), st.text(max_size=9),
     st.integers(-(10**40), 10**40), st.sampled_from(["purchase", "refund", "USD", "2024-02-29T12:00:00Z", MARK, ""]),
