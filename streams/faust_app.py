@@ -75,7 +75,7 @@ def build(worker: Worker) -> Any:
 
     @app.on_partitions_revoked.connect
     async def revoked(*_: Any, **__: Any) -> None:
-        await worker.flush()
+        await worker.rest()
 
     @app.on_before_shutdown.connect
     async def ending(*_: Any, **__: Any) -> None:

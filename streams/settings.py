@@ -110,6 +110,8 @@ class LearnerSettings(Section):
     def _enough(self) -> LearnerSettings:
         if self.first_rows < self.k:
             raise ValueError("learner.first_rows must be at least learner.k")
+        if self.window < self.k:
+            raise ValueError("learner.window must be at least learner.k")
         return self
 
 

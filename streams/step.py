@@ -43,6 +43,7 @@ class Outcome:
     change_records: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
     alert_records: list[tuple[bytes, bytes]] = field(default_factory=list)
     training_records: list[tuple[bytes, bytes]] = field(default_factory=list)
+    caused: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # ms: times of the events behind changes
     repeated: int = 0
     born: int = 0
 
@@ -153,6 +154,7 @@ def _decide(
         event = steps.event[found.step]
         caused = np.flatnonzero(event >= 0)
         record = at[event[caused]]
+        out.caused = batch.time[record]
         for i, source, offset in zip(
             caused.tolist(), batch.source[record].tolist(), batch.offset[record].tolist(), strict=True
         ):

@@ -13,7 +13,7 @@ import numpy as np
 from online_models.version import Version
 from streams import progress as progress_
 from streams.alerts import RULES
-from streams.changes import CAUSES, MODEL
+from streams.changes import CAUSES
 from streams.errors import RejectsError
 from streams.merge import Merge
 from streams.progress import PROGRESS_KEY, Progress, Source
@@ -224,7 +224,7 @@ class Task:
         self.counts["events"] += len(row_of)
         self.counts["repeated"] += outcome.repeated
         self._moved = True
-        self._times.append(outcome.changes.now[outcome.changes.cause != MODEL])
+        self._times.append(outcome.caused)
         return len(row_of)
 
     def _collect(self, outcome: Outcome) -> None:

@@ -18,6 +18,8 @@ from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from streams.crash import fail
+from streams.errors import LossError
 from streams.records import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -170,6 +172,7 @@ class BatchConsumer(driver.Consumer):
         self.held: set[tuple[str, int]] = set()
         self.expected: dict[tuple[str, int], int] = {}  # next offset of each source partition that is read
         self.seeks: Counter[str] = Counter()  # continuity seeks, by topic
+        self._again: dict[tuple[str, int], tuple[int, int]] = {}  # what the last seek of a partition was for
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> BatchThread:
@@ -203,6 +206,12 @@ class BatchConsumer(driver.Consumer):
     async def read_again(self, topic: str, partition: int, *, found: int, expected: int) -> None:
         """The guard: a fetch does not go on where the one before ended."""
         self.seeks[topic] += 1
+        if self._again.get((topic, partition)) == (found, expected):  # also after a seek: it is not there
+            raise LossError(
+                f"{topic}/{partition}: offset {expected} is not to be had, the log goes on at {found}: records between "
+                "are gone; --accept-loss goes on after a restart"
+            )
+        self._again[topic, partition] = found, expected
         log.warning("%s/%d: fetched %d, expected %d: reading again", topic, partition, found, expected)
         await self.read_from(topic, partition, expected)
 
@@ -222,8 +231,12 @@ class BatchConsumer(driver.Consumer):
                 if expected is None:
                     continue
                 if batch.first != expected:
-                    await self.read_again(at.topic, at.partition, found=batch.first, expected=expected)
+                    try:
+                        await self.read_again(at.topic, at.partition, found=batch.first, expected=expected)
+                    except LossError as error:
+                        fail(error)
                     continue
+                self._again.pop((at.topic, at.partition), None)
                 self.expected[at.topic, at.partition] = batch.last + 1
             # the drain loop must see neither a gap nor a drop
             self._read_offset[tp] = batch.last - 1 if batch.last else None

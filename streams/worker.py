@@ -92,6 +92,13 @@ class Worker:
 
         self._deadline = asyncio.get_running_loop().call_later(seconds, late)
 
+    async def rest(self) -> None:
+        """Before partitions go: flush, and begin nothing more; every assignment starts anew, also where one stays."""
+        await self.flush()
+        self.ready = False
+        for part in self.partitions.values():
+            part.task = None
+
     async def release(self) -> None:
         """Close what is owned; nothing of it is flushed."""
         parts = list(self.partitions.values())
@@ -125,8 +132,17 @@ class Worker:
         self.ready = True
 
     async def _check_start(self, number: int, task: Task) -> None:
-        """LossError where a source's log begins after the progress."""
+        """LossError where a source's log begins after the progress, or ends before it."""
         tps = [TP(topic, number) for topic in self.settings.source_topics]
+        for tp, end in (await self.app.consumer.highwaters(*tps)).items():
+            at = task.positions()[tp.topic]
+            if end is not None and at > end:
+                if not self._accept_loss:
+                    raise LossError(
+                        f"{tp.topic}/{number} ends at {end}, the progress stands at {at}: the topic is another, or has "
+                        "lost its end; --accept-loss goes on from its start"
+                    )
+                task.skip_to(tp.topic, 0)
         for tp, offset in (await self.app.consumer.earliest_offsets(*tps)).items():
             at = task.positions()[tp.topic]
             if at < offset:
