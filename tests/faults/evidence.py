@@ -1,0 +1,115 @@
+"""All that a run has left on the broker, read once: what the verifier looks at, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+
+from online_models.version import Version, loads
+from streams import progress
+from streams.models import reader
+from streams.progress import PROGRESS_KEY, Progress
+from streams.security import aiokafka_options
+from streams.settings import Settings
+from tests.faults.generate import TRUTH
+
+Change = dict[str, Any]  # the CloudEvent of a segment change
+
+
+@dataclass(slots=True)
+class Logged:
+    """A record as it lies in a source."""
+
+    offset: int
+    value: bytes | None
+    reason: str  # for which it is to be rejected; "" where it is to be accepted
+    key: bytes | None = None
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Per partition unless said otherwise; records in log order."""
+
+    sources: tuple[str, ...]
+    lateness: int  # ms
+    logs: dict[int, list[list[Logged]]]  # by source
+    progress: dict[int, list[Progress]]
+    rows: dict[bytes, bytes]  # the last of each user
+    changes: list[Change]  # as a read_committed reader sees them
+    any_changes: list[Change]  # as any reader does
+    letters: list[tuple[str, int, int, str]]  # dead letters: source topic, partition, offset, reason
+    versions: dict[int, Version] = field(default_factory=dict)
+
+
+async def _read(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, list[Any]]:
+    """All records of a topic, up to the ends found at the start."""
+    tps = [TopicPartition(topic, number) for number in range(partitions)]
+    consumer.assign(tps)
+    await consumer.seek_to_beginning(*tps)
+    ends = await consumer.end_offsets(tps)
+    found: dict[int, list[Any]] = {number: [] for number in range(partitions)}
+    for tp in tps:
+        while await consumer.position(tp) < ends[tp]:
+            for records in (await consumer.getmany(tp, timeout_ms=200)).values():
+                found[tp.partition] += records
+    return found
+
+
+async def _gather(settings: Settings) -> Evidence:
+    many = settings.topics.partitions
+    committed = reader(settings)
+    everything = AIOKafkaConsumer(**aiokafka_options(settings), enable_auto_commit=False, auto_offset_reset="earliest")
+    await committed.start()
+    await everything.start()
+    try:
+        logs: dict[int, list[list[Logged]]] = defaultdict(list)
+        for topic in settings.source_topics:
+            for number, records in (await _read(committed, topic, many)).items():
+                logs[number].append(
+                    [Logged(r.offset, r.value, dict(r.headers).get(TRUTH, b"").decode(), r.key) for r in records]
+                )
+        rows: dict[bytes, bytes] = {}
+        standing: dict[int, list[Progress]] = defaultdict(list)
+        for number, records in (await _read(committed, settings.changelog, many)).items():
+            for record in records:
+                if record.key == PROGRESS_KEY:
+                    try:
+                        standing[number].append(progress.loads(record.value))
+                    except Exception:
+                        continue  # planted
+                elif record.value is None:
+                    rows.pop(record.key, None)
+                else:
+                    rows[record.key] = record.value
+        changes = await _read(committed, settings.topic("segment_changes"), many)
+        any_changes = await _read(everything, settings.topic("segment_changes"), many)
+        letters = await _read(committed, settings.topic("dead_letters"), many)
+        models = await _read(committed, settings.topic("models"), 1)
+    finally:
+        await committed.stop()
+        await everything.stop()
+    versions = {int(r.key): loads(r.value) for r in models[0] if r.value is not None}
+    return Evidence(
+        settings.source_topics, int(settings.lateness * 1000), dict(logs), dict(standing), rows,
+        [json.loads(r.value) for records in changes.values() for r in records],
+        [json.loads(r.value) for records in any_changes.values() for r in records],
+        [letter(dict(r.headers)) for records in letters.values() for r in records], versions,
+    )  # fmt: skip
+
+
+def letter(headers: dict[str, bytes]) -> tuple[str, int, int, str]:
+    """Where a dead letter's record lay, and why it was rejected."""
+    return (
+        headers["topic"].decode(), int(headers["partition"]), int(headers["offset"]), headers["reason"].decode()
+    )  # fmt: skip
+
+
+def gather(settings: Settings) -> Evidence:
+    """Everything, once nothing is written any more."""
+    return asyncio.run(_gather(settings))

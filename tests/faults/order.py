@@ -1,0 +1,128 @@
+"""The order in which a partition's records were applied, from the journal in its progress records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from streams.progress import Progress
+from tests.faults.evidence import Logged
+
+UNIT = 300_000  # ms
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+RECORDS, SWAP, RAISED, ERASED = range(4)  # kinds of journal entries
+
+
+class Event(NamedTuple):
+    """An event as its JSON says; times in ms."""
+
+    time: int
+    type: str
+    user: str
+    ident: str | None
+    session: str | None
+    order: str | None
+    price: float
+    quantity: int
+
+
+class Swap(NamedTuple):
+    """A version took over after `at` records, at a mark (ms)."""
+
+    at: int
+    version: int
+    mark: int
+
+
+@dataclass(slots=True)
+class Applied:
+    """A partition's history; its records and rejects count as positions from 0 on."""
+
+    events: list[tuple[int, int, Event]] = field(default_factory=list)  # position, watermark before it (ms), event
+    swaps: list[Swap] = field(default_factory=list)
+    erased: list[tuple[int, str]] = field(default_factory=list)  # after how many records, user
+    records: int = 0
+    left: int = 0  # records of the sources that were not applied
+    swept: int = 0  # ms
+    clashes: int = 0  # progress records whose offsets are not those of their journal
+
+
+def parse(value: bytes | None) -> Event:
+    """An accepted record."""
+    found: dict[str, Any] = json.loads(value or b"")
+    text = {name: None if found.get(name) in (None, "") else str(found[name]) for name in
+            ("event_id", "session_id", "transaction_id")}  # fmt: skip
+    price, quantity = found.get("price"), found.get("quantity")
+    return Event(
+        _ms(found["event_time"]), found["event_type"], str(found["user_id"]), text["event_id"], text["session_id"],
+        text["transaction_id"], 0.0 if price is None else float(price), 1 if quantity is None else int(quantity),
+    )  # fmt: skip
+
+
+def _ms(time: int | str) -> int:
+    if isinstance(time, int) or time.isdigit():
+        return int(time)
+    return (datetime.fromisoformat(time) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def replayed(standing: Sequence[Progress], logs: Sequence[Sequence[Logged]], lateness: int) -> Applied:
+    """standing: a partition's progress records in their order; logs: its sources."""
+    out, top, raised = Applied(), -1, 0
+    place, key = [0] * len(logs), [-1] * len(logs)
+    events = [[None if record.reason else parse(record.value) for record in log] for log in logs]
+    for before, now in zip([None, *standing], standing, strict=False):
+        for kind, what, value in journal(before, now, logs, events, place, key):
+            if kind == RECORDS:
+                source, taken = int(what), value
+                if place[source] + taken > len(logs[source]):  # more than there are
+                    out.clashes += 1
+                    taken = len(logs[source]) - place[source]
+                for event in events[source][place[source] : place[source] + taken]:
+                    watermark = max(raised, (top - lateness) // UNIT * UNIT)
+                    if event is not None:
+                        key[source] = max(key[source], event.time)
+                        out.events.append((out.records, watermark, event))
+                    top = max(top, key[source])
+                    out.records += 1
+                place[source] += taken
+            elif kind == SWAP:
+                out.swaps.append(Swap(out.records, int(what), value))
+            elif kind == RAISED:
+                raised = max(raised, int(what))
+            else:
+                out.erased.append((out.records, bytes(what).decode()))
+        stands = [source.offset for source in now.sources.values()]
+        out.clashes += any(_offset(log, place[i]) > at for i, (log, at) in enumerate(zip(logs, stands, strict=False)))
+    out.left = sum(len(log) - at for log, at in zip(logs, place, strict=True))
+    out.swept = getattr(standing[-1], "swept", 0) if standing else 0
+    return out
+
+
+def _offset(log: Sequence[Logged], place: int) -> int:
+    """The first offset that may follow on so many records."""
+    return log[place - 1].offset + 1 if place else 0
+
+
+def journal(
+    before: Progress | None, now: Progress, logs: Sequence[Sequence[Logged]],
+    events: Sequence[Sequence[Event | None]], place: Sequence[int], key: Sequence[int],
+) -> list[tuple[int, Any, int]]:  # fmt: skip
+    """Entries of a progress record. Without a journal: its records merged by their keys, then its swap."""
+    if hasattr(now, "journal"):
+        return [(int(kind), what, int(value)) for kind, what, value in now.journal]
+    found: list[tuple[int, int]] = []
+    for source, (log, at) in enumerate(zip(logs, now.sources.values(), strict=True)):
+        running = key[source]
+        for i in range(place[source], len(log)):
+            if log[i].offset >= at.offset:
+                break
+            event = events[source][i]
+            running = running if event is None else max(running, event.time)
+            found.append((running, source))
+    entries: list[tuple[int, Any, int]] = [(RECORDS, source, 1) for _, source in sorted(found, key=lambda one: one)]
+    if now.version != (before.version if before else 0):
+        entries.append((SWAP, now.version, now.mark))
+    return entries

@@ -1,0 +1,89 @@
+"""A good run without a broker: the stream through one task in memory, and the evidence that it would leave."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import numpy as np
+
+from online_models.version import Version
+from state.memory import MemoryStore
+from streams.progress import PROGRESS_KEY, loads
+from streams.records import RecordBatch
+from streams.step import Rule
+from streams.task import Task, Topics
+from streams.wire import shoal
+from tests.faults.evidence import Evidence, Logged, letter
+from tests.faults.generate import Sent
+
+TOPICS = Topics("changes", "segments", "alerts", "dead", "training")
+SOURCES = ("clickstream", "purchases")
+
+
+def _decode(batch: RecordBatch, source: int, key_before: int, now: int | None, *, schema: shoal.Schema):  # type: ignore[no-untyped-def]
+    return shoal.decode(batch, schema, source=source, key_before=key_before, now=now)
+
+
+def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 400) -> Evidence:
+    """One partition; fetches, turns and flushes fall as the seed says, a version comes after each third."""
+    rng = np.random.default_rng(seed)
+    store = MemoryStore()
+    task = Task(Rule(sources=SOURCES), partial(_decode, schema=shoal.schema()), store, TOPICS)
+    queues = [[one for one in records if one.source == source] for source in (0, 1)]
+    logs = [[Logged(i, one.value, one.reason, one.key) for i, one in enumerate(queue)] for queue in queues]
+    out = Evidence(SOURCES, 300_000, {0: logs}, {0: []}, {}, [], [], [])
+    due = [len(records) * i // len(versions) for i in range(len(versions))]
+    ends = {name: len(queue) for name, queue in zip(SOURCES, queues, strict=True)}
+    read = [0, 0]
+
+    def flush() -> None:
+        found = task.cut(0)
+        if found is None:
+            return
+        for key, row in found.rows.items():
+            if key == PROGRESS_KEY:
+                out.progress[0].append(loads(row or b""))
+            elif row is None:
+                out.rows.pop(key, None)
+            else:
+                out.rows[key] = row
+        out.changes += [json.loads(value or b"") for _, value, _ in found.outputs.get(("changes", 0), [])]
+        out.letters += [letter(dict(headers)) for _, _, headers in found.outputs.get(("dead", 0), [])]
+
+    def idle() -> bool:
+        return not any(step() for step in _passes(task))
+
+    while sum(read) < len(records):
+        while due and sum(read) >= due[0]:
+            due.pop(0)
+            version = versions[len(versions) - len(due) - 1]
+            out.versions[version.number] = version
+            task.adopt(version)
+        for source in (0, 1):
+            at, upto = read[source], min(len(queues[source]), read[source] + int(rng.integers(1, fetch)))
+            if upto > at and SOURCES[source] not in task.held():
+                part = queues[source][at:upto]
+                task.offer(RecordBatch(SOURCES[source], 0, at, upto - 1, list(range(at, upto)), [o.key for o in part],
+                                       [o.value for o in part], [o.stamp for o in part]))  # fmt: skip
+                read[source] = upto
+        task.run(1 << 60, ends)
+        if rng.random() < 0.5:
+            for step in _passes(task):
+                step()
+        if rng.random() < 0.7:
+            flush()
+    flush()
+    while not idle():
+        flush()
+    flush()
+    out.any_changes = list(out.changes)
+    return out
+
+
+def _passes(task: Task):  # type: ignore[no-untyped-def]
+    """What a worker does between two flushes: the pass after a swap, the sweep."""
+    found = [partial(getattr(task, "pass_on", task.sweep), 50)]
+    if hasattr(task, "pass_on"):
+        found.append(partial(task.sweep, 50))
+    return found
