@@ -29,10 +29,11 @@ class Sent(NamedTuple):
 class Shape(NamedTuple):
     """How much of it; the hot user has half of all events where there is one."""
 
-    events: int = 20_000
+    events: int = 15_000
     users: int = 1_500
     days: float = 34.0
     hot: bool = False
+    cold: int = 0  # users of one event each, before all others
 
 
 def stream(seed: int, shape: Shape = Shape()) -> list[Sent]:  # noqa: B008 (a tuple)
@@ -73,7 +74,7 @@ def stream(seed: int, shape: Shape = Shape()) -> list[Sent]:  # noqa: B008 (a tu
             if rng.random() < 0.008:
                 found.append((arrival, event, BAD[int(rng.integers(len(BAD)))]))
     found.sort(key=lambda item: item[0])
-    return [_sent(*item) for item in found]
+    return [*(cold(shape.cold)), *(_sent(*item) for item in found)]
 
 
 def _sent(arrival: int, event: dict[str, Any], reason: str) -> Sent:

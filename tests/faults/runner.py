@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Sequence
@@ -25,7 +25,9 @@ from kafka.admin import ConfigResource
 from online_models.version import Version, dumps
 from streams import broker as brokers
 from streams.security import aiokafka_options, kafka_python_options
+from streams.progress import Progress
 from streams.settings import Settings
+from streams.topics import ensure
 from tests.faults import models
 from tests.faults.evidence import gather
 from tests.faults.follow import Follower
@@ -39,7 +41,7 @@ SWAPS = (0.0, 0.35, 0.7)  # shares of the stream after which a model version is 
 PINNED = {  # the learner publishes nothing
     "learner.k": 10, "learner.every_rows": 10**7, "learner.every": 31_536_000.0, "learner.rows_per_hour": 4,
 }  # fmt: skip
-QUICK = {"state.session_timeout": 4.0, "state.rebalance_timeout": 4.0, "state.transaction_timeout": 10.0}
+QUICK = {"topics.partitions": 2, "state.session_timeout": 4.0, "state.rebalance_timeout": 4.0, "state.transaction_timeout": 10.0}
 
 
 @dataclass(slots=True)
@@ -58,10 +60,10 @@ class Run:
 
     def __init__(
         self, home: Path, seed: int, bootstrap: str | None = None, shape: Shape = Shape(),  # noqa: B008 (a tuple)
-        rate: float = 1_500.0, records: Sequence[Sent] | None = None, **more: object,
+        rate: float = 1_500.0, records: Sequence[Sent] | None = None, patience: float = 180.0, **more: object,
     ) -> None:  # fmt: skip
         """bootstrap None: a broker of its own. more: settings."""
-        self.home, self.seed, self.rate = home, seed, rate
+        self.home, self.seed, self.rate, self._patience = home, seed, rate, patience
         self.broker = None if bootstrap else brokers.start(home / "broker", die_with_parent=True)
         at = bootstrap or self.broker.bootstrap  # type: ignore[union-attr]
         self.records = stream(seed, shape) if records is None else list(records)
@@ -73,7 +75,7 @@ class Run:
         self.published = 0
         self.follower = Follower(self.settings)
         self.sender: Sender | None = None
-        self._target, self._begun = 0, 0.0
+        self.target, self._begun = 0, 0.0
         self.seconds: float | None = None  # from the fault until all that was sent before it is committed
         self.report: Report | None = None
         self.over = False  # the fault has said all there is to say: no end to wait for
@@ -106,6 +108,34 @@ class Run:
         version = self.versions[self.published]
         self.put(self.settings.topic("models"), str(version.number).encode(), dumps(version))
         self.published += 1
+
+    def signal_broker(self, how: signal.Signals) -> None:
+        assert self.broker is not None
+        os.kill(self.broker.pid, how)
+        if how == signal.SIGKILL and self.broker.child is not None:
+            self.broker.child.wait(30)
+
+    def restart_broker(self) -> None:
+        assert self.broker is not None
+        self.broker = brokers.start(self.home / "broker", port=self.broker.port, die_with_parent=True)
+
+    def renew(self) -> None:
+        """The topics anew, on a broker that has lost them."""
+        self.follower.close()
+        ensure(self.settings)
+        self.published = 0
+        self.publish()
+        self.sender = None
+
+    def put_all(self, records: Sequence[Sent]) -> None:
+        """Send records at once."""
+        if records:
+            sender = Sender(self.settings, records, None)
+            self.wait(sender.done, "records to be sent", tend=False)
+
+    def committed(self) -> dict[int, list[Progress]]:
+        """The progress that lies in the changelog."""
+        return {part: found for part, found in gather(self.settings).progress.items() if found}
 
     # -- workers ------------------------------------------------------------------------------------------------
 
@@ -195,16 +225,24 @@ class Run:
 
     def fault(self) -> None:
         """It begins now."""
-        self._begun, self._target = time.monotonic(), self.sender.sent if self.sender else 0
+        self._begun, self.target = time.monotonic(), self.sender.sent if self.sender else 0
+
+    def since(self) -> float:
+        return round(time.monotonic() - self._begun, 1)
+
+    def pause(self, seconds: float) -> None:
+        """Let a fault last, with the supervisor at work."""
+        until = time.monotonic() + seconds
+        self.wait(lambda: time.monotonic() >= until, "time to pass", seconds + 60)
 
     def recover(self, seconds: float = 120.0) -> None:
         """Until what was sent before the fault is committed, and a worker is ready."""
         def back() -> bool:
             ready = any(self.ready(name) for name, one in self.workers.items() if one.wanted)
-            return ready and self.follower.applied() >= self._target
+            return ready and self.follower.applied() >= self.target
 
         self.wait(back, "recovery", seconds)
-        self.seconds = round(time.monotonic() - self._begun, 1)
+        self.seconds = self.since()
 
     def settled(self) -> bool:
         """All is sent and committed, all stands at the newest version, no pass is under way."""
@@ -217,18 +255,14 @@ class Run:
 
     def finish(self) -> Report:
         """Wait for the end, stop the workers, look at everything."""
-        self.wait(self.settled, "the end of the stream", 180.0)
+        self.wait(self.settled, "the end of the stream", self._patience)
         for name, one in self.workers.items():
             if one.wanted:
                 code = self.end(name)
                 assert code == 0, f"worker {name} ended with {code}: {self.log(name)[-2000:]}"
         self.report = verify(gather(self.settings))
-        self.report.lost += len(self.records) - self.report_records()
+        self.report.lost += len(self.records) - self.follower.applied()
         return self.report
-
-    def report_records(self) -> int:
-        """Records that are committed as applied."""
-        return self.follower.applied()
 
     def close(self) -> None:
         self.follower.close()

@@ -32,7 +32,7 @@ class Report:
     missing: int = 0  # transitions
     invented: int = 0
     repeated_transitions: int = 0
-    any_missing: int = 0  # for a reader of what is not committed too, repeated ids dropped
+    any_missing: int = 0  # for a reader of what is not committed too, the last of each id kept
     any_invented: int = 0
     letters: int = 0  # dead letters too few, too many or for another reason
     clashes: int = 0  # progress records that contradict their journal
@@ -123,9 +123,9 @@ def _transitions(report: Report, evidence: Evidence, wanted: Iterable[Move]) -> 
     once = {move.ident: move for move in reversed(got)}
     report.repeated_transitions = len(got) - len(once)
     report.missing, report.invented = _compare(want, once, report.examples)
-    first = {move.ident: move for move in map(moved, reversed(evidence.any_changes))}
+    last = {move.ident: move for move in map(moved, evidence.any_changes)}
     report.dropped = len(evidence.any_changes) - len(evidence.changes)
-    report.any_missing, report.any_invented = _compare(want, first, [])
+    report.any_missing, report.any_invented = _compare(want, last, [])
 
 
 def _compare(want: dict[str, Move], got: dict[str, Move], examples: list[str]) -> tuple[int, int]:

@@ -1,0 +1,22 @@
+"""A small file system of its own, where the system lets us have one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def mount(at: Path, size: str) -> bool:
+    """A file system in memory at a folder; False where that is not allowed."""
+    if sys.platform != "linux":
+        return False
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(at)]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def unmount(at: Path) -> None:
+    subprocess.run(["umount", str(at)], capture_output=True, check=True)
