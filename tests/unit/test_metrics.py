@@ -30,6 +30,7 @@ COUNTS = {
 }  # fmt: skip
 TWO = Gauges(
     lag={("clickstream", 0): 12, ("purchases", 0): 0, ("clickstream", 3): 5}, watermark={0: 1_700_000_000.25, 3: 5.0},
+    sweep_lag={0: 300.0, 3: 0.0},
     users={0: 10, 3: 20}, segment_users={0: 4, 7: 26}, model_version={0: 2, 3: 1}, newest_version=2, ready=True,
     pass_under_way={0: True, 3: False}, learner=True, cache_rows=30,
 )  # fmt: skip
