@@ -42,12 +42,12 @@ LATENCY = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.
 FLUSH = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 
 # The core's words, which this room may not import; a test keeps them in step.
-CAUSES = ("first", "behaviour", "late", "model")
+CAUSES = ("first", "behaviour", "late", "model", "expiry", "forgotten", "erased")
 RULES = ("request_rate", "spend", "refund_burst")
 STATUSES = ("open", "update", "resolved")
 REASONS = (
     "too_large", "null_value", "not_json", "bad_type", "no_user", "bad_user", "key_mismatch", "bad_time", "time_ahead",
-    "bad_price", "bad_quantity", "currency", "wrong_partition",
+    "bad_price", "bad_quantity", "currency", "wrong_partition", "bad_command",
 )  # fmt: skip
 
 VOCABULARY: tuple[Spec, ...] = (
@@ -62,6 +62,9 @@ VOCABULARY: tuple[Spec, ...] = (
          tuple((cause,) for cause in CAUSES)),
     Spec("counter", "alerts_total", "Alert records, by rule and status (open, update, resolved).",
          ("rule", "status"), "alert", tuple(product(RULES, STATUSES))),
+    Spec("counter", "exits_total", "Times that a user was judged because a pane left a window.",
+         key="exits"),
+    Spec("counter", "ended_users_total", "Users forgotten or erased.", key="ended"),
     Spec("counter", "training_rows_total", "Feature rows sent to training-rows.", key="training"),
     Spec("counter", "rows_written_total", "User rows sent to the state changelog.", key="rows"),
     Spec("counter", "row_bytes_written_total", "Bytes of the user rows sent to the state changelog.", key="row_bytes"),
@@ -79,6 +82,8 @@ VOCABULARY: tuple[Spec, ...] = (
     Spec("gauge", "lag_records", "Records of a source's partition between what was applied and the log's end.",
          ("topic", "partition")),
     Spec("gauge", "watermark_timestamp_seconds", "Event time that a partition has reached, Unix time.", ("partition",)),
+    Spec("gauge", "sweep_lag_seconds", "Event time between the watermark and what is swept: how late exits are.",
+         ("partition",)),
     Spec("gauge", "users", "Users of a partition that have a row.", ("partition",)),
     Spec("gauge", "segment_users", "Users in a segment, over this worker's partitions.", ("segment",)),
     Spec("gauge", "model_version", "Model version that a partition assigns with; 0 before the first.", ("partition",)),
@@ -99,6 +104,7 @@ class Gauges:
 
     lag: dict[tuple[str, int], int]
     watermark: dict[int, float]  # seconds, Unix time
+    sweep_lag: dict[int, float]  # seconds of event time
     users: dict[int, int]  # of every partition owned
     segment_users: dict[int, int]
     model_version: dict[int, int]
@@ -198,8 +204,8 @@ def _series(now: Gauges) -> dict[str, Mapping[Labels, float]]:
 
     return {
         "lag_records": {(topic, str(number)): float(lag) for (topic, number), lag in now.lag.items()},
-        "watermark_timestamp_seconds": each(now.watermark), "users": each(now.users),
-        "segment_users": each(now.segment_users), "model_version": each(now.model_version),
+        "watermark_timestamp_seconds": each(now.watermark), "sweep_lag_seconds": each(now.sweep_lag),
+        "users": each(now.users), "segment_users": each(now.segment_users), "model_version": each(now.model_version),
         "model_version_newest": {(): now.newest_version}, "partitions_owned": {(): len(now.users)},
         "ready": {(): now.ready}, "pass_under_way": each(now.pass_under_way), "learner": {(): now.learner},
         "cache_rows": {(): now.cache_rows},

@@ -1,7 +1,9 @@
 """Old rows + events -> new rows, and the windows as of each step.
 
-A step is something a user's history is judged at: a swap (a new model version takes over; no measures) or an
-event. Exits and ends will be steps too: they need a due time and no other code.
+A step is something a user's history is judged at: an event; an exit, when a pane with something in it leaves a
+window; a swap, when a new model version takes over; an end, when the user is erased or forgotten. All but events are
+steps without measures: the same arrays, the same code. Who asks for a step (the user's next event, a sweep, a pass)
+makes no difference to what comes out.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from state.rows import Heads, Ints, Panes
 SESSION_GAP = 30 * 60_000  # ms without an event
 HOUR_MS = 3_600_000
 PURCHASE, REFUND = 6, 7
+_STEP = np.int64(36)  # bits of a step's place within its row in a key
+SWAP, EXIT, FORGOTTEN, ERASED = -1, -2, -3, -4  # in Steps.event
 _SESSION_AS_ORDER = np.uint64(0x9E3779B97F4A7C15)  # keeps an order named by its session apart from a transaction
 
 
@@ -44,11 +48,11 @@ class Steps:
 
     row: Ints
     now: Ints  # ms: as of when the step is judged
-    event: Ints  # index into the events, -1 for a swap
+    event: Ints  # index into the events; SWAP, EXIT, FORGOTTEN, ERASED
     late: NDArray[np.bool_]
     windows: NDArray[np.int64]  # (s, 4, 11)
     hours: NDArray[np.int64]  # (s, 8) decayed events by block, of the day, as of the step
-    ordinal: Ints  # of the event within the user's active hour, from 1; 0 for a swap
+    ordinal: Ints  # of the event within the user's active hour, from 1; 0 for others
 
 
 def measures(events: Events, new_session: NDArray[np.bool_], new_order: NDArray[np.bool_]) -> Ints:
@@ -67,20 +71,32 @@ def measures(events: Events, new_session: NDArray[np.bool_], new_order: NDArray[
     return out
 
 
-def fold(
-    heads: Heads, panes: Panes, owner: Ints, events: Events, swap: NDArray[np.bool_], mark: int
-) -> tuple[Steps, Panes, Ints]:
-    """Apply events to rows. heads (r,) are changed in place; returns the steps and the new panes and owners.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What rows are brought up to beside their events; r entries each."""
 
-    swap (r,): rows that a new version has to judge first, as of the larger of their clock and mark (ms).
-    """
+    swap: NDArray[np.bool_]  # a new version has to judge first, as of the larger of the row's clock and mark
+    mark: int  # ms
+    swept: int  # ms: exits up to here were decided before, never below mark
+    until: Ints  # ms: exits up to here are decided, as are those up to the row's last event
+    end: Ints  # ms: when the row ends, NEVER for most; no event of the row comes after
+    ending: int = FORGOTTEN  # or ERASED
+
+    @classmethod
+    def nothing(cls, rows_: int) -> Asked:
+        return cls(np.zeros(rows_, bool), 0, 0, np.full(rows_, rows.NEVER), np.full(rows_, rows.NEVER))
+
+
+def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) -> tuple[Steps, Panes, Ints]:
+    """Apply events to rows and bring them up to what is asked. heads (r,) are changed in place, but for the clock of
+    rows without an event; returns the steps and the new panes and owners."""
     n, row = len(events.row), events.row
     first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) if n else np.zeros(0, np.int64)
     end = np.r_[first[1:], n] if n else first
     touched = row[first]
 
-    swap_rows = np.flatnonzero(swap)
-    swap_now = np.maximum(heads["clock"][swap_rows], mark)
+    swap_rows = np.flatnonzero(asked.swap)
+    swap_now = np.maximum(heads["clock"][swap_rows], asked.mark)
     clock = heads["clock"].copy()
     clock[swap_rows] = swap_now
     now = _running_max(np.maximum(np.maximum(events.time, events.watermark), clock[row]), first, end)
@@ -99,17 +115,34 @@ def fold(
     new_order = seen.first_sights(row, order, heads["orders"]) | (bought & (order == 0))
     added = measures(events, new_session, new_order)
 
-    # steps: a row's swap, then its events
-    place = np.searchsorted(row, swap_rows)  # where each swap goes among the events
-    event_at = np.arange(n) + np.searchsorted(swap_rows, row, "right")
-    swap_at = place + np.arange(len(swap_rows))
-    count = n + len(swap_rows)
-    step_row, step_now, step_event = np.empty(count, np.int64), np.empty(count, np.int64), np.full(count, -1)
-    step_row[event_at], step_row[swap_at] = row, swap_rows
-    step_now[event_at], step_now[swap_at] = now, swap_now
-    step_event[event_at] = np.arange(n)
-
     unit = windows.UNIT
+    start = events.time // unit
+    decided = np.maximum(clock, asked.swept)
+    upto = np.maximum(asked.until, rows.NEVER)
+    upto[touched] = np.maximum(upto[touched], now[end - 1])
+    exit_row, exit_at = _exits(
+        np.concatenate((owner, row)), np.concatenate((panes["start"].astype(np.int64), start)),
+        np.concatenate((decided[owner], now)) // unit, upto // unit,
+    )  # fmt: skip
+    end_rows = np.flatnonzero(asked.end != rows.NEVER)
+    # A row's swap, then what follows by time; an exit comes before the events of its unit, an end after the exits.
+    event_key = (row << _STEP) | (now // unit << 2) | 2
+    other_key = np.concatenate((
+        swap_rows << _STEP, (exit_row << _STEP) | (exit_at << 2) | 1,
+        (end_rows << _STEP) | (asked.end[end_rows] // unit << 2) | 3,
+    ))  # fmt: skip
+    by_key = np.argsort(other_key, kind="stable")
+    other_key = other_key[by_key]
+    event_at = np.arange(n) + np.searchsorted(other_key, event_key)
+    other_at = np.arange(len(other_key)) + np.searchsorted(event_key, other_key)
+    count = n + len(other_key)
+    step_row, step_now, step_event = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
+    step_row[event_at], step_row[other_at] = row, np.concatenate((swap_rows, exit_row, end_rows))[by_key]
+    step_now[event_at] = now
+    step_now[other_at] = np.concatenate((swap_now, exit_at * unit, asked.end[end_rows]))[by_key]
+    step_event[event_at] = np.arange(n)
+    step_event[other_at] = np.repeat((SWAP, EXIT, asked.ending), (len(swap_rows), len(exit_row), len(end_rows)))[by_key]
+
     pane_row = owner
     stepping = np.searchsorted(step_row, pane_row)
     has_step = stepping < count
@@ -117,7 +150,7 @@ def fold(
     old = rows.values(panes)
     join = np.concatenate((stepping[has_step], event_at))
     element_row = np.concatenate((pane_row[has_step], row))
-    element_start = np.concatenate((panes["start"][has_step].astype(np.int64), events.time // unit))
+    element_start = np.concatenate((panes["start"][has_step].astype(np.int64), start))
     element = np.concatenate((old[has_step], added))
     by_join = np.argsort(join, kind="stable")
     sums = windows.as_of(
@@ -129,6 +162,10 @@ def fold(
     if n:
         last = end - 1
         hours[event_at] = affinity.add(heads, row, now, events.block, events.category, events.brand)
+        if len(other_at):  # an exit has the hours of the event before it
+            before_it = np.maximum.accumulate(np.where(step_event >= 0, np.arange(count), -1))[other_at]
+            same = (before_it >= 0) & (step_row[before_it] == step_row[other_at])
+            hours[other_at[same]] = hours[before_it[same]]
         heads["clock"][touched] = now[last]
         heads["last"][touched] = latest[last]
         heads["totals"][touched] += np.add.reduceat(added, first, axis=0)
@@ -138,17 +175,38 @@ def fold(
     step_ordinal = np.zeros(count, np.int64)
     step_ordinal[event_at] = ordinal
     step_late = np.zeros(count, bool)
-    step_late[event_at] = events.time // unit < now // unit
-
+    step_late[event_at] = start < now // unit
+    steps = Steps(step_row, step_now, step_event, step_late, sums, hours, step_ordinal)
+    if not n:
+        return steps, panes, owner
     whole_row = np.concatenate((pane_row, row))
-    new_owner, start, kept = windows.settle(
+    new_owner, kept_start, kept = windows.settle(
         whole_row,
-        np.concatenate((panes["start"].astype(np.int64), events.time // unit)),
+        np.concatenate((panes["start"].astype(np.int64), start)),
         np.concatenate((old, added)),
         heads["clock"][whole_row] // unit,
     )
-    steps = Steps(step_row, step_now, step_event, step_late, sums, hours, step_ordinal)
-    return steps, rows.pack(start, kept), new_owner
+    return steps, rows.pack(kept_start, kept), new_owner
+
+
+def _exits(row: Ints, start: Ints, decided: Ints, upto: Ints) -> tuple[Ints, Ints]:
+    """The exits to decide, each edge of a row once: rows and edges (units), ascending.
+
+    row, start (e,): panes and events; decided (e,): edges up to there are done with; upto (r,): nor are later ones.
+    """
+    due_row: list[Ints] = []
+    due: list[Ints] = []
+    last = upto[row]
+    at = np.flatnonzero(last > decided)  # most rows' events follow each other within a pane
+    if not len(at):
+        return row[:0], start[:0]
+    row, decided, last = row[at], decided[at], last[at]
+    for edge in windows.exits(start[at]):
+        found = np.flatnonzero((edge > decided) & (edge <= last))
+        due_row.append(row[found])
+        due.append(edge[found])
+    key = np.unique((np.concatenate(due_row) << _STEP) | np.concatenate(due))
+    return key >> _STEP, key & ((1 << int(_STEP)) - 1)
 
 
 def _running_max(value: Ints, first: Ints, end: Ints) -> Ints:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from state.due import entry
+
 
 class MemoryStore:
-    """get_many / put_many / scan as state/store.py has them."""
+    """get_many / put_many / scan / due as state/store.py has them."""
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
+        self.index: set[bytes] = set()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         get = self.rows.get
         return [get(key) for key in keys]
 
-    def put_many(self, rows: Mapping[bytes, bytes | None]) -> None:
+    def put_many(self, rows: Mapping[bytes, bytes | None], index: Mapping[bytes, bytes | None] = {}) -> None:
+        for one, there in index.items():
+            (self.index.discard if there is None else self.index.add)(one)
         for key, row in rows.items():
             if row is None:
                 self.rows.pop(key, None)
@@ -25,3 +30,7 @@ class MemoryStore:
     def scan(self, after: bytes | None, limit: int) -> list[bytes]:
         keys = sorted(key for key in self.rows if key[:1] != b"\x00")
         return [key for key in keys if after is None or key > after][:limit]
+
+    def due(self, until: int, limit: int) -> list[bytes]:
+        bound = entry(until + 1, b"")
+        return sorted(one for one in self.index if one < bound)[:limit]

@@ -159,6 +159,11 @@ def clock_of(row: bytes) -> int:
     return int(struct.unpack_from("<q", row, STORED.fields["clock"][1])[0])  # type: ignore[index]
 
 
+def last_of(row: bytes) -> int:
+    """The largest event time (ms) of one row, without joining it."""
+    return int(struct.unpack_from("<q", row, STORED.fields["last"][1])[0])  # type: ignore[index]
+
+
 def values(panes: Panes) -> Ints:
     """Measures of panes: (p, 11) int64, columns as MEASURES, then refunds."""
     out = np.empty((len(panes), KEPT), np.int64)

@@ -7,6 +7,7 @@ changelog offset that it stands for, so it can be behind, never ahead.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -20,11 +21,19 @@ from rocksdict import (
     WriteOptions,
 )  # fmt: skip
 
+from state import due
 from state.cache import RowCache
 from state.rows import LAYOUT
 
 OFFSET_KEY = b"\x00\x00offset"  # next changelog offset that the rows stand for
 META_KEY = b"\x00\x00meta"
+INDEX_KEY = b"\x00\x00index"  # what the due index was built for; none while it is not complete
+SWEPT_KEY = b"\x00\x00swept"  # ms: up to where exits of the rows here are decided
+INDEX_FORMAT = b"1:%d"
+INDEXED = 20_000  # rows at a time when it is built
+
+
+_MISSING = object()
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -43,14 +52,20 @@ class ForeignStore(ValueError):
 class RowStore:
     """get_many / put_many / written: read through the cache, hold changes, and write what is durable elsewhere."""
 
-    def __init__(self, path: Path, meta: Meta, *, cache_rows: int, block_cache: Cache | None = None) -> None:
+    def __init__(
+        self, path: Path, meta: Meta, *, cache_rows: int, block_cache: Cache | None = None, forget: int = 1 << 30
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._db = Rdict(str(path), _options(block_cache))
         self._cache = RowCache(cache_rows)
         self._changed: dict[bytes, bytes | None] = {}  # not written yet
+        self._index: dict[bytes, bytes | None] = {}  # changes of the due index, not written yet
+        self._from = due.PREFIX  # entries before are done with
+        self._forget = forget
         self._write = WriteOptions()
         self._write.disable_wal = True
+        self._indexed = self._db.get(INDEX_KEY) == INDEX_FORMAT % forget
         stored = self._db.get(META_KEY)
         if stored is None:
             self._db.put(META_KEY, msgspec.json.encode(meta), self._write)
@@ -77,13 +92,33 @@ class RowStore:
             self._cache.put_many({keys[i]: row for i, row in zip(missing, found, strict=True) if row is not None})
         return out
 
-    def put_many(self, rows: Mapping[bytes, bytes | None]) -> None:
-        """Changed rows (None a tombstone): held until they are written."""
+    def put_many(self, rows: Mapping[bytes, bytes | None], index: Mapping[bytes, bytes | None] = {}) -> None:
+        """Changed rows (None a tombstone) and entries of the due index (None: gone): held until they are written."""
         self._changed.update(rows)
+        self._index.update(index)
 
-    def written(self, rows: Mapping[bytes, bytes | None], offset: int) -> None:
-        """The rows of a flush are durable in the changelog up to offset (the next one): write them here too."""
-        self._put(rows, offset)
+    def due(self, until: int, limit: int) -> list[bytes]:
+        """Entries of the due index up to an edge (units), at most limit; the caller takes them out. What is found is
+        not found again, and entries put from now on lie above `until`."""
+        bound, index = due.entry(until + 1, b""), self._index
+        found = [entry for entry, there in index.items() if there is not None and entry < bound][:limit]
+        for entry in self._db.keys(from_key=self._from):
+            if entry >= bound or len(found) >= limit:
+                break
+            self._from = entry + b"\x00"
+            if entry not in index:
+                found.append(entry)
+        return found
+
+    def written(
+        self, rows: Mapping[bytes, bytes | None], offset: int, index: Mapping[bytes, bytes | None] = {}, swept: int = 0
+    ) -> None:
+        """The rows of a flush are durable in the changelog up to offset (the next one): write them here too, with the
+        index that goes with them and the time (ms) up to which their exits are decided."""
+        self._put(rows, offset, {**index, SWEPT_KEY: b"%d" % swept})
+        for entry, there in index.items():
+            if self._index.get(entry, _MISSING) is there:
+                del self._index[entry]
         changed, clean = self._changed, {}
         for key, row in rows.items():
             if changed.get(key, row) is not row:  # it has changed again since
@@ -97,11 +132,51 @@ class RowStore:
 
     def apply(self, keys: Sequence[bytes], values: Sequence[bytes | None], offset: int) -> None:
         """Changelog records in their order, in recovery; the last one of a key wins."""
-        self._put(dict(zip(keys, values, strict=True)), offset)
+        latest = dict(zip(keys, values, strict=True))
+        users = {key: row for key, row in latest.items() if key[:1] != b"\x00"}
+        self._put(latest, offset, self._entries(users) if self._indexed else {})
 
-    def _put(self, rows: Mapping[bytes, bytes | None], offset: int) -> None:
+    def _entries(self, rows: Mapping[bytes, bytes | None]) -> dict[bytes, bytes | None]:
+        """Changes of the index for rows that recovery brings. What the rows here had is taken out: an erased user's id
+        must not stay until its time comes."""
+        index: dict[bytes, bytes | None] = {}
+        old = {key: row for key, row in zip(rows, self._db.get(list(rows)), strict=True) if row is not None}
+        for key, row in old.items():
+            if rows[key] is None:
+                index |= dict.fromkeys(due.entry(at, key) for at in due.every(row, self._forget))
+        swept = int(self._db.get(SWEPT_KEY) or 0)
+        index |= dict.fromkeys(due.entries(list(old), list(old.values()), swept, self._forget))
+        new = {key: row for key, row in rows.items() if row is not None}
+        return index | due.entries(list(new), list(new.values()), 0, self._forget)
+
+    def index(self) -> None:
+        """Build the due index from the rows where it is not complete: after recovery into an empty store, and where
+        users are forgotten after another time than when it was built."""
+        if self._indexed:
+            return
+        self._db.delete_range(due.PREFIX, due.PREFIX + b"\xff" * 5, write_opt=self._write)
+        users: list[bytes] = []
+        rows: list[bytes] = []
+        for key, row in self._db.items(from_key=b"\x01"):
+            users.append(key)
+            rows.append(row)
+            if len(users) == INDEXED:
+                self._write_index(users, rows)
+                users, rows = [], []
+        self._write_index(users, rows)
+        self._db.put(INDEX_KEY, INDEX_FORMAT % self._forget, self._write)
+        self._indexed, self._from = True, due.PREFIX
+
+    def _write_index(self, users: Sequence[bytes], rows: Sequence[bytes]) -> None:
+        if users:
+            batch = WriteBatch(raw_mode=True)
+            for entry in due.entries(users, rows, 0, self._forget):
+                batch.put(entry, b"")
+            self._db.write(batch, self._write)
+
+    def _put(self, rows: Mapping[bytes, bytes | None], offset: int, more: Mapping[bytes, bytes | None]) -> None:
         batch = WriteBatch(raw_mode=True)
-        for key, row in rows.items():
+        for key, row in chain(rows.items(), more.items()):
             if row is None:
                 batch.delete(key)
             else:

@@ -17,12 +17,28 @@ UNIT = 300_000  # ms, five minutes
 HOUR, DAY = 12, 288  # in units
 WINDOWS = ("1h", "24h", "7d", "30d")
 SPANS = ((1, 12), (HOUR, 24 * HOUR), (HOUR, 7 * DAY), (DAY, 30 * DAY))  # pane, length
+NEVER = np.int64(1) << 40  # an edge that does not come
 _ROW = np.int64(34)  # bits of a pane's start in a (row, start) key; holds 160 thousand years
 
 
 def bounds(now: Ints) -> list[Ints]:
     """The first pane inside each window as of now (units)."""
     return [now // pane * pane - length for pane, length in SPANS]
+
+
+def exits(start: Ints) -> Ints:
+    """The edge at which a pane that starts at start (p,) leaves each window: (4, p), ascending down a column."""
+    number = {pane: start // pane for pane, _ in SPANS}  # divisions are what this costs
+    return np.stack([(number[pane] + (length // pane + 1)) * pane for pane, length in SPANS])
+
+
+def next_exit(start: Ints, after: Ints) -> Ints:
+    """The first edge after `after` at which a pane leaves a window, (p,); NEVER where it has left all."""
+    edges = exits(start)
+    out = np.where(edges[-1] > after, edges[-1], NEVER)
+    for edge in edges[-2::-1]:
+        np.copyto(out, edge, where=edge > after)
+    return out
 
 
 def as_of(

@@ -1,4 +1,7 @@
-"""Alerts on users: each rule gives every event a level; a change of level opens, updates or resolves an alert."""
+"""Alerts on users: each rule gives every event a level; a change of level opens, updates or resolves an alert.
+
+An exit can only bring a level down: what leaves the windows resolves what it opened, without a new event.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from state import rows
+from state import fold, rows
 from state.fold import HOUR_MS, Steps
 from state.rows import Heads, Ints
 from streams.cloudevents import encoder, event_ids, rfc3339
@@ -70,7 +73,8 @@ def levels(rules: Rules, steps: Steps, shop: Ints) -> NDArray[np.uint8]:
     if rules.spend_factor:
         day = windows[:, _24H, rows.SPEND]
         own = (windows[:, _30D, rows.SPEND] - day) / 29.0
-        high = (day >= rules.spend_least) & (day > shop)
+        # what the shop's threshold was when the alert opened is not asked again as windows pass
+        high = (day >= rules.spend_least) & ((day > shop) | (steps.event == fold.EXIT))
         out[:, 1] = (high & (day > rules.spend_factor[0] * own)).astype(np.uint8) + (
             high & (own > 0) & (day > rules.spend_factor[1] * own)
         )
@@ -78,6 +82,7 @@ def levels(rules: Rules, steps: Steps, shop: Ints) -> NDArray[np.uint8]:
         burst, back = windows[:, _24H, rows.REFUNDS], windows[:, _7D, rows.REFUNDS]
         share = back >= rules.refund_share * (back + windows[:, _7D, rows.ORDERS])
         out[:, 2] = ((burst >= rules.refunds[0]) & share).astype(np.uint8) + ((burst >= rules.refunds[1]) & share)
+    out[steps.event <= fold.FORGOTTEN] = 0
     return out
 
 
@@ -95,17 +100,22 @@ class Alert:
 
 
 def find(heads: Heads, steps: Steps, level: NDArray[np.uint8]) -> list[Alert]:
-    """Changes of level in step order; only events are judged. Updates the alert fields of heads, in place."""
-    at = np.flatnonzero(steps.event >= 0)
+    """Changes of level in step order; swaps are not judged. Updates the alert fields of heads, in place."""
+    at = np.flatnonzero(steps.event != fold.SWAP)
     if not len(at):
         return []
     row = steps.row[at]
     first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
     last = np.r_[first[1:], len(at)] - 1
     judged = level[at]
+    exits = steps.event[at] == fold.EXIT
+    held = heads["alert"][row, : len(RULES)]
+    for i in np.flatnonzero(exits & judged.any(1)).tolist():  # few: quiet users' levels are 0
+        before = held[i] if i == 0 or row[i - 1] != row[i] else judged[i - 1]
+        judged[i] = np.minimum(judged[i], before)
     previous = np.empty_like(judged)
     previous[1:] = judged[:-1]
-    previous[first] = heads["alert"][row[first], : len(RULES)]
+    previous[first] = held[first]
     found = []
     for i, rule in np.argwhere(judged != previous).tolist():
         r, now = int(row[i]), int(steps.now[at[i]])

@@ -8,15 +8,16 @@ from pathlib import Path
 
 from state.memory import MemoryStore
 from streams.files import Line, lines
+from streams.outbox import Topics
 from streams.partitioner import placed
 from streams.records import RecordBatch
 from streams.rules import rule_of, schema_of
 from streams.settings import Settings, SourceSettings
-from streams.task import Task, Topics
+from streams.task import Task
 from streams.wire import shoal
 from streams.wire.events import EventBatch
 
-_NOWHERE = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows")
+_NOWHERE = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows", "commands-results")
 
 
 def backfill(

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.version import Assignment, Version
-from state import rows, vector
+from state import fold, rows, vector
 from state.fold import Steps
 from state.rows import Heads, Ints
 from streams.cloudevents import encoder, event_ids, rfc3339
 
-CAUSES = ("first", "behaviour", "late", "model")  # expiry, erased and forgotten come with time
-FIRST, BEHAVIOUR, LATE, MODEL = range(4)
+CAUSES = ("first", "behaviour", "late", "model", "expiry", "forgotten", "erased")
+FIRST, BEHAVIOUR, LATE, MODEL, EXPIRY, GONE, ERASED = range(7)
+_BY_STEP = np.array([ERASED, GONE, EXPIRY, MODEL], np.int8)  # steps without an event, from fold.ERASED up
 SHOWN = 3  # features that a change names
 
 
@@ -65,8 +66,8 @@ class _Change(msgspec.Struct, rename={"frm": "from"}):
     cause: str
     as_of: str
     model_version: int
-    margin: float
-    runner_up: int
+    margin: float | None
+    runner_up: int | None
     features: list[Reason]
     record: Record | None
 
@@ -84,7 +85,7 @@ def find(heads: Heads, steps: Steps, assigned: Assignment, number: int) -> Chang
     first = np.flatnonzero(np.r_[True, steps.row[1:] != steps.row[:-1]])
     last = np.r_[first[1:], len(steps.row)] - 1
     touched = steps.row[first]
-    segment = assigned.segment.astype(np.int64)
+    segment = np.where(steps.event <= fold.FORGOTTEN, rows.UNASSIGNED, assigned.segment).astype(np.int64)
     previous = np.empty(len(segment), np.int64)
     previous[1:] = segment[:-1]
     previous[first] = heads["segment"][touched]
@@ -93,8 +94,9 @@ def find(heads: Heads, steps: Steps, assigned: Assignment, number: int) -> Chang
     start = np.flatnonzero(np.r_[True, row[1:] != row[:-1]][: len(row)])
     count = np.diff(np.r_[start, len(row)])
     seq = heads["seq"][row].astype(np.int64) + np.arange(len(row)) - np.repeat(start, count) + 1
-    moved = steps.event[step] < 0
-    cause = np.where(moved, MODEL, np.where(steps.late[step], LATE, BEHAVIOUR))
+    event = steps.event[step]
+    cause = np.where(steps.late[step], LATE, BEHAVIOUR)
+    cause = np.where(event < 0, _BY_STEP[np.minimum(event, -1)], cause)
     cause = np.where(frm == rows.UNASSIGNED, FIRST, cause).astype(np.int8)
     end = start + count - 1
     for name, value in (("seq", seq), ("since", now), ("frm", frm), ("cause", cause)):
@@ -130,21 +132,26 @@ def reasons(version: Version, features: NDArray[np.float64], frm: Ints, to: Ints
 def documents(
     found: Changes, users: Sequence[bytes], assigned: Assignment, version: Version,
     sources: Sequence[Record | None],
-) -> list[tuple[bytes, bytes, bytes]]:  # fmt: skip
-    """(key, segment-changes record, segments record) of each change; sources: the record that caused it."""
+) -> list[tuple[bytes, bytes, bytes | None]]:  # fmt: skip
+    """(key, segment-changes record, segments record) of each change; sources: the record that caused it. A user who
+    is gone leaves a change to null and a tombstone in segments."""
     if not len(found):
         return []
-    why = reasons(version, assigned.features[found.step], found.frm, found.to)
+    why = reasons(version, assigned.features[found.step], found.frm, np.maximum(found.to, 0))
     times, keys = rfc3339(found.now), [users[row] for row in found.row.tolist()]
     births, seqs = found.birth.tolist(), found.seq.tolist()
     change, current = encoder("segment-change"), encoder("segment")
-    out = []
+    out: list[tuple[bytes, bytes, bytes | None]] = []
     for key, ident, twin, time, seq, frm, to, cause, margin, runner_up, features, source in zip(
         keys, event_ids(keys, births, seqs, "segment-change"), event_ids(keys, births, seqs, "segment"), times, seqs,
         found.frm.tolist(), found.to.tolist(), found.cause.tolist(), assigned.margin[found.step].tolist(),
         assigned.runner_up[found.step].tolist(), why, sources, strict=True,
     ):  # fmt: skip
         user, was = key.decode(), None if frm == rows.UNASSIGNED else frm
+        if to == rows.UNASSIGNED:
+            gone = _Change(user, seq, was, None, CAUSES[cause], time, version.number, None, None, [], None)
+            out.append((key, change(ident, user, time, gone), None))
+            continue
         moved = _Change(user, seq, was, to, CAUSES[cause], time, version.number, margin, runner_up, features, source)
         stands = _Current(user, to, time, seq, version.number)
         out.append((key, change(ident, user, time, moved), current(twin, user, time, stands)))

@@ -59,7 +59,8 @@ def build(worker: Worker) -> Any:
         recovery_buffer_size=8,
     )  # fmt: skip
     table.worker = worker
-    sources = app.topic(*settings.source_topics, schema=BatchSchema(), value_type=None)
+    read = (*settings.source_topics, settings.topic("commands"))
+    sources = app.topic(*read, schema=BatchSchema(), value_type=None)
 
     @app.agent(sources)
     async def fetches(stream: Any) -> None:

@@ -57,7 +57,7 @@ class Partition:
             self.task.counts.clear()
             if flush is not None:
                 offset = await self._publisher.commit(flush)
-                self.store.written(flush.rows, offset)
+                self.store.written(flush.rows, offset, flush.index, flush.swept)
                 self.acked = flush.acked
                 done = time.time()
                 self._metrics.observe_flush(done - begun)

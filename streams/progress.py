@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 PROGRESS_KEY = b"\x00progress"
@@ -38,14 +40,28 @@ class Progress(msgspec.Struct):
     sizes: dict[int, int] = msgspec.field(default_factory=dict)  # users in each segment
     top: int = -1  # largest merge key applied, ms
     watermark: int = 0  # ms, edge of a five-minute pane
+    moved: int = 0  # ms, wall clock: when the watermark last moved
+    swept: int = 0  # ms, edge of a pane: exits up to here are decided for all users
+    sweeping: int = 0  # ms: where the sweep that is under way leads, 0 none
     version: int = 0  # model version in force, 0 none
-    mark: int = 0  # watermark at its swap, ms
+    mark: int = 0  # what was swept at its swap, ms
     cursor: bytes | None = None  # last user of the swap's pass; None when no pass is under way
     holding: str | None = None  # source that holds the others back, for operators
-    wall: int = 0  # ms: when this was written, for operators
+    wall: int = 0  # ms: when this was written
+    journal: list[list[Any]] = msgspec.field(default_factory=list)  # what was applied since the last one, if asked for
     stretch: dict[str, int] = msgspec.field(default_factory=dict)  # rejects by reason; under "" the records looked at
     stopped: str | None = None  # why the partition waits for --accept-rejects
     shop: Shop = msgspec.field(default_factory=Shop)
+
+    @property
+    def unswept(self) -> int:
+        """Event time (ms) whose exits the sweep has yet to decide."""
+        return max(0, self.watermark - self.swept) if self.swept else 0
+
+
+# What the journal's entries begin with. RECORDS: source index, records applied; SWAP: version, mark; RAISED: the
+# watermark as idle time or a command set it; ERASED: user.
+RECORDS, SWAP, RAISED, ERASED = range(4)
 
 
 def dumps(progress: Progress) -> bytes:

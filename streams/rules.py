@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from state import windows
 from streams import alerts
 from streams.partitioner import placed
 from streams.settings import Settings, SourceSettings
@@ -40,5 +41,11 @@ def rule_of(settings: Settings, partition: int) -> Rule:
         training_hourly=max(1, settings.learner.rows_per_hour // settings.topics.partitions),
         sources=settings.source_topics,
         partition=partition,
+        forget=forget_units(settings),
         placed=partial(placed, partitions=settings.topics.partitions),
     )  # fmt: skip
+
+
+def forget_units(settings: Settings) -> int:
+    """Time without an event after which a user is forgotten, in units of five minutes."""
+    return int(settings.forget_after * windows.DAY)

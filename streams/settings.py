@@ -61,6 +61,7 @@ class Topics(Section):
     source_retention: Annotated[int, Field(ge=-1, le=876_000)] = 168
     output_retention: Annotated[int, Field(ge=-1, le=876_000)] = 720
     dead_letter_retention: Annotated[int, Field(ge=-1, le=876_000)] = 2160
+    command_retention: Annotated[int, Field(ge=-1, le=876_000)] = 168
     training_retention: Annotated[int, Field(ge=-1, le=876_000)] = 720
     max_message_bytes: Annotated[int, Field(ge=1_048_576, le=1 << 30)] = 16 << 20
     segment_changes: TopicName = "segment-changes"
@@ -69,6 +70,8 @@ class Topics(Section):
     dead_letters: TopicName = "dead-letters"
     training_rows: TopicName = "training-rows"
     models: TopicName = "models"
+    commands: TopicName = "commands"
+    commands_results: TopicName = "commands-results"
 
 
 class SourceSettings(Section):
@@ -92,6 +95,7 @@ class State(Section):
     transaction_timeout: Seconds = 20.0
     max_poll_records: Annotated[int, Field(ge=1, le=200_000)] = 8_000
     recovery_deadline: Seconds = 600.0
+    journal: bool = False
 
 
 class LearnerSettings(Section):
@@ -158,6 +162,7 @@ class Settings(Section):
     timezone: str = "UTC"
     lateness: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     ahead: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    forget_after: Annotated[float, Field(ge=1, le=36_500)] = 400.0
     kafka: Kafka = Kafka()
     topics: Topics = Topics()
     sources: Annotated[tuple[SourceSettings, ...], Field(min_length=1, max_length=16)] = (
@@ -181,8 +186,8 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _apart(self) -> Settings:
-        keys = ("segment_changes", "segments", "alerts", "dead_letters", "training_rows", "models")
-        names = [*self.source_topics, *(self.topic(key) for key in keys), self.changelog]
+        named = [name for name in Topics.model_fields if Topics.model_fields[name].annotation is str]
+        names = [*self.source_topics, *(self.topic(key) for key in named), self.changelog]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"sources and topics: {', '.join(twice)} is named twice")

@@ -35,6 +35,7 @@ def gauges(worker: Worker) -> Gauges:
     return Gauges(
         lag=lag,
         watermark={number: task.progress.watermark / 1000.0 for number, task in tasks.items()},
+        sweep_lag={number: task.progress.unswept / 1000.0 for number, task in tasks.items()},
         users={number: task.progress.users for number, task in tasks.items()},
         segment_users={segment: count for segment, count in sizes.items() if count},
         model_version={number: task.progress.version for number, task in tasks.items()},
@@ -75,6 +76,7 @@ def told(progress: Progress) -> dict[str, Any]:
         "users": progress.users,
         "sizes": {segment: count for segment, count in sorted(progress.sizes.items()) if count},
         "watermark": rfc3339(np.array([progress.watermark]))[0],
+        "unswept_seconds": progress.unswept / 1000.0,
         "holding": progress.holding,
         "model_version": progress.version,
         "pass_under_way": progress.cursor is not None,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from online_models.version import Version, assign
-from state import fold, rows, seen, vector, windows
+from state import due, fold, rows, seen, vector, windows
 from state.rows import Ints
 from streams import alerts, changes, training
 from streams.progress import Progress
@@ -31,21 +31,32 @@ class Rule:
     sources: tuple[str, ...] = ("clickstream", "purchases")  # topic names, for evidence
     partition: int = 0
     placed: Callable[[list[bytes]], Ints] | None = None  # partitions of keys; None: not checked
+    forget: int = 400 * windows.DAY  # units without an event after which a user is forgotten
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What one batch brings."""
+    """What one batch or sweep brings."""
 
-    written: dict[bytes, bytes] = field(default_factory=dict)
+    written: dict[bytes, bytes | None] = field(default_factory=dict)  # None: a tombstone
+    index: dict[bytes, bytes | None] = field(default_factory=dict)  # entries of the due index, None: gone
     changes: changes.Changes = changes.NONE
     alerts: list[alerts.Alert] = field(default_factory=list)
-    change_records: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
+    change_records: list[tuple[bytes, bytes, bytes | None]] = field(default_factory=list)
     alert_records: list[tuple[bytes, bytes]] = field(default_factory=list)
     training_records: list[tuple[bytes, bytes]] = field(default_factory=list)
     caused: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # ms: times of the events behind changes
     repeated: int = 0
     born: int = 0
+    ended: int = 0
+    exits: int = 0
+
+
+_NO = np.zeros(0, np.int64)
+_NO_EVENTS = fold.Events(
+    _NO, _NO, _NO, _NO.astype(np.int8), _NO, _NO, _NO.astype(np.uint64), _NO.astype(np.uint64), _NO.astype(np.uint32),
+    _NO.astype(np.uint32), np.zeros((0, 3), np.uint32), _NO,
+)  # fmt: skip
 
 
 def floor_unit(ms: Ints | int) -> Ints:
@@ -97,47 +108,112 @@ def step(
         batch.session[at], batch.order[at], batch.category[at], batch.brand[at],
         np.stack((batch.country[at], batch.region[at], batch.city[at]), 1), local_block(batch.time[at], rule.timezone),
     )  # fmt: skip
-    swap = np.zeros(len(heads), bool)
+    asked = fold.Asked.nothing(len(heads))
     if version is not None:
-        swap[row[first]] = heads["model"][row[first]] != version.number
-        swap[born] = False
-    steps, panes, owner = fold.fold(heads, panes, owner, events, swap, progress.mark)
+        asked.swap[row[first]] = heads["model"][row[first]] != version.number
+        asked.swap[born] = False
+    asked = replace(asked, mark=progress.mark, swept=progress.swept)
+    was = _due(heads, panes, owner, np.maximum(heads["clock"], progress.swept), rule)
+    was[heads["birth"] < 0] = was[born] = due.NONE
+    was_swept = was
+    if progress.sweeping:
+        was_swept = _due(heads, panes, owner, np.maximum(heads["clock"], progress.sweeping), rule)
+        was_swept[was == due.NONE] = due.NONE
+    steps, panes, owner = fold.fold(heads, panes, owner, events, asked)
     raw = vector.raw(steps.windows, steps.hours)
+    out.exits = int(np.count_nonzero(steps.event == fold.EXIT))
     _decide(out, users, heads, steps, raw, version, rule, batch, at)
-    _alert(out, users, heads, steps, batch, at, watermark, progress, rule)
+    _alert(out, users, heads, steps, progress, rule, batch, at, watermark)
     _train(out, users, heads, steps, raw, at, watermark, progress, rule)
-    touched = np.zeros(len(heads), bool)
-    touched[row[first]] = True
-    cut = rows.cut(heads, panes, owner)
-    out.written = {users[i]: cut[i] for i in np.flatnonzero(touched).tolist()}
+    cut, then = rows.cut(heads, panes, owner), _due(heads, panes, owner, heads["clock"], rule)
+    touched = row[first]
+    out.written = {users[i]: cut[i] for i in touched.tolist()}
+    keys = [users[i] for i in touched.tolist()]
+    if progress.sweeping:  # the sweep may have been here and moved the entry
+        out.index = due.moved(keys, was_swept[touched], then[touched])
+    out.index |= due.moved(keys, was[touched], then[touched])
     return out
 
 
-def rejudge(
-    users: Sequence[bytes], old: Sequence[bytes], progress: Progress, version: Version, rule: Rule
-) -> Outcome:
-    """The pass after a swap, for some users: rows that the new version judges otherwise are written."""
+def ending(row_of: Ints, old: Sequence[bytes | None], batch: EventBatch, progress: Progress, rule: Rule) -> int | None:
+    """The first record whose user may have to be forgotten before it; None for nearly every batch.
+
+    The answer is sure where it is 0: what precedes a record decides, and may be repeats.
+    """
+    live = np.flatnonzero(row_of >= 0)
+    if not len(live):
+        return None
+    times = [None if row is None else (rows.last_of(row), rows.clock_of(row)) for row in old]
+    known = [last for last, _ in filter(None, times)]
+    top = np.maximum.accumulate(np.r_[progress.top, batch.key])
+    watermark = np.maximum(progress.watermark, floor_unit(top - rule.lateness))
+    soonest = min(min(known, default=1 << 62), int(batch.time[live].min()))
+    high = max(int(batch.time[live].max()), int(watermark[-1]))
+    if high // windows.UNIT < due.forgotten(soonest, soonest, rule.forget):
+        return None
+    judged = np.maximum(batch.time, watermark[:-1])
+    for i in live.tolist():
+        row, time, now = int(row_of[i]), int(batch.time[i]), int(judged[i])
+        before = times[row]
+        if before is None:
+            times[row] = time, now
+            continue
+        last, clock = before
+        if now // windows.UNIT >= due.forgotten(last, clock, rule.forget):
+            return int(i)
+        if not batch.event_id[i]:  # others may be repeats
+            times[row] = max(last, time), max(clock, now)
+    return None
+
+
+def bring(
+    users: Sequence[bytes], old: Sequence[bytes], until: int, progress: Progress, version: Version | None, rule: Rule,
+    *, erase: bool = False,
+) -> Outcome:  # fmt: skip
+    """Bring rows up to a time (ms, an edge of a pane), without an event: what a sweep, the pass after a swap and an
+    erasure ask. Rows in which nothing but the clock would change are not written; a user who is forgotten by then,
+    or erased, gets a tombstone. The index is brought up to date but for the entries that the caller came by."""
     out = Outcome()
     heads, panes, owner = rows.join(old)
-    swap = heads["model"] != version.number
-    none = np.zeros(0, np.int64)
-    hashes = none.astype(np.uint64)
-    small = none.astype(np.uint32)
-    events = fold.Events(none, none, none, none.astype(np.int8), none, none, hashes, hashes, small, small,
-                         np.zeros((0, 3), np.uint32), none)  # fmt: skip
-    steps, _, _ = fold.fold(heads, panes, owner, events, swap, progress.mark)
+    swap = np.zeros(len(heads), bool) if version is None else heads["model"] != version.number
+    if erase:
+        end = np.maximum(np.maximum(heads["clock"], progress.mark), until)
+        upto = end
+    else:
+        end = due.forgotten(heads["last"], heads["clock"], rule.forget) * windows.UNIT
+        upto = np.minimum(end, until)
+        end = np.where(end <= until, end, rows.NEVER)
+    asked = fold.Asked(swap, progress.mark, progress.swept, upto, end, fold.ERASED if erase else fold.FORGOTTEN)
+    steps, _, _ = fold.fold(heads, panes, owner, _NO_EVENTS, asked)
     raw = vector.raw(steps.windows, steps.hours)
     _decide(out, users, heads, steps, raw, version, rule)
-    moved = np.unique(out.changes.row)
-    if len(moved):
-        heads["clock"][moved] = np.maximum(heads["clock"][moved], progress.mark)
+    _alert(out, users, heads, steps, progress, rule)
+    out.exits = int(np.count_nonzero(steps.event == fold.EXIT))
+    said = np.concatenate((out.changes.step, np.array([alert.step for alert in out.alerts], np.int64)))
+    moved = np.zeros(len(heads), bool)
+    moved[steps.row[said]] = True
+    np.maximum.at(heads["clock"], steps.row[said], steps.now[said])
+    ended = np.flatnonzero(end != rows.NEVER)
+    if until > progress.swept:
+        then = _due(heads, panes, owner, np.maximum(heads["clock"], until), rule)
+        then[ended] = due.NONE
+        out.index = due.moved(users, np.zeros(len(users), np.int64), then)
+    if moved.any():
         whole_row = owner
         owner, start, kept = windows.settle(
             whole_row, panes["start"].astype(np.int64), rows.values(panes), heads["clock"][whole_row] // windows.UNIT
         )
         cut = rows.cut(heads, rows.pack(start, kept), owner)
-        out.written = {users[i]: cut[i] for i in moved.tolist()}
+        out.written = {users[i]: cut[i] for i in np.flatnonzero(moved).tolist()}
+    out.written |= dict.fromkeys(users[i] for i in ended.tolist())
+    out.ended = len(ended)
+    progress.users -= len(ended)
     return out
+
+
+def _due(heads: rows.Heads, panes: rows.Panes, owner: Ints, after: Ints, rule: Rule) -> Ints:
+    """Next due edge of rows decided up to `after` (ms)."""
+    return due.next_due(owner, panes["start"].astype(np.int64), after, heads["last"], rule.forget)
 
 
 def _decide(
@@ -163,16 +239,17 @@ def _decide(
 
 
 def _alert(
-    out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, batch: EventBatch, at: Ints,
-    watermark: Ints, progress: Progress, rule: Rule,
+    out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, progress: Progress, rule: Rule,
+    batch: EventBatch | None = None, at: Ints | None = None, watermark: Ints | None = None,
 ) -> None:  # fmt: skip
-    judged = np.flatnonzero(steps.event >= 0)
-    applied = np.argsort(at, kind="stable")  # events in the applied order
-    spend = steps.windows[judged[applied], 1, rows.SPEND]
-    hour = alerts.hour_of(watermark[at[applied]])
-    limits = alerts.shop_thresholds(rule.alerts, progress.shop, hour, spend, batch.type[at[applied]] == fold.PURCHASE)
     shop = np.full(len(steps.row), np.iinfo(np.int64).max)
-    shop[judged[applied]] = limits
+    if batch is not None and at is not None and watermark is not None:
+        judged = np.flatnonzero(steps.event >= 0)
+        applied = np.argsort(at, kind="stable")  # events in the applied order
+        spend = steps.windows[judged[applied], 1, rows.SPEND]
+        hour = alerts.hour_of(watermark[at[applied]])
+        bought = batch.type[at[applied]] == fold.PURCHASE
+        shop[judged[applied]] = alerts.shop_thresholds(rule.alerts, progress.shop, hour, spend, bought)
     out.alerts = alerts.find(heads, steps, alerts.levels(rule.alerts, steps, shop))
     out.alert_records = alerts.documents(out.alerts, users, steps, rule.alerts, shop)
 

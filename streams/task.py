@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,15 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from online_models.version import Version
+from state import due
+from state.windows import UNIT
+from streams import commands as commands_
 from streams import progress as progress_
-from streams.alerts import RULES
-from streams.changes import CAUSES
 from streams.errors import RejectsError
 from streams.merge import Merge
-from streams.progress import PROGRESS_KEY, Progress, Source
+from streams.outbox import Outbox, Topics
+from streams.progress import ERASED, PROGRESS_KEY, RAISED, RECORDS, SWAP, Progress, Source
 from streams.records import RecordBatch
-from streams.rejects import Record, dead_letter, watch
-from streams.step import Outcome, Rule, rejudge, step
+from streams.rejects import Record, watch
+from streams.step import Outcome, Rule, bring, ending, floor_unit, step
 from streams.wire.events import REASONS, EventBatch, Reject
 
 QUEUE = 8_000  # records queued of a source beyond which it is held
@@ -27,32 +29,24 @@ CHUNK = 8_000  # records a step
 
 
 class Store(Protocol):
-    """Rows of one partition (state/store.py)."""
+    """Rows of one partition and their due index (state/store.py)."""
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
-    def put_many(self, rows: Mapping[bytes, bytes | None]) -> None: ...
+    def put_many(self, rows: Mapping[bytes, bytes | None], index: Mapping[bytes, bytes | None] = {}) -> None: ...
     def scan(self, after: bytes | None, limit: int) -> list[bytes]: ...
+    def due(self, until: int, limit: int) -> list[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """A snapshot at a batch boundary: all of it is one transaction."""
+    """A snapshot at a batch boundary: all but the index, which only the store keeps, is one transaction."""
 
     rows: dict[bytes, bytes | None]
+    index: dict[bytes, bytes | None]
     outputs: dict[tuple[str, int], list[Record]]  # by topic and partition
     acked: dict[str, int]
+    swept: int  # ms: up to where exits are decided
     event_times: np.ndarray  # ms: of the events behind segment changes, for the latency metric
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """Names of the topics that a task writes."""
-
-    changes: str
-    segments: str
-    alerts: str
-    dead_letters: str
-    training: str
 
 
 Decode = Callable[[RecordBatch, int, int, int | None], EventBatch]  # batch, source, key before, now (ms)
@@ -62,30 +56,31 @@ class Task:
     """Fetches in, flushes out, for one partition. All calls come from one thread."""
 
     def __init__(
-        self, rule: Rule, decode: Decode, store: Store, topics: Topics, *, accept_rejects: bool = False,
-        reject_window: int = 10_000, reject_share: float = 0.5,
+        self, rule: Rule, decode: Decode, store: Store, topics: Topics, *, commands: str | None = None,
+        journal: bool = False, accept_rejects: bool = False, reject_window: int = 10_000, reject_share: float = 0.5,
     ) -> None:  # fmt: skip
-        self.rule, self._decode, self._store, self._topics = rule, decode, store, topics
+        self.rule, self._decode, self._store = rule, decode, store
         self._limits = None if accept_rejects else (reject_window, reject_share)
+        self._commands, self._journal = commands, journal
         (stored,) = store.get_many([PROGRESS_KEY])
         self.fresh = stored is None
         self.progress = Progress() if stored is None else progress_.loads(stored)
-        for name in rule.sources:
+        for name in (*rule.sources, *([commands] if commands else [])):
             self.progress.sources.setdefault(name, Source())
+        self.progress.journal = []
         sources = [self.progress.sources[name] for name in rule.sources]
         self._merge = Merge([s.key for s in sources], [s.offset for s in sources])
         self._raw: list[deque[RecordBatch]] = [deque() for _ in rule.sources]  # offered, not decoded
         self._kept: list[deque[RecordBatch]] = [deque() for _ in rule.sources]  # decoded, not applied
+        self._orders: deque[RecordBatch] = deque()  # of the commands topic, not carried out
         self.version: Version | None = None
         self._next_version: Version | None = None
-        self._extra: dict[bytes, bytes | None] = {}  # rows of the flush before a swap: not yet in the store's scan
-        self._dirty: dict[bytes, bytes | None] = {}
-        self._outputs: dict[tuple[str, int], list[Record]] = defaultdict(list)
-        self._times: list[np.ndarray] = []
+        self._extra: list[bytes] = []  # users of the flush before a swap: not yet in the store's scan
+        self._out = Outbox(topics, rule.partition)
+        self.counts = self._out.counts
         self._moved = False
         if accept_rejects:
             self.progress.stopped = None
-        self.counts: Counter[str] = Counter()  # since the shell last took them
 
     # -- models -----------------------------------------------------------------------------------------------
 
@@ -105,36 +100,111 @@ class Task:
         return self._next_version is not None or self.progress.cursor is not None
 
     def _swap(self, rows: dict[bytes, bytes | None]) -> None:
-        if self._next_version is None or self.progress.cursor is not None or self.needs():
+        # a sweep that is under way has decided some exits under the old version: it is ended first
+        if self._next_version is None or self.progress.cursor is not None or self.progress.sweeping or self.needs():
             return
         self.version, self._next_version = self._next_version, None
         self.progress.version = self.version.number
-        self.progress.mark = self.progress.watermark
+        self.progress.mark = self.progress.swept
         self.progress.cursor = b""
-        self._extra = rows
-        self._moved = True
+        self._note(SWAP, self.version.number, self.progress.mark)
+        self._extra = sorted(key for key, row in rows.items() if row is not None)
 
-    def sweep(self, limit: int) -> int:
+    def pass_on(self, limit: int) -> int:
         """Go on with the pass after a swap, for at most limit users; how many were looked at."""
         cursor = self.progress.cursor
         if cursor is None or self.version is None:
             return 0
         if self._extra:
-            users = sorted(key for key, row in self._extra.items() if row is not None and key[:1] != b"\x00")
-            self._extra = {}
-            self._rejudge(users)
+            users, self._extra = self._extra, []
+            self._bring(users, self.progress.swept)
             return len(users)
         users = self._store.scan(cursor or None, limit)
-        self._rejudge(users)
+        self._bring(users, self.progress.swept)
         self.progress.cursor = users[-1] if len(users) == limit else None
         self._moved = True
         return len(users)
 
-    def _rejudge(self, users: list[bytes]) -> None:
-        old = [(user, row) for user, row in zip(users, self._store.get_many(users), strict=True) if row is not None]
-        if old and self.version is not None:
-            outcome = rejudge([u for u, _ in old], [r for _, r in old], self.progress, self.version, self.rule)
-            self._collect(outcome)
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def sweep(self, limit: int) -> int:
+        """Decide exits and ends up to the watermark, for at most limit due users; how many were looked at."""
+        progress = self.progress
+        if self.needs() or progress.stopped:
+            return 0
+        if not progress.sweeping:
+            swap_comes = self._next_version is not None and progress.cursor is None
+            if progress.watermark <= progress.swept or swap_comes:
+                return 0
+            progress.sweeping = progress.watermark
+        until = progress.sweeping
+        entries = self._store.due(until // UNIT, limit)
+        gone: dict[bytes, bytes | None] = dict.fromkeys(entries)
+        self._bring(list(dict.fromkeys(due.split(entry)[1] for entry in entries)), until, gone)
+        if len(entries) < limit:
+            progress.swept, progress.sweeping = until, 0
+        self._moved = True
+        return len(entries)
+
+    def _bring(self, users: list[bytes], until: int, index: dict[bytes, bytes | None] | None = None) -> None:
+        """Bring users up to a time (ms); index: entries that the caller came by."""
+        found = [(user, row) for user, row in zip(users, self._store.get_many(users), strict=True) if row is not None]
+        outcome = bring([u for u, _ in found], [r for _, r in found], until, self.progress, self.version, self.rule)
+        outcome.index = (index or {}) | outcome.index
+        self._collect(outcome)
+
+    def _idle(self, now: int) -> None:
+        """All sources stand at their ends: the watermark goes on by the wall time since it last moved."""
+        progress = self.progress
+        units = (now - progress.moved) // UNIT
+        if units > 0 and progress.watermark > 0 and progress.moved > 0:
+            progress.moved += units * UNIT
+            self._raise_to(min(progress.watermark + units * UNIT, int(floor_unit(now))))
+
+    def _raise_to(self, time: int) -> bool:
+        """Set the watermark without a record; whether it moved."""
+        if time <= self.progress.watermark:
+            return False
+        self.progress.watermark = time
+        self._note(RAISED, time, 0)
+        return True
+
+    def _note(self, *entry: Any) -> None:
+        self._moved = True
+        if self._journal:
+            self.progress.journal.append(list(entry))
+
+    # -- commands ---------------------------------------------------------------------------------------------
+
+    def _carry_out(self, batch: RecordBatch, now: int) -> None:
+        for at, offset in enumerate(batch.offsets):
+            command = commands_.decode(batch.values[at])
+            if isinstance(command, str):
+                self._out.reject(commands_.bad(batch, at, "bad_command", command))
+                continue
+            if command.command == "advance":
+                raised = self._raise_to(int(floor_unit(commands_.time(command) or 0)))
+                if raised:
+                    self.progress.moved = now
+                result = "advanced" if raised else "unchanged"
+            else:
+                user = commands_.user_key(command)
+                if self.rule.placed is not None and self.rule.placed([user])[0] != self.rule.partition:
+                    self._out.reject(commands_.bad(batch, at, "wrong_partition", "the user is in another partition"))
+                    continue
+                result = "erased" if self._erase(user) else "unknown"
+            self._out.receipt(command.request_id, commands_.receipt(command, result, batch, offset, now))
+
+    def _erase(self, user: bytes) -> bool:
+        self._bring([user], self.progress.watermark)  # it may be forgotten by now
+        (row,) = self._store.get_many([user])
+        if row is None:
+            return False
+        outcome = bring([user], [row], self.progress.watermark, self.progress, self.version, self.rule, erase=True)
+        outcome.index = dict.fromkeys(due.entry(at, user) for at in due.every(row, self.rule.forget))
+        self._collect(outcome)
+        self._note(ERASED, user, 0)
+        return True
 
     # -- records ----------------------------------------------------------------------------------------------
 
@@ -142,15 +212,22 @@ class Task:
         """A fetch of one source; False, and it is left out, where it is not contiguous with the one before."""
         if batch.first != self.queued_ends()[batch.topic]:
             return False
+        if batch.topic == self._commands:
+            self._orders.append(batch)
+            return True
         self._raw[self.rule.sources.index(batch.topic)].append(batch)
         return True
 
     def queued_ends(self) -> dict[str, int]:
         """The next offset to read of each source, what was offered counted as read."""
-        return {
+        ends = {
             name: self._raw[i][-1].last + 1 if self._raw[i] else self._merge.position(i)
             for i, name in enumerate(self.rule.sources)
         }
+        if self._commands:
+            applied = self.progress.sources[self._commands].offset
+            ends[self._commands] = self._orders[-1].last + 1 if self._orders else applied
+        return ends
 
     def held(self) -> set[str]:
         """Topics that have enough queued: their fetches are not to be drained now."""
@@ -162,7 +239,10 @@ class Task:
 
     def positions(self) -> dict[str, int]:
         """Next offset to read of each source, as of what was applied."""
-        return {name: self._merge.applied(i) for i, name in enumerate(self.rule.sources)}
+        found = {name: self._merge.applied(i) for i, name in enumerate(self.rule.sources)}
+        if self._commands:
+            found[self._commands] = self.progress.sources[self._commands].offset
+        return found
 
     def skip_to(self, topic: str, offset: int) -> None:
         """Start a source at an offset: its log begins there."""
@@ -175,6 +255,11 @@ class Task:
         None where not known yet."""
         if self.needs() or self.progress.stopped:
             return 0
+        while self._orders and self._commands:  # they neither wait for the merge nor hold it
+            orders = self._orders.popleft()
+            self._carry_out(orders, now)
+            self.progress.sources[self._commands].offset = orders.last + 1
+            self._moved = True
         for i, queue in enumerate(self._raw):
             while queue:
                 batch = queue.popleft()
@@ -189,80 +274,80 @@ class Task:
         merged = self._merge.take(at_end)
         holding = self._merge.holding(at_end)
         self.progress.holding = None if holding is None else self.rule.sources[holding]
-        applied = 0
+        applied, before = 0, self.progress.watermark
         if merged is not None:
-            size = len(merged)
+            applied = size = len(merged)
             for start in range(0, size, CHUNK):
                 chunk = merged if size <= CHUNK else merged.take(np.arange(start, min(start + CHUNK, size)))
-                applied += self._apply(chunk)  # also after a stop: what the merge has handed out is applied
+                self._apply(chunk)  # also after a stop: what the merge has handed out is applied
         for i, name in enumerate(self.rule.sources):
             source = self.progress.sources[name]
             source.offset = self._merge.applied(i)
             while self._kept[i] and self._kept[i][0].last < source.offset:
                 self._kept[i].popleft()
+        if self.progress.watermark > before:
+            self.progress.moved = now
+        elif all(at_end):
+            self._idle(now)
         return applied
 
-    def _apply(self, batch: EventBatch) -> int:
+    def _apply(self, batch: EventBatch) -> None:
+        """Apply records in their order; where a user is forgotten before one of them, in pieces."""
+        start, size = 0, len(batch)
+        while start < size:
+            piece = batch.take(np.arange(start, size)) if start else batch
+            users, row_of, old = self._look_up(piece)
+            end = ending(row_of, old, piece, self.progress, self.rule)
+            if end == 0:
+                self._bring([piece.users[0]], int(floor_unit(max(int(piece.time[0]), self.progress.watermark))))
+                continue
+            if end:
+                piece = piece.take(np.arange(end))
+                users, row_of, old = self._look_up(piece)
+            self._step(piece, users, row_of, old)
+            start += len(piece)
+
+    def _look_up(self, batch: EventBatch) -> tuple[list[bytes], np.ndarray, list[bytes | None]]:
+        """Distinct users, which of them each record is of (-1: rejected), and their rows."""
         index: dict[bytes, Any] = dict.fromkeys(batch.users)
         index.pop(b"", None)  # the rejected
         users = list(index)
         index = dict(zip(users, range(len(users)), strict=True))
         index[b""] = -1
         row_of = np.fromiter(map(index.__getitem__, batch.users), np.int64, len(batch.users))
-        old = self._store.get_many(users)
+        return users, row_of, self._store.get_many(users)
+
+    def _step(self, batch: EventBatch, users: list[bytes], row_of: np.ndarray, old: list[bytes | None]) -> None:
         outcome = step(users, row_of, old, batch, self.progress, self.version, self.rule)
         for i, name in enumerate(self.rule.sources):
             mine = np.flatnonzero(batch.source == i)
             if len(mine):
                 self.progress.sources[name].key = int(batch.key[mine[-1]])
+        if self._journal:
+            run = np.flatnonzero(np.r_[True, batch.source[1:] != batch.source[:-1]])
+            for first, last in zip(run.tolist(), [*run.tolist()[1:], len(batch)], strict=True):
+                self._note(RECORDS, int(batch.source[first]), last - first)
         self._collect(outcome)
         rejected = np.flatnonzero(batch.reason)
         for i in rejected.tolist():
-            self._reject(batch, i)
+            self._out.reject(batch.rejects.get(i) or self._found_late(batch, i))
         if self._limits is not None:
             watch(self.progress, batch.reason, *self._limits)
         self.counts["events"] += len(row_of)
-        self.counts["repeated"] += outcome.repeated
         self._moved = True
-        self._times.append(outcome.caused)
-        return len(row_of)
 
     def _collect(self, outcome: Outcome) -> None:
-        """What a user's records bring goes to the user's partition, which has the same number in every topic."""
-        self._store.put_many(outcome.written)
-        self._dirty.update(outcome.written)
-        topics, here, outputs = self._topics, self.rule.partition, self._outputs
-        none: list[tuple[str, bytes]] = []
-        if outcome.change_records:
-            outputs[topics.changes, here] += [(key, change, none) for key, change, _ in outcome.change_records]
-            outputs[topics.segments, here] += [(key, current, none) for key, _, current in outcome.change_records]
-        if outcome.alert_records:
-            outputs[topics.alerts, here] += [(key, value, none) for key, value in outcome.alert_records]
-        if outcome.training_records:
-            outputs[topics.training, 0] += [(key, value, none) for key, value in outcome.training_records]
-        sizes, changes = self.progress.sizes, outcome.changes
-        for moved, by in ((changes.frm, -1), (changes.to, 1)):
-            segments, count = np.unique(moved[moved >= 0], return_counts=True)
-            for segment, number in zip(segments.tolist(), count.tolist(), strict=True):
-                sizes[segment] = sizes.get(segment, 0) + by * number
-        for cause, number in enumerate(np.bincount(changes.cause).tolist()):
-            if number:
-                self.counts[f"change:{CAUSES[cause]}"] += number
-        for alert in outcome.alerts:
-            self.counts[f"alert:{RULES[alert.rule]}:{alert.status}"] += 1
-        self.counts["training"] += len(outcome.training_records)
+        self._store.put_many(outcome.written, outcome.index)
+        self._out.collect(outcome, self.progress)
 
-    def _reject(self, batch: EventBatch, i: int) -> None:
-        reject = batch.rejects.get(i)
-        if reject is None:  # found after decoding
-            source, offset = int(batch.source[i]), int(batch.offset[i])
-            raw = next(b for b in self._kept[source] if b.last >= offset)
-            at = bisect_left(raw.offsets, offset)
-            reason = REASONS[int(batch.reason[i])]
-            reject = Reject(reason, "the key is placed by another partitioner", raw.topic, raw.partition, offset,
-                            raw.timestamps[at], raw.keys[at], raw.values[at])  # fmt: skip
-        self.counts[f"reject:{reject.reason}"] += 1
-        self._outputs[self._topics.dead_letters, self.rule.partition].append(dead_letter(reject))
+    def _found_late(self, batch: EventBatch, i: int) -> Reject:
+        """A reject that was found after decoding, with its original bytes."""
+        source, offset = int(batch.source[i]), int(batch.offset[i])
+        raw = next(b for b in self._kept[source] if b.last >= offset)
+        at = bisect_left(raw.offsets, offset)
+        reason = REASONS[int(batch.reason[i])]
+        return Reject(reason, "the key is placed by another partitioner", raw.topic, raw.partition, offset,
+                      raw.timestamps[at], raw.keys[at], raw.values[at])  # fmt: skip
 
     def check(self) -> None:
         """RejectsError where the task has stopped, now or under an earlier owner; to be asked after a flush."""
@@ -273,15 +358,14 @@ class Task:
 
     def cut(self, now: int) -> Flush | None:
         """What has come since the last cut, at a batch boundary; None where nothing has. now: wall clock, ms."""
-        if self._next_version is not None and self.progress.cursor is None and not self.needs():
-            self._moved = True
+        self._swap(self._out.rows)
         if not self._moved:
             return None
-        rows, outputs, times = self._dirty, self._outputs, self._times
-        self._dirty, self._outputs, self._times, self._moved = {}, defaultdict(list), [], False
-        self._swap(rows)
+        self._moved = False
+        taken = self._out.take()
         self.progress.wall = now
-        with_progress = dict(rows)
+        with_progress = dict(taken.rows)
         with_progress[PROGRESS_KEY] = progress_.dumps(self.progress)
-        caused = np.concatenate(times) if times else np.zeros(0, np.int64)
-        return Flush(with_progress, outputs, self.positions(), caused)
+        self.progress.journal = []
+        swept = self.progress.swept
+        return Flush(with_progress, taken.index, taken.outputs, self.positions(), swept, taken.event_times)

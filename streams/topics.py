@@ -47,6 +47,8 @@ def specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(settings.topic("segments"), many, compacted),
         TopicSpec(settings.topic("alerts"), many, kept(chosen.output_retention)),
         TopicSpec(settings.topic("dead_letters"), many, kept(chosen.dead_letter_retention)),
+        TopicSpec(settings.topic("commands"), many, kept(chosen.command_retention)),
+        TopicSpec(settings.topic("commands_results"), many, kept(chosen.command_retention)),
         TopicSpec(settings.topic("training_rows"), 1, kept(chosen.training_retention)),
         TopicSpec(settings.topic("models"), 1, compacted),
         # small segments are compacted, and so recovered, sooner

@@ -18,17 +18,19 @@ from streams.crash import fail
 from streams.errors import LossError, RecoveryError, StateError
 from streams.learner import LearnerService
 from streams.models import Models
+from streams.outbox import Topics
 from streams.partition import Partition
 from streams.publisher import Publisher
 from streams.records import RecordBatch
-from streams.rules import rule_of, schema_of
+from streams.rules import forget_units, rule_of, schema_of
 from streams.settings import Settings
-from streams.task import Task, Topics
+from streams.task import Task
 from streams.wire import shoal
 from streams.wire.events import EventBatch
 
-PASS_ROWS = 500  # users a turn of the pass after a swap: a few milliseconds between two batches
+PASS_ROWS = 500  # users a turn of a sweep or of the pass after a swap: a few milliseconds between two batches
 PASS_SHARE = 0.2  # of the time between two flushes that the pass may take
+SWEEP_SHARE = 0.3  # and that the sweep may take: what it does not get to, the users' next events do
 MODELS_WAIT = 60.0  # seconds for a version that a progress names to come from `models`
 HOUSEKEEPING = 5.0  # seconds between two commits of the group's offsets, for whoever watches lag, and trims of the heap
 
@@ -48,7 +50,7 @@ class Worker:
         self._schemas = [schema_of(source, settings) for source in settings.sources]
         self._topics = Topics(
             settings.topic("segment_changes"), settings.topic("segments"), settings.topic("alerts"),
-            settings.topic("dead_letters"), settings.topic("training_rows"),
+            settings.topic("dead_letters"), settings.topic("training_rows"), settings.topic("commands_results"),
         )  # fmt: skip
         self._deadline: asyncio.TimerHandle | None = None
         self._works: list[asyncio.Future[None]] = []
@@ -74,7 +76,7 @@ class Worker:
             try:
                 store = RowStore(
                     Path(state.datadir) / str(number), meta, cache_rows=max(1000, state.cache_rows // len(owned)),
-                    block_cache=self._cache,
+                    block_cache=self._cache, forget=forget_units(self.settings),
                 )  # fmt: skip
             except ForeignStore as error:
                 raise StateError(str(error)) from error
@@ -115,9 +117,11 @@ class Worker:
         for number, part in list(owned.items()):
             if self.partitions is not owned:  # assigned anew meanwhile: that recovery begins them
                 return
+            part.store.index()
             try:
                 task = Task(
                     rule_of(self.settings, number), self._decode, part.store, self._topics,
+                    commands=self.settings.topic("commands"), journal=self.settings.state.journal,
                     accept_rejects=self._accept_rejects, reject_window=self.settings.rejects.window,
                     reject_share=self.settings.rejects.share,
                 )  # fmt: skip
@@ -133,7 +137,7 @@ class Worker:
 
     async def _check_start(self, number: int, task: Task) -> None:
         """LossError where a source's log begins after the progress, or ends before it."""
-        tps = [TP(topic, number) for topic in self.settings.source_topics]
+        tps = [TP(topic, number) for topic in task.positions()]
         for tp, end in (await self.app.consumer.highwaters(*tps)).items():
             at = task.positions()[tp.topic]
             if end is not None and at > end:
@@ -204,7 +208,8 @@ class Worker:
                 self._turn(part)
                 await asyncio.sleep(0)
             self._check_models()
-            await self._pass(time.monotonic() + PASS_SHARE * interval)
+            await self._in_turn(Task.sweep, time.monotonic() + SWEEP_SHARE * interval)
+            await self._in_turn(Task.pass_on, time.monotonic() + PASS_SHARE * interval)
             await self.flush()
             self.metrics.count({f"seek:{topic}": seeks for topic, seeks in self.app.consumer.seeks.items()})
             self.app.consumer.seeks.clear()
@@ -228,10 +233,10 @@ class Worker:
                     "not hold"
                 )
 
-    async def _pass(self, until: float) -> None:
-        """Go on with the passes after a swap, in turn, for a bounded time."""
+    async def _in_turn(self, work: Callable[[Task, int], int], until: float) -> None:
+        """Go on with the partitions' sweeps or passes, in turn, for a bounded time."""
         while time.monotonic() < until:
-            looked = [part.task.sweep(PASS_ROWS) for part in self.partitions.values() if part.task is not None]
+            looked = [work(part.task, PASS_ROWS) for part in self.partitions.values() if part.task is not None]
             if not any(looked):
                 break
             await asyncio.sleep(0)

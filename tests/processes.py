@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -62,12 +63,12 @@ def start(
 
 
 def _toml(settings: Settings, datadir: Path) -> str:
-    lines = [f'prefix = "{settings.prefix}"']
+    lines = [f'prefix = "{settings.prefix}"', f"forget_after = {settings.forget_after}"]
     for section in ("kafka", "topics", "state", "learner", "web"):
         lines.append(f"[{section}]")
         for name, value in getattr(settings, section).model_dump(mode="json", exclude_unset=True).items():
             if name != "datadir":
-                lines.append(f"{name} = " + (f'"{value}"' if isinstance(value, str) else str(value)))
+                lines.append(f"{name} = {json.dumps(value)}")
         if section == "state":
             lines.append(f'datadir = "{datadir}"')
     return "\n".join(lines) + "\n"

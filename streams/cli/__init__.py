@@ -27,6 +27,8 @@ COMMANDS = {
     "backfill": "The same columns from a file, without Kafka.",
     "user": "One user's features, segment and last change.",
     "status": "Offsets, lag, watermark and model version of each partition.",
+    "erase": "Erase a user, and wait for the receipt.",
+    "advance": "Move the watermark by hand, for demos and tests.",
     "config": "The settings in force, secrets masked.",
 }
 EXIT_CODES = """\b

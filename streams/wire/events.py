@@ -16,6 +16,7 @@ OTHER = len(TYPES)
 REASONS = (
     "", "too_large", "null_value", "not_json", "bad_type", "no_user", "bad_user", "key_mismatch", "bad_time",
     "time_ahead", "bad_price", "bad_quantity", "currency", "wrong_partition",
+    "bad_command",
 )  # fmt: skip
 
 

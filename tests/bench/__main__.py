@@ -34,13 +34,14 @@ QUANTITIES: dict[str, Callable[[Figure], float]] = {
 @click.option("--users", type=click.IntRange(min=100), default=50_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--shape", type=click.Choice([*traffic.SHAPES, "both"]), default="both", show_default=True)
+@click.option("--hours", default=traffic.HOURS, show_default=True, help="Event time that the traffic is spread over.")
 @click.option("--stock-events", type=click.IntRange(min=1_000), default=STOCK_EVENTS, show_default=True)
 @click.option("--only", type=click.Choice(list(CONTENDERS)), multiple=True, help="Leave the other contenders out.")
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".shoal/bench"), show_default=True)
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
 def main(
-    events: int, users: int, rounds: int, shape: str, stock_events: int, only: tuple[str, ...], home: Path,
-    out: Path | None,
+    events: int, users: int, rounds: int, shape: str, hours: float, stock_events: int, only: tuple[str, ...],
+    home: Path, out: Path | None,
 ) -> None:  # fmt: skip
     """Events/s, CPU-seconds a million and peak memory of three programs on the same topics, round by round."""
     shapes = traffic.SHAPES if shape == "both" else (shape,)
@@ -52,7 +53,7 @@ def main(
         for name in shapes:
             total = bar.add_task(f"{name}: filling", total=events)
             sources = worker.of_its_own(broker.bootstrap, name, "sources")
-            made = traffic.make(name, events, users, end=int(time.time() * 1000))
+            made = traffic.make(name, events, users, end=int(time.time() * 1000), hours=hours)
             traffic.fill(sources, made, lambda n, at=total: bar.update(at, completed=n))  # type: ignore[misc]
             del made
         for number in range(1, rounds + 1):
@@ -70,7 +71,7 @@ def main(
         out,
         {
             "events": events, "users": users, "rounds": rounds, "stock_events": stock_events,
-            "event_hours": traffic.HOURS, "learner": worker.FEW_SWAPS,
+            "event_hours": hours, "learner": worker.FEW_SWAPS,
             "shapes": {
                 name: {
                     contender: {what: spread(figures, of) for what, of in QUANTITIES.items()}

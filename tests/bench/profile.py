@@ -29,12 +29,13 @@ from state.store import Meta, RowStore, block_cache
 from streams import training, transport
 from streams.broker import Broker
 from streams.learner import params
+from streams.outbox import Topics
 from streams.publisher import Publisher
 from streams.records import RecordBatch
 from streams.rules import rule_of, schema_of
 from streams.security import aiokafka_options
 from streams.settings import Settings
-from streams.task import Flush, Task, Topics
+from streams.task import Flush, Task
 from streams.wire import shoal
 from tests.bench import traffic, worker
 from tests.bench.measure import fresh, progress, table_console, write
@@ -129,13 +130,14 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
         return shoal.decode(batch, schemas[source], source=source, key_before=key_before, now=now)
 
     cache, count = block_cache(settings.state.block_cache_mb), settings.topics.partitions
-    names = ("segment_changes", "segments", "alerts", "dead_letters", "training_rows")
+    names = ("segment_changes", "segments", "alerts", "dead_letters", "training_rows", "commands_results")
     topics = Topics(*(settings.topic(name) for name in names))
     stores, tasks, queues = [], [], []
     for n in range(count):
         meta = Meta(settings.application, n, count)
         rows = settings.state.cache_rows // count
         stores.append(RowStore(folder / str(n), meta, cache_rows=rows, block_cache=cache))
+        stores[n].index()
         tasks.append(Task(rule_of(settings, n), decode, stores[n], topics))
         mine = sorted((b for b in fetched if b.partition == n), key=lambda b: b.timestamps[0])
         queues.append(deque(mine))
@@ -149,7 +151,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
         cut = tasks[n].cut(int(time.time() * 1000))
         if cut is not None:
             offset += len(cut.rows)
-            stores[n].written(cut.rows, offset)
+            stores[n].written(cut.rows, offset, cut.index, cut.swept)
             learned.extend(value or b"" for _, value, _ in cut.outputs.get((topics.training, 0), ()))
             flushes.append(cut)
 
@@ -159,6 +161,8 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
             batch = queues[n].popleft()
             tasks[n].offer(batch)
             applied = tasks[n].run(int(time.time() * 1000), {t: ends.get((t, n), 0) for t in settings.source_topics})
+            while tasks[n].sweep(PASS_ROWS):
+                pass
             flush(n)
             done += applied
             measured += applied
@@ -180,7 +184,7 @@ def _teach(settings: Settings, tasks: list[Task], learned: list[bytes], flush: C
     for n, task in enumerate(tasks):
         task.adopt(version)
         flush(n)
-        while task.sweep(PASS_ROWS):
+        while task.pass_on(PASS_ROWS):
             flush(n)
 
 

@@ -23,7 +23,10 @@ STAGES: dict[str, tuple[str, ...]] = {
         "state.rows:join", "state.rows:cut", "state.store:RowStore.get_many", "state.store:RowStore.put_many",
         "state.store:RowStore.written",
     ),
-    "rest of the task": ("streams.task:Task.offer", "streams.task:Task.run", "streams.task:Task.cut"),
+    "due": ("state.due:next_due", "state.due:moved", "state.fold:_exits", "state.store:RowStore.due"),
+    "rest of the task": (
+        "streams.task:Task.offer", "streams.task:Task.run", "streams.task:Task.cut", "streams.task:Task.sweep",
+    ),
 }  # fmt: skip
 PACKAGES = ("streams", "state", "online_models")
 

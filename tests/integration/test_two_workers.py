@@ -43,10 +43,10 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 def judged(stored: dict[bytes, bytes], progress: dict[int, Progress], version: Version) -> np.ndarray:
-    """Segments by the newest version: as of a row's clock where that judged it last, else as of its swap's mark."""
+    """Segments by the newest version, as of what was swept or a row's later clock."""
     heads, panes, owner = rows.join(list(stored.values()))
-    mark = np.array([progress[number].mark for number in placed(list(stored), len(progress)).tolist()])
-    now = np.where(heads["model"] == version.number, heads["clock"], np.maximum(heads["clock"], mark))
+    swept = np.array([progress[number].swept for number in placed(list(stored), len(progress)).tolist()])
+    now = np.maximum(heads["clock"], swept)
     at = np.arange(len(heads))
     sums = windows.as_of(
         at, now // windows.UNIT, owner, panes["start"].astype(np.int64), owner, rows.values(panes)

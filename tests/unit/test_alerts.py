@@ -7,9 +7,10 @@ from typing import Any
 
 from state.memory import MemoryStore
 from streams.alerts import Rules
+from streams.outbox import Topics
 from streams.records import RecordBatch
 from streams.step import Rule
-from streams.task import Task, Topics
+from streams.task import Task
 from streams.wire.events import EventBatch
 from tests.build import decoded, records
 
@@ -21,11 +22,13 @@ def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) ->
     return decoded(batch, source=source, key_before=key_before)
 
 
-def alerts(events: list[dict[str, Any]], rules: Rules) -> list[dict[str, Any]]:
+def alerts(events: list[dict[str, Any]], rules: Rules, *, sweep: bool = False) -> list[dict[str, Any]]:
     rule = Rule(sources=("clickstream",), alerts=rules)
-    task = Task(rule, decode, MemoryStore(), Topics("c", "s", "alerts", "d", "t"))
+    task = Task(rule, decode, MemoryStore(), Topics("c", "s", "alerts", "d", "t", "r"))
     task.offer(records(events))
     task.run(0, {"clickstream": len(events)})
+    if sweep:
+        task.sweep(100)
     flush = task.cut(0)
     assert flush is not None
     return [json.loads(value or b"")["data"] for _, value, _ in flush.outputs.get(("alerts", 0), [])]
@@ -43,8 +46,17 @@ def test_request_rate_opens_updates_and_resolves() -> None:
         ("request_rate", "update", "critical"),
         ("request_rate", "resolved", "none"),
     ]
-    assert [a["evidence"]["events_1h"] for a in found] == [5, 10, 1]
+    assert [a["evidence"]["events_1h"] for a in found] == [5, 10, 0]  # the hour is over before the view
     assert found[0]["first_seen"] == found[2]["first_seen"]
+
+
+def test_an_alert_is_resolved_without_a_new_event_of_its_user() -> None:
+    events = [event("bot", i * 1000, "page_view") for i in range(12)] + [event("other", 3 * HOUR, "view")]
+    rules = Rules(rate=(5, 10))
+    assert [a["status"] for a in alerts(events, rules)] == ["open", "update"]
+    *_, last = alerts(events, rules, sweep=True)
+    assert (last["status"], last["subject"], last["evidence"]["events_1h"]) == ("resolved", "bot", 0)
+    assert last["last_seen"] == "2023-11-14T23:15:00.000Z"  # the edge at which the pane of 22:10 leaves the hour
 
 
 def test_spend_far_above_the_users_own_and_the_shops_history() -> None:

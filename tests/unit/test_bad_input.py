@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from state.memory import MemoryStore
 from streams.errors import RejectsError
+from streams.outbox import Topics
 from streams.records import RecordBatch
 from streams.rejects import dead_letter
 from streams.step import Rule
-from streams.task import Task, Topics
+from streams.task import Task
 from streams.wire import shoal
 from streams.wire.events import REASONS, EventBatch, Reject
 from tests.build import version
@@ -26,7 +27,7 @@ from tests.poison import AHEAD, MARK, Record, event, odd, poison, spelled
 NOW = 1_700_000_000_000
 SCHEMA = shoal.schema()
 RULE = Rule(sources=("clickstream",))
-TOPICS = Topics("changes", "segments", "alerts", "dead", "training")
+TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 
 
 BAD, ODD = poison(f"u {MARK}", NOW), odd(f"u {MARK}", NOW)

@@ -41,18 +41,22 @@ def pick(events: fold.Events, index: np.ndarray) -> fold.Events:
     return fold.Events(**{f.name: getattr(events, f.name)[index] for f in fields(events)})
 
 
-def run(events: fold.Events, cuts: list[int]) -> tuple[list[bytes], dict[int, tuple[int, bytes, bytes, int]]]:
-    """Rows and, for each event, (as of, windows, hours, ordinal), with the stream cut into batches."""
+Step = tuple[int, bytes, bytes, int]
+
+
+def run(events: fold.Events, cuts: list[int]) -> tuple[list[bytes], dict[int | tuple[int, int], Step]]:
+    """Rows and, for each event and each exit (row, -time), (as of, windows, hours, ordinal), cut into batches."""
     stored: list[bytes | None] = [None] * USERS
-    seen = {}
+    seen: dict[int | tuple[int, int], Step] = {}
     for a, b in itertools.pairwise(cuts):
         order = np.arange(a, b)
         order = order[np.argsort(events.row[order], kind="stable")]
         heads, panes, owner = rows.join(stored)
-        steps, panes, owner = fold.fold(heads, panes, owner, pick(events, order), np.zeros(USERS, bool), 0)
+        steps, panes, owner = fold.fold(heads, panes, owner, pick(events, order), fold.Asked.nothing(USERS))
         stored = list(rows.cut(heads, panes, owner))
-        for i, event in enumerate(order[steps.event].tolist()):
-            seen[event] = (
+        for i in range(len(steps.row)):
+            exit_ = (int(steps.row[i]), -int(steps.now[i]))
+            seen[int(order[steps.event[i]]) if steps.event[i] >= 0 else exit_] = (
                 int(steps.now[i]), steps.windows[i].tobytes(), steps.hours[i].tobytes(), int(steps.ordinal[i])
             )  # fmt: skip
     return [row for row in stored if row is not None], seen
@@ -82,6 +86,34 @@ def test_windows_equal_sums_over_raw_events(events: fold.Events) -> None:
             mine = [j for j in range(i + 1) if events.row[j] == events.row[i] and events.time[j] >= low]
             for measure in checked:
                 assert got[w, measure] == sum(plain(events, j, measure) for j in mine), (i, w, measure)
+
+
+@settings(max_examples=60, deadline=None)
+@given(streams())
+def test_exits_are_where_a_pane_leaves_a_window(events: fold.Events) -> None:
+    n, unit = len(events.row), windows.UNIT
+    _, seen = run(events, [0, n])
+    expected = {}
+    for user in range(USERS):
+        mine = [j for j in range(n) if events.row[j] == user]
+        for at, j in enumerate(mine[1:], 1):
+            before, now = seen[mine[at - 1]][0] // unit, seen[j][0] // unit
+            for pane, length in windows.SPANS:
+                for k in mine[:at]:
+                    edge = (int(events.time[k]) // unit // pane + length // pane + 1) * pane
+                    if before < edge <= now and edge > seen[k][0] // unit:
+                        expected[user, -edge * unit] = mine[:at]
+    exits = {key: step for key, step in seen.items() if isinstance(key, tuple)}
+    assert set(exits) == set(expected)
+    for (_, minus), step in exits.items():
+        applied = expected[_, minus]
+        got = np.frombuffer(step[1], np.int64).reshape(4, rows.KEPT)
+        for w, (pane, length) in enumerate(windows.SPANS):
+            low = (-minus // (pane * unit)) * pane * unit - length * unit
+            for measure in (rows.PAGE_VIEWS, rows.ITEMS, rows.SPEND):
+                inside = [j for j in applied if events.time[j] >= low]
+                assert got[w, measure] == sum(plain(events, j, measure) for j in inside)
+        assert step[2] == seen[applied[-1]][2]
 
 
 def plain(events: fold.Events, j: int, measure: int) -> int:

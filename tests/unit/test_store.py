@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from state.store import ForeignStore, Meta, RowStore
+from state import due, rows, windows
+from state.store import INDEXED, ForeignStore, Meta, RowStore
 
 META = Meta("shoal", 0, 4)
 
@@ -47,3 +49,54 @@ def test_another_deployments_rows_are_refused(tmp_path: Path) -> None:
     RowStore(tmp_path / "0", META, cache_rows=10).close()
     with pytest.raises(ForeignStore, match="other"):
         RowStore(tmp_path / "0", Meta("other", 0, 4), cache_rows=10)
+
+
+def row(clock: int, *starts: int) -> bytes:
+    """A row whose last event lies at its clock, with panes at starts (units)."""
+    heads, _, _ = rows.join([None])
+    heads["birth"], heads["clock"], heads["last"] = 0, clock, clock
+    panes = rows.pack(np.array(starts, np.int64), np.ones((len(starts), rows.KEPT), np.int64))
+    return rows.cut(heads, panes, np.zeros(len(starts), np.int64))[0]
+
+
+def test_due_entries_are_found_once_before_and_after_they_are_written(tmp_path: Path) -> None:
+    store = RowStore(tmp_path / "0", META, cache_rows=10)
+    store.index()
+    first, second, third = due.entry(5, b"a"), due.entry(5, b"b"), due.entry(7, b"a")
+    store.put_many({}, {first: b"", second: b""})
+    assert store.due(4, 10) == []
+    assert store.due(5, 10) == [first, second]
+    store.written({}, 1, {first: b"", second: b""})
+    store.put_many({}, {first: None, third: b""})
+    assert store.due(5, 10) == [second]
+    assert store.due(5, 10) == []  # the caller has it
+    store.written({}, 2, {first: None, second: None, third: b""})
+    store.close()
+    store = RowStore(tmp_path / "0", META, cache_rows=10)
+    assert (store.due(6, 10), store.due(7, 10)) == ([], [third])
+    store.close()
+
+
+def test_the_index_is_built_from_the_rows_and_kept_in_recovery(tmp_path: Path) -> None:
+    now = 6_000_000 * windows.UNIT
+    keys = [b"u%d" % i for i in range(INDEXED + 3)]
+    store = RowStore(tmp_path / "0", META, cache_rows=1000, forget=100)
+    store.apply([*keys, b"\0progress"], [row(now, 6_000_000 - 20)] * len(keys) + [b"p"], 9)
+    store.index()
+    entries = store.due(1 << 31, 1 << 20)
+    assert sorted(due.split(entry)[1] for entry in entries) == sorted(keys)
+    assert {due.split(entry)[0] for entry in entries} == {6_000_101}  # before its hour leaves the day
+    store.close()
+    store = RowStore(tmp_path / "0", META, cache_rows=1000, forget=1000)  # forgotten after another time: built anew
+    store.index()
+    (exit_,) = {due.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
+    assert exit_ == (6_000_000 - 20) // 12 * 12 + 300
+    store.close()
+    store = RowStore(tmp_path / "0", META, cache_rows=1000, forget=1000)  # goes on: the tail of the changelog
+    store.index()
+    store.apply([b"u1", b"u2"], [None, row(now + windows.UNIT, 6_000_001)], 11)
+    store.index()
+    there = {due.split(entry)[1]: due.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
+    assert len(there) == len(keys) - 1
+    assert (b"u1" in there, there[b"u2"]) == (False, 6_000_001 + 13)
+    store.close()

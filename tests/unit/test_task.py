@@ -2,105 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from state import due, windows
+from state.memory import MemoryStore
 from streams.errors import RejectsError
+from streams.outbox import Topics
 from streams.progress import PROGRESS_KEY
 from streams.records import RecordBatch
 from streams.step import Rule
-from streams.task import Flush, Task, Topics
+from streams.task import Flush, Task
 from streams.wire.events import EventBatch
 from tests.build import decoded, records, stream, version
 
-TOPICS = Topics("changes", "segments", "alerts", "dead", "training")
-RULE = Rule(sources=("clickstream",))
+TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
+RULE = Rule(sources=("clickstream",), forget=35 * windows.DAY)
 ONE, TWO = version(1, 3), version(2, 4)
-
-
-class MemoryRows:
-    """Rows in a dict: what a task needs of a store."""
-
-    def __init__(self) -> None:
-        self.rows: dict[bytes, bytes | None] = {}
-
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self.rows.get(key) for key in keys]
-
-    def put_many(self, rows: Mapping[bytes, bytes | None]) -> None:
-        self.rows.update(rows)
-
-    def scan(self, after: bytes | None, limit: int) -> list[bytes]:
-        return sorted(k for k in self.rows if k[:1] != b"\0" and (after is None or k > after))[:limit]
 
 
 def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
     return decoded(batch, source=source, key_before=key_before, now=None)
 
 
-def play(events: list[dict], cuts: list[int], swap_at: int, sweeps: list[int]) -> tuple[dict, list, list, dict]:
-    """Run a stream with versions 1 from the start and 2 at an event; sweeps: events after which the pass goes on."""
-    store = MemoryRows()
-    task = Task(RULE, decode, store, TOPICS)
+@dataclass(frozen=True)
+class Scene:
+    """What happens whatever the cuts: a swap, and commands, each before the event of its number."""
+
+    events: list[dict[str, Any]]
+    swap_at: int
+    commands: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+def settle(task: Task, limit: int = 3) -> None:
+    """Sweep up to the watermark."""
+    while task.progress.sweeping or task.progress.swept < task.progress.watermark:
+        task.sweep(limit)
+
+
+def play(scene: Scene, cuts: list[int], sweeps: list[int]) -> tuple[dict, list, list, dict]:
+    """Run a stream with version 1 from the start; sweeps: events before which sweep and pass go on by one user."""
+    store = MemoryStore()
+    task = Task(RULE, decode, store, TOPICS, commands="commands")
     task.adopt(ONE)
     flushes: list[Flush | None] = [task.cut(0)]
-    while task.sweep(10):
-        flushes.append(task.cut(0))
-    end = len(events)
-    bounds = sorted({0, end, swap_at, *(c for c in cuts if c < end), *(s for s in sweeps if s < end)})
-    for a, b in pairwise(bounds):
+    task.pass_on(10)
+    events, swap_at = scene.events, scene.swap_at
+    end, sent = len(events), 0
+    asked = {min(at, end): command for at, command in scene.commands.items()}
+    bounds = sorted({0, end, swap_at, *asked, *(at for at in (*cuts, *sweeps) if at < end)})
+    for a, b in pairwise([*bounds, end]):
         if a == swap_at:
-            flushes.append(task.cut(0))
+            settle(task)
             task.adopt(TWO)
             flushes.append(task.cut(0))
         if a in sweeps:
             task.sweep(1)
-        task.offer(records(events[a:b], first=a))
-        task.run(1 << 60, {"clickstream": end})
+            task.pass_on(1)
+        if a in asked:
+            task.offer(records([asked[a]], topic="commands", first=sent))
+            task.run(1 << 60, {"clickstream": end})
+            sent += 1
+        if b > a:
+            task.offer(records(events[a:b], first=a))
+            task.run(1 << 60, {"clickstream": end})
         flushes.append(task.cut(0))
-    if swap_at == end:
-        task.adopt(TWO)
-        flushes.append(task.cut(0))
-    while task.sweep(2):
+    while task.pass_on(2):
         pass
+    settle(task)
     flushes.append(task.cut(0))
-    sent = [item for flush in flushes if flush for item in flush.outputs.items()]
-    outputs = [(topic, key, value) for (topic, _), records in sent for key, value, _ in records]
-    changes: dict[tuple[str, bytes], list[bytes]] = {}
+    said = [item for flush in flushes if flush for item in flush.outputs.items()]
+    outputs = [(topic, key, value) for (topic, _), records in said for key, value, _ in records]
+    changes: dict[tuple[str, bytes], list[bytes | None]] = {}
     for topic, key, value in outputs:
-        if topic in ("changes", "alerts"):
-            changes.setdefault((topic, key or b""), []).append(value or b"")
-    others = [[(key, value) for topic, key, value in outputs if topic == wanted] for wanted in ("training", "dead")]
+        if topic in ("changes", "segments", "alerts"):
+            changes.setdefault((topic, key or b""), []).append(value)
+    wanted = ("training", "dead", "receipts")
+    others = [[(key, value) for topic, key, value in outputs if topic == name] for name in wanted]
     rows = {k: v for k, v in store.rows.items() if k != PROGRESS_KEY}
+    assert due.entries(list(rows), list(rows.values()), task.progress.swept, RULE.forget).keys() <= store.index
+    assert task.progress.users == len(rows)
     sizes = {k: v for k, v in task.progress.sizes.items() if v}
     return rows, sorted(changes.items()), others, sizes
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(1, 60), st.lists(st.integers(0, 60), max_size=5), st.data())
 def test_any_split_gives_the_same(seed: int, n: int, cuts: list[int], data: st.DataObject) -> None:
+    """Events in order, late and repeated, rejects, exits, ends, erasures, jumps of the watermark and a swap."""
     events = stream(np.random.default_rng(seed), n, 4)
-    swap_at = data.draw(st.integers(1, n))
-    sweeps = data.draw(st.lists(st.integers(swap_at, 60), max_size=4))
-    whole = play(events, [], swap_at, [])
-    assert play(events, list(range(n)), swap_at, sweeps) == whole
-    assert play(events, cuts, swap_at, sweeps) == whole
+    first, last = events[0]["event_time"], events[-1]["event_time"]
+    commands: dict[int, dict[str, Any]] = {}
+    for at in data.draw(st.lists(st.integers(0, n), max_size=3, unique=True)):
+        ask = {"command": "erase", "user_id": f"u{data.draw(st.integers(0, 3))}"}
+        if data.draw(st.booleans()):
+            later = data.draw(st.sampled_from([0, 40 * 60_000, 5 * 3_600_000, 31 * 86_400_000, 90 * 86_400_000]))
+            ask = {"command": "advance", "user_id": "x", "to": max(0, max(first, last) + later)}
+        commands[at] = ask | {"request_id": f"r{at}", "event_time": 0}
+    scene = Scene(events, data.draw(st.integers(1, n)), commands)
+    sweeps = data.draw(st.lists(st.integers(0, 60), max_size=8))
+    whole = play(scene, [], [])
+    assert play(scene, list(range(n)), sweeps) == whole
+    assert play(scene, cuts, sweeps) == whole
+    assert play(scene, list(range(n)), list(range(n))) == whole
     assert sum(whole[3].values()) == len(whole[0])
 
 
 def test_a_repeat_changes_nothing() -> None:
     event = {"event_time": 1_700_000_000_000, "event_type": "view", "user_id": "a", "event_id": "x"}
-    once = play([event], [], 1, [])
-    assert play([event, event], [], 2, [])[0] == once[0]
+    once = play(Scene([event], 1), [], [])
+    assert play(Scene([event, event], 2), [], [])[0] == once[0]
 
 
 def test_rejects_stop_the_task_once_what_it_has_is_cut() -> None:
-    task = Task(RULE, decode, MemoryRows(), TOPICS, reject_window=10)
+    task = Task(RULE, decode, MemoryStore(), TOPICS, reject_window=10)
     bad = [{"event_time": 1_700_000_000_000, "event_type": "view", "user_id": "a", "price": -1}] * 10
     task.offer(records(bad))
     task.run(0, {"clickstream": 10})
@@ -114,12 +135,12 @@ def test_rejects_stop_the_task_once_what_it_has_is_cut() -> None:
 
 def test_progress_goes_on_in_another_task() -> None:
     events = stream(np.random.default_rng(5), 40, 4)
-    whole = play(events, [], 40, [])
-    store = MemoryRows()
+    whole = play(Scene(events, 40), [], [])
+    store = MemoryStore()
     first = Task(RULE, decode, store, TOPICS)
     first.adopt(ONE)
     first.cut(0)
-    first.sweep(10)
+    first.pass_on(10)
     first.offer(records(events[:20]))
     first.run(0, {"clickstream": 40})
     flush = first.cut(0)
@@ -131,8 +152,10 @@ def test_progress_goes_on_in_another_task() -> None:
     second.adopt(ONE)
     second.offer(records(events[20:], first=20))
     assert second.run(0, {"clickstream": 40}) == 20
+    settle(second)
     second.adopt(TWO)
     second.cut(0)
-    while second.sweep(3):
+    while second.pass_on(3):
         pass
+    settle(second)
     assert {k: v for k, v in store.rows.items() if k != PROGRESS_KEY} == whole[0]

@@ -1,0 +1,37 @@
+"""`shoal advance`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from streams.cli.times import AS_OF
+
+if TYPE_CHECKING:
+    from streams.cli import Context
+
+
+@click.command()
+@click.argument("to", metavar="TIME", type=AS_OF)
+@click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the receipts.")
+@click.option("--json", "as_json", is_flag=True, help="The receipts as one JSON list.")
+@click.pass_obj
+def advance(context: Context, to: int, wait: float, as_json: bool) -> None:
+    """Move the watermark of every partition to TIME (RFC 3339 or epoch milliseconds): for demos and tests.
+
+    What is due by then leaves its windows, as if that much time had passed; later events that are older than TIME are
+    late. There is no way back. Exit code 10: no receipts within the time.
+    """
+    from streams.ask import advance as ask
+    from streams.topics import ensure
+
+    settings = context.settings()
+    ensure(settings, create=False)
+    receipts = ask(settings, to, wait)
+    if as_json:
+        click.echo(json.dumps(receipts))
+    else:
+        for receipt in receipts:
+            click.echo(f"partition {receipt['partition']}: {receipt['result']}")

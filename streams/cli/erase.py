@@ -1,0 +1,35 @@
+"""`shoal erase`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from streams.cli import Context
+
+
+@click.command()
+@click.argument("ident", metavar="USER")
+@click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the receipt.")
+@click.option("--json", "as_json", is_flag=True, help="The receipt as one JSON object.")
+@click.pass_obj
+def erase(context: Context, ident: str, wait: float, as_json: bool) -> None:
+    """Erase a user: the row, the segment, and what the README's table says of each topic.
+
+    Waits for the receipt of the worker. Exit code 10: no receipt within the time; the command stays and is carried
+    out by the next worker.
+    """
+    from streams.ask import erase as ask
+    from streams.topics import ensure
+
+    settings = context.settings()
+    ensure(settings, create=False)
+    receipt = ask(settings, ident, wait)
+    if as_json:
+        click.echo(json.dumps(receipt))
+    else:
+        said = "erased" if receipt["result"] == "erased" else "there was no such user"
+        click.echo(f"{said} (request {receipt['request_id']}, partition {receipt['partition']})")

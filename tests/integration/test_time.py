@@ -1,0 +1,133 @@
+"""Time alone moves users, forgets them, and an erasure takes them out: a real worker, real topics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import TopicPartition
+
+from streams import ask, changelog
+from streams.errors import DataError
+from streams.models import reading
+from streams.partitioner import placed
+from streams.settings import Settings
+from tests.build import stream
+from tests.processes import SHOAL, applied, deployment, wait_for, worker
+
+pytestmark = pytest.mark.kafka
+DAY = 86_400_000
+
+
+async def send(settings: Settings, topic: str, records: list[tuple[bytes, bytes]], at: int | None = None) -> None:
+    """Values by key, stamped with `at` or each one's event time (ms)."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers)
+    await producer.start()
+    for key, value in records:
+        time = at if at is not None else json.loads(value)["event_time"]
+        await producer.send(topic, key=key, value=value, timestamp_ms=time)
+    await producer.stop()
+
+
+async def read(settings: Settings, topic: str) -> list[Any]:
+    """All records of a topic, each partition in order."""
+    found = []
+    async with reading(settings) as consumer:
+        at = [TopicPartition(topic, number) for number in range(settings.topics.partitions)]
+        consumer.assign(at)
+        ends = await consumer.end_offsets(at)
+        for tp in at:
+            await consumer.seek_to_beginning(tp)
+            while await consumer.position(tp) < ends[tp]:
+                found += (await consumer.getmany(tp, timeout_ms=200)).get(tp, [])
+    return found
+
+
+def changes(settings: Settings) -> list[dict[str, Any]]:
+    records = asyncio.run(read(settings, settings.topic("segment_changes")))
+    return [json.loads(record.value)["data"] for record in records]
+
+
+def test_expiry_erasure_and_oblivion(kafka: str, prefix: str, tmp_path: Path) -> None:
+    settings = deployment(
+        kafka, prefix, **{"learner.first_rows": 60, "learner.every_rows": 10**6, "forget_after": 60.0}
+    )
+    events = stream(np.random.default_rng(11), 3_000, 40)
+    for event in events:
+        event["price"] = abs(event["price"])
+    last = max(event["event_time"] for event in events)
+    lines = [(event["user_id"].encode(), json.dumps(event).encode()) for event in events]
+    asyncio.run(send(settings, settings.source_topics[0], lines))
+    home = tmp_path / "one"
+    with worker(settings, home, "--accept-rejects"):
+        wait_for(lambda: applied(settings) == len(events), "all events")
+        wait_for(lambda: {c["cause"] for c in changes(settings)} >= {"first"}, "a model")
+        wait_for(lambda: all(p.cursor is None for p in progress(settings).values()), "the pass")
+        before = len([c for c in changes(settings) if c["cause"] == "expiry"])
+        receipts = ask.advance(settings, last + 32 * DAY, 60)
+        assert [(one["partition"], one["result"]) for one in receipts] == [(n, "advanced") for n in range(4)]
+        assert ask.advance(settings, last, 60)[0]["result"] == "unchanged"
+        wait_for(lambda: all(p.swept == p.watermark for p in progress(settings).values()), "the sweep")
+        expired = [c for c in changes(settings) if c["cause"] == "expiry"][before:]
+        assert len(expired) > 10
+        assert all(c["record"] is None and c["as_of"].endswith(("0:00.000Z", "5:00.000Z")) for c in expired)
+        assert len(progress(settings)) == 4
+
+        stored, _ = asyncio.run(changelog.read(settings))
+        assert len(stored) == 40
+        command = [*SHOAL, "--config", str(home / "shoal.toml"), "erase", "u3"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        assert (done.returncode, done.stdout[:6]) == (0, "erased"), done.stderr
+        assert ask.erase(settings, "u3", 60)["result"] == "unknown"
+        assert b"u3" not in asyncio.run(changelog.read(settings))[0]
+        mine = [c for c in changes(settings) if c["user"] == "u3"]
+        assert (mine[-1]["to"], mine[-1]["cause"], mine[-1]["seq"]) == (None, "erased", mine[-2]["seq"] + 1)
+        held = [r.value for r in asyncio.run(read(settings, settings.topic("segments"))) if r.key == b"u3"]
+        assert held[-1] is None
+        assert all(b"u3" not in r.value for r in asyncio.run(read(settings, settings.topic("commands_results"))))
+        assert sum(part.users for part in progress(settings).values()) == 39
+
+        late = {"event_time": last, "event_type": "view", "user_id": "u3", "event_id": "again"}
+        asyncio.run(send(settings, settings.source_topics[0], [(b"u3", json.dumps(late).encode())]))
+        wait_for(lambda: b"u3" in asyncio.run(changelog.read(settings))[0], "a new row")
+        wait_for(lambda: [c for c in changes(settings) if c["user"] == "u3"][-1]["cause"] == "first", "a new history")
+        assert [c for c in changes(settings) if c["user"] == "u3"][-1]["seq"] == 1
+
+        bad = [b"{", b'{"command": "erase", "request_id": "r"}']
+        bad.append(b'{"command": "advance", "request_id": "r", "to": "x"}')
+        asyncio.run(send(settings, settings.topic("commands"), [(b"u3", value) for value in bad], last))
+        stray = b'{"command": "erase", "request_id": "r", "user_id": "u3"}'
+        elsewhere = next(b"u%d" % i for i in range(40) if not same(settings, b"u%d" % i, b"u3"))
+        asyncio.run(send(settings, settings.topic("commands"), [(elsewhere, stray)], last))
+
+        def reasons() -> list[bytes]:
+            return sorted(
+                dict(r.headers)["reason"]
+                for r in asyncio.run(read(settings, settings.topic("dead_letters")))
+                if dict(r.headers)["topic"] == settings.topic("commands").encode()
+            )
+
+        wait_for(lambda: len(reasons()) == 4, "the dead letters")
+        assert reasons() == [b"bad_command"] * 3 + [b"wrong_partition"]
+
+        ask.advance(settings, last + 100 * DAY, 60)
+        wait_for(lambda: not asyncio.run(changelog.read(settings))[0], "oblivion")
+        gone = [c for c in changes(settings) if c["cause"] == "forgotten"]
+        assert sorted(c["user"] for c in gone) == sorted(f"u{i}" for i in range(40))
+        assert all(c["to"] is None for c in gone)
+    with pytest.raises(DataError, match="no receipt within"):
+        ask.erase(settings, "u1", 0.5)
+
+
+def same(settings: Settings, one: bytes, other: bytes) -> bool:
+    return len(set(placed([one, other], settings.topics.partitions).tolist())) == 1
+
+
+def progress(settings: Settings) -> dict[int, Any]:
+    return asyncio.run(changelog.read_progress(settings))
