@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,7 @@ class Evidence:
     logs: dict[int, list[list[Logged]]]  # by source
     progress: dict[int, list[Progress]]
     rows: dict[bytes, bytes]  # the last of each user
+    early: dict[bytes, bytes]  # those of the flush with which a partition's last record was applied
     changes: list[Change]  # as a read_committed reader sees them
     any_changes: list[Change]  # as any reader does
     letters: list[tuple[str, int, int, str]]  # dead letters: source topic, partition, offset, reason
@@ -61,6 +63,35 @@ async def _read(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> dict
     return found
 
 
+def _state(
+    records: list[Any], topics: tuple[str, ...]
+) -> tuple[dict[bytes, bytes], dict[bytes, bytes], list[Progress]]:
+    """A partition's rows at the end and when the last record had just been applied, and its progress records."""
+    found: dict[int, Progress] = {}
+    for i, record in enumerate(records):
+        if record.key == PROGRESS_KEY:
+            with suppress(Exception):  # planted
+                found[i] = progress.loads(record.value)
+    standing = list(found.values())
+
+    def at(one: Progress) -> list[int]:
+        return [one.sources[topic].offset for topic in topics]
+
+    done = next((i for i, one in found.items() if at(one) == at(standing[-1])), -1)
+    rows: dict[bytes, bytes] = {}
+    early: dict[bytes, bytes] = {}
+    for i, record in enumerate(records):
+        if i == done:  # the last record of its transaction
+            early = dict(rows)
+        if record.key == PROGRESS_KEY:
+            continue
+        if record.value is None:
+            rows.pop(record.key, None)
+        else:
+            rows[record.key] = record.value
+    return rows, early, standing
+
+
 async def _gather(settings: Settings) -> Evidence:
     many = settings.topics.partitions
     committed = reader(settings)
@@ -75,18 +106,12 @@ async def _gather(settings: Settings) -> Evidence:
                     [Logged(r.offset, r.value, dict(r.headers).get(TRUTH, b"").decode(), r.key) for r in records]
                 )
         rows: dict[bytes, bytes] = {}
-        standing: dict[int, list[Progress]] = defaultdict(list)
+        early: dict[bytes, bytes] = {}
+        standing: dict[int, list[Progress]] = {}
         for number, records in (await _read(committed, settings.changelog, many)).items():
-            for record in records:
-                if record.key == PROGRESS_KEY:
-                    try:
-                        standing[number].append(progress.loads(record.value))
-                    except Exception:
-                        continue  # planted
-                elif record.value is None:
-                    rows.pop(record.key, None)
-                else:
-                    rows[record.key] = record.value
+            last, first, standing[number] = _state(records, settings.source_topics)
+            rows |= last
+            early |= first
         changes = await _read(committed, settings.topic("segment_changes"), many)
         any_changes = await _read(everything, settings.topic("segment_changes"), many)
         letters = await _read(committed, settings.topic("dead_letters"), many)
@@ -96,7 +121,7 @@ async def _gather(settings: Settings) -> Evidence:
         await everything.stop()
     versions = {int(r.key): loads(r.value) for r in models[0] if r.value is not None}
     return Evidence(
-        settings.source_topics, int(settings.lateness * 1000), dict(logs), dict(standing), rows,
+        settings.source_topics, int(settings.lateness * 1000), dict(logs), standing, rows, early,
         [json.loads(r.value) for records in changes.values() for r in records],
         [json.loads(r.value) for records in any_changes.values() for r in records],
         [letter(dict(r.headers)) for records in letters.values() for r in records], versions,

@@ -49,7 +49,8 @@ class Follower:
 
     def applied(self) -> int:
         """Records of the sources that are applied and committed (nothing but records lies in these topics)."""
-        return sum(source.offset for one in dict(self.standing).values() for source in one.sources.values())
+        topics = self._settings.source_topics
+        return sum(one.sources[topic].offset for one in dict(self.standing).values() for topic in topics)
 
     def close(self) -> None:
         self._end.set()

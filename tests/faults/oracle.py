@@ -1,6 +1,8 @@
 """What every user's history should be: windows by SQL as of every step, segments by a few lines of numpy.
 
-Nothing of shoal's code takes part but the bytes of a model version; tests/faults/README... the rules are the design's.
+Nothing of shoal's code takes part but what reads the bytes of a model version. Whether an exit is decided by the user's
+next event or by a sweep makes no difference, so the journal need not tell: it falls before the first event that is judged
+at its edge or later, and under the version that had not taken over at an earlier mark.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ TYPES = ("page_view", "view", "search", "add_to_cart", "remove_from_cart", "chec
 MEASURES = (*TYPES, "orders", "items", "spend", "sessions")
 GAP = 30 * 60_000  # ms
 WEEK = 7 * 24 * 3_600_000
-NO_EXITS, EVENT, EXIT, SWAP = -1, 0, 1, 2
+EVENT, EXIT, SWAP = range(3)  # kinds of steps; those as of one time come in this order
 
 
 class Move(NamedTuple):
@@ -180,8 +182,8 @@ class Steps:
     late: NDArray[np.bool_]
 
 
-def steps(found: History, parts: Mapping[int, Applied], exits: bool) -> Steps:
-    """Events, exits and swaps of all users; exits: whether the time that passes is a step."""
+def steps(found: History, parts: Mapping[int, Applied]) -> Steps:
+    """Events, exits and swaps of all users."""
     n = len(found.user)
     swaps = {part: applied.swaps for part, applied in parts.items()}
     of_event = found.part[found.user]
@@ -190,10 +192,8 @@ def steps(found: History, parts: Mapping[int, Applied], exits: bool) -> Steps:
         for swap in taken:
             version[(of_event == part) & (found.at >= swap.at)] = swap.version
     late = found.time // UNIT < found.tau // UNIT
-    blocks = [Steps(found.user, found.number, found.tau, np.full(n, EVENT), version, late)]
     first = np.searchsorted(found.user, np.arange(len(found.users)))
-    if exits:
-        blocks.append(_exits(found, parts, first))
+    blocks = [Steps(found.user, found.number, found.tau, np.full(n, EVENT), version, late), _exits(found, parts)]
     lift = max(int(found.at.max(initial=0)), max((s.at for t in swaps.values() for s in t), default=0)) + 1
     position = found.user * lift + found.at
     for part, taken in swaps.items():
@@ -212,7 +212,7 @@ def _block(user: Ints, number: Ints, now: Ints, kind: int, version: Ints) -> Ste
     return Steps(user, number, now, np.full(len(user), kind), version, np.zeros(len(user), bool))
 
 
-def _exits(found: History, parts: Mapping[int, Applied], first: Ints) -> Steps:
+def _exits(found: History, parts: Mapping[int, Applied]) -> Steps:
     """An event leaves a window at an edge; edges of one user that fall together are one."""
     start, tau, n = found.time // UNIT, found.tau // UNIT, len(found.user)
     edge = np.concatenate([(start // pane + length // pane + 1) * pane for pane, length in WINDOWS.values()])
@@ -303,10 +303,8 @@ def ident(user: str, birth: int, seq: int) -> str:
     return hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()
 
 
-def expected(
-    parts: Mapping[int, Applied], versions: Mapping[int, Version], exits: bool
-) -> tuple[History, Sequence[Move]]:
+def expected(parts: Mapping[int, Applied], versions: Mapping[int, Version]) -> tuple[History, Sequence[Move]]:
     """All there is to compare with."""
     found = history(parts)
-    all_steps = steps(found, parts, exits)
+    all_steps = steps(found, parts)
     return found, moves(found, all_steps, segments(found, all_steps, versions))

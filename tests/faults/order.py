@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from streams.progress import Progress
+from streams.progress import RAISED, RECORDS, SWAP, Progress
 from tests.faults.evidence import Logged
 
 UNIT = 300_000  # ms
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-RECORDS, SWAP, RAISED, ERASED = range(4)  # kinds of journal entries
 
 
 class Event(NamedTuple):
@@ -68,13 +67,15 @@ def _ms(time: int | str) -> int:
     return (datetime.fromisoformat(time) - _EPOCH) // timedelta(milliseconds=1)
 
 
-def replayed(standing: Sequence[Progress], logs: Sequence[Sequence[Logged]], lateness: int) -> Applied:
-    """standing: a partition's progress records in their order; logs: its sources."""
+def replayed(
+    standing: Sequence[Progress], sources: Sequence[str], logs: Sequence[Sequence[Logged]], lateness: int
+) -> Applied:
+    """standing: a partition's progress records in their order; logs: those of its sources, by name."""
     out, top, raised = Applied(), -1, 0
     place, key = [0] * len(logs), [-1] * len(logs)
     events = [[None if record.reason else parse(record.value) for record in log] for log in logs]
-    for before, now in zip([None, *standing], standing, strict=False):
-        for kind, what, value in journal(before, now, logs, events, place, key):
+    for now in standing:
+        for kind, what, value in now.journal:
             if kind == RECORDS:
                 source, taken = int(what), value
                 if place[source] + taken > len(logs[source]):  # more than there are
@@ -94,35 +95,13 @@ def replayed(standing: Sequence[Progress], logs: Sequence[Sequence[Logged]], lat
                 raised = max(raised, int(what))
             else:
                 out.erased.append((out.records, bytes(what).decode()))
-        stands = [source.offset for source in now.sources.values()]
-        out.clashes += any(_offset(log, place[i]) > at for i, (log, at) in enumerate(zip(logs, stands, strict=False)))
+        stands = [now.sources[name].offset for name in sources]
+        out.clashes += any(not _fits(log, place[i], at) for i, (log, at) in enumerate(zip(logs, stands, strict=True)))
     out.left = sum(len(log) - at for log, at in zip(logs, place, strict=True))
-    out.swept = getattr(standing[-1], "swept", 0) if standing else 0
+    out.swept = standing[-1].swept if standing else 0
     return out
 
 
-def _offset(log: Sequence[Logged], place: int) -> int:
-    """The first offset that may follow on so many records."""
-    return log[place - 1].offset + 1 if place else 0
-
-
-def journal(
-    before: Progress | None, now: Progress, logs: Sequence[Sequence[Logged]],
-    events: Sequence[Sequence[Event | None]], place: Sequence[int], key: Sequence[int],
-) -> list[tuple[int, Any, int]]:  # fmt: skip
-    """Entries of a progress record. Without a journal: its records merged by their keys, then its swap."""
-    if hasattr(now, "journal"):
-        return [(int(kind), what, int(value)) for kind, what, value in now.journal]
-    found: list[tuple[int, int]] = []
-    for source, (log, at) in enumerate(zip(logs, now.sources.values(), strict=True)):
-        running = key[source]
-        for i in range(place[source], len(log)):
-            if log[i].offset >= at.offset:
-                break
-            event = events[source][i]
-            running = running if event is None else max(running, event.time)
-            found.append((running, source))
-    entries: list[tuple[int, Any, int]] = [(RECORDS, source, 1) for _, source in sorted(found, key=lambda one: one)]
-    if now.version != (before.version if before else 0):
-        entries.append((SWAP, now.version, now.mark))
-    return entries
+def _fits(log: Sequence[Logged], taken: int, offset: int) -> bool:
+    """Whether an offset to go on from is that after so many records."""
+    return (not taken or log[taken - 1].offset < offset) and (taken == len(log) or offset <= log[taken].offset)

@@ -9,15 +9,16 @@ import numpy as np
 
 from online_models.version import Version
 from state.memory import MemoryStore
+from streams.outbox import Topics
 from streams.progress import PROGRESS_KEY, loads
 from streams.records import RecordBatch
 from streams.step import Rule
-from streams.task import Task, Topics
+from streams.task import Task
 from streams.wire import shoal
 from tests.faults.evidence import Evidence, Logged, letter
-from tests.faults.generate import Sent
+from tests.faults.generate import DAY, Sent
 
-TOPICS = Topics("changes", "segments", "alerts", "dead", "training")
+TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 SOURCES = ("clickstream", "purchases")
 
 
@@ -29,10 +30,10 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 4
     """One partition; fetches, turns and flushes fall as the seed says, a version comes after each third."""
     rng = np.random.default_rng(seed)
     store = MemoryStore()
-    task = Task(Rule(sources=SOURCES), partial(_decode, schema=shoal.schema()), store, TOPICS)
+    task = Task(Rule(sources=SOURCES), partial(_decode, schema=shoal.schema()), store, TOPICS, commands="commands", journal=True)
     queues = [[one for one in records if one.source == source] for source in (0, 1)]
     logs = [[Logged(i, one.value, one.reason, one.key) for i, one in enumerate(queue)] for queue in queues]
-    out = Evidence(SOURCES, 300_000, {0: logs}, {0: []}, {}, [], [], [])
+    out = Evidence(SOURCES, 300_000, {0: logs}, {0: []}, {}, {}, [], [], [])
     due = [len(records) * i // len(versions) for i in range(len(versions))]
     ends = {name: len(queue) for name, queue in zip(SOURCES, queues, strict=True)}
     read = [0, 0]
@@ -51,9 +52,6 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 4
         out.changes += [json.loads(value or b"") for _, value, _ in found.outputs.get(("changes", 0), [])]
         out.letters += [letter(dict(headers)) for _, _, headers in found.outputs.get(("dead", 0), [])]
 
-    def idle() -> bool:
-        return not any(step() for step in _passes(task))
-
     while sum(read) < len(records):
         while due and sum(read) >= due[0]:
             due.pop(0)
@@ -69,21 +67,17 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 4
                 read[source] = upto
         task.run(1 << 60, ends)
         if rng.random() < 0.5:
-            for step in _passes(task):
-                step()
+            task.sweep(50)
+            task.pass_on(50)
         if rng.random() < 0.7:
             flush()
     flush()
-    while not idle():
+    out.early = dict(out.rows)
+    later = json.dumps({"command": "advance", "to": records[-1].stamp + 33 * DAY, "request_id": "r"}).encode()
+    task.offer(RecordBatch("commands", 0, 0, 0, [0], [None], [later], [0]))
+    task.run(1 << 60, ends)
+    while any((task.pass_on(50), task.sweep(50), task.swap_pending, task.progress.swept < task.progress.watermark)):
         flush()
     flush()
     out.any_changes = list(out.changes)
     return out
-
-
-def _passes(task: Task):  # type: ignore[no-untyped-def]
-    """What a worker does between two flushes: the pass after a swap, the sweep."""
-    found = [partial(getattr(task, "pass_on", task.sweep), 50)]
-    if hasattr(task, "pass_on"):
-        found.append(partial(task.sweep, 50))
-    return found

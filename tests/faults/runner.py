@@ -23,6 +23,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
 
 from online_models.version import Version, dumps
+from streams import ask
 from streams import broker as brokers
 from streams.security import aiokafka_options, kafka_python_options
 from streams.progress import Progress
@@ -31,7 +32,8 @@ from streams.topics import ensure
 from tests.faults import models
 from tests.faults.evidence import gather
 from tests.faults.follow import Follower
-from tests.faults.generate import Sent, Shape, stream
+from tests.faults.generate import DAY, Sent, Shape, stream
+from tests.faults.order import UNIT
 from tests.faults.send import Sender
 from tests.faults.verify import Report, verify
 from tests.processes import deployment, start
@@ -41,7 +43,7 @@ SWAPS = (0.0, 0.35, 0.7)  # shares of the stream after which a model version is 
 PINNED = {  # the learner publishes nothing
     "learner.k": 10, "learner.every_rows": 10**7, "learner.every": 31_536_000.0, "learner.rows_per_hour": 4,
 }  # fmt: skip
-QUICK = {"topics.partitions": 2, "state.session_timeout": 4.0, "state.rebalance_timeout": 4.0, "state.transaction_timeout": 10.0}
+QUICK = {"topics.partitions": 2, "state.journal": True, "state.session_timeout": 4.0, "state.rebalance_timeout": 4.0, "state.transaction_timeout": 10.0}
 
 
 @dataclass(slots=True)
@@ -256,6 +258,9 @@ class Run:
     def finish(self) -> Report:
         """Wait for the end, stop the workers, look at everything."""
         self.wait(self.settled, "the end of the stream", self._patience)
+        to = max(one.stamp for one in self.records) // UNIT * UNIT + 33 * DAY
+        ask.advance(self.settings, to, 60.0)  # every exit there is
+        self.wait(lambda: all(one.swept >= to for one in self.follower.standing.values()), "the sweep", self._patience)
         for name, one in self.workers.items():
             if one.wanted:
                 code = self.end(name)

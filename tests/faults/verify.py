@@ -12,13 +12,10 @@ import numpy as np
 
 from state import rows
 from streams import frame
-from streams.progress import Progress
 from tests.faults import oracle
 from tests.faults.evidence import Change, Evidence
 from tests.faults.oracle import MEASURES, UNIT, Move
 from tests.faults.order import Applied, replayed
-
-EXITS = "swept" in Progress.__struct_fields__  # whether time that passes is a step
 
 
 @dataclass(slots=True)
@@ -53,23 +50,24 @@ class Report:
 def verify(evidence: Evidence) -> Report:
     """Compare a run with the oracle."""
     parts = {
-        part: replayed(evidence.progress.get(part, []), logs, evidence.lateness)
+        part: replayed(evidence.progress.get(part, []), evidence.sources, logs, evidence.lateness)
         for part, logs in evidence.logs.items()
     }
-    found, wanted = oracle.expected(parts, evidence.versions, EXITS)
+    found, wanted = oracle.expected(parts, evidence.versions)
     report = Report(
         events=sum(len(applied.events) for applied in parts.values()), users=len(found.users), transitions=len(wanted),
         causes=dict(Counter(move.cause for move in wanted)), clashes=sum(one.clashes for one in parts.values()),
         lost=sum(applied.left for applied in parts.values()),
     )  # fmt: skip
     _rows(report, evidence, found)
+    _cells(report, evidence, found)
     _transitions(report, evidence, wanted)
     _letters(report, evidence, parts)
     return report
 
 
 def _rows(report: Report, evidence: Evidence, found: oracle.History) -> None:
-    """Totals, recent ids and all windowed columns of every user."""
+    """Totals and recent ids of every user."""
     place = {name: i for i, name in enumerate(found.users)}
     stored = {key.decode(): row for key, row in evidence.rows.items()}
     both = [name for name in found.users if name in stored]
@@ -80,18 +78,9 @@ def _rows(report: Report, evidence: Evidence, found: oracle.History) -> None:
     whole = found.con.execute(f"""
         select u, count(*), {", ".join(f"sum({name})::bigint" for name in MEASURES)} from element group by u order by u
     """).fetchnumpy()
-    _, number, *totals = whole.values()
+    _, _, *totals = whole.values()
     at = np.array([place[name] for name in both])
-    heads, sums = [], []
-    now = 0
-    for start in range(0, len(both), 50_000):
-        now = max(now, max(map(rows.clock_of, (stored[name] for name in both[start : start + 50_000]))))
-    now = max(now, int(found.tau.max()))
-    for start in range(0, len(both), 50_000):
-        head, sum_ = frame.features([stored[name] for name in both[start : start + 50_000]], now)
-        heads.append(head)
-        sums.append(sum_[:, :, : len(MEASURES)])
-    head, got = np.concatenate(heads), np.concatenate(sums)
+    head = np.concatenate([rows.join(some)[0] for some in _chunks([stored[name] for name in both])])
     # an event is one of the six types, an item (each line buys one), a refund or something else
     # plain sums over users would let a loss of one hide a repeat of another
     differs = head["totals"][:, : len(MEASURES)] - np.stack(totals, 1)[at]
@@ -100,15 +89,34 @@ def _rows(report: Report, evidence: Evidence, found: oracle.History) -> None:
     report.repeated += int(np.maximum(differs[:, countable], 0).sum())
     others = [i for i in range(len(MEASURES)) if i not in countable]
     report.wrong_cells += int((differs[:, others] != 0).sum())
-    want = oracle.sums(found, at, np.asarray(number)[at], np.full(len(at), now // UNIT))
+    for name, ids in zip(both, head["ids"].tolist(), strict=True):
+        report.wrong_users += [one for one in ids if one] != [_hash(one) for one in found.idents[name]]
+
+
+def _cells(report: Report, evidence: Evidence, found: oracle.History) -> None:
+    """All windowed columns of every user once the last record was applied, as of the latest clock of a row."""
+    place = {name: i for i, name in enumerate(found.users)}
+    stored = {key.decode(): row for key, row in evidence.early.items()}
+    both = [name for name in found.users if name in stored]
+    report.wrong_users += len(found.users) + len(stored) - 2 * len(both)
+    if not both:
+        return
+    given = [stored[name] for name in both]
+    now = max(map(rows.clock_of, given))
+    got = np.concatenate([frame.features(some, now)[1][:, :, : len(MEASURES)] for some in _chunks(given)])
+    at = np.array([place[name] for name in both])
+    number = np.bincount(found.user, minlength=len(found.users))
+    want = oracle.sums(found, at, number[at], np.full(len(at), now // UNIT))
     wrong = got != want
     report.wrong_cells += int(wrong.sum())
     for i in np.flatnonzero(wrong.any((1, 2)))[:3].tolist():
         window, measure = np.argwhere(wrong[i])[0].tolist()
         report.examples.append(f"{both[i]} {MEASURES[measure]} {window}: {got[i, window, measure]} for "
                                f"{want[i, window, measure]}")  # fmt: skip
-    for name, ids in zip(both, head["ids"].tolist(), strict=True):
-        report.wrong_users += [one for one in ids if one] != [_hash(one) for one in found.idents[name]]
+
+
+def _chunks(given: list[bytes], size: int = 50_000) -> list[list[bytes]]:
+    return [given[start : start + size] for start in range(0, len(given), size)]
 
 
 def _hash(ident: str) -> int:

@@ -74,7 +74,7 @@ def arm(name: str, hit: int, how: str) -> None:
 
         Task.cut = cutting  # type: ignore[method-assign]
     elif name == "in_pass":
-        after(Task, "pass_on" if hasattr(Task, "pass_on") else "sweep")
+        after(Task, "pass_on")
     elif name == "in_sweep":
         after(Task, "sweep")
     else:
