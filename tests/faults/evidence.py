@@ -47,6 +47,8 @@ class Evidence:
     any_changes: list[Change]  # as any reader does
     letters: list[tuple[str, int, int, str]]  # dead letters: source topic, partition, offset, reason
     versions: dict[int, Version] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)  # ids of the commands sent
+    receipts: list[str] = field(default_factory=list)  # and of those answered
 
 
 async def _read(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, list[Any]]:
@@ -116,6 +118,8 @@ async def _gather(settings: Settings) -> Evidence:
         any_changes = await _read(everything, settings.topic("segment_changes"), many)
         letters = await _read(committed, settings.topic("dead_letters"), many)
         models = await _read(committed, settings.topic("models"), 1)
+        commands = await _read(committed, settings.topic("commands"), many)
+        receipts = await _read(committed, settings.topic("commands_results"), many)
     finally:
         await committed.stop()
         await everything.stop()
@@ -125,6 +129,8 @@ async def _gather(settings: Settings) -> Evidence:
         [json.loads(r.value) for records in changes.values() for r in records],
         [json.loads(r.value) for records in any_changes.values() for r in records],
         [letter(dict(r.headers)) for records in letters.values() for r in records], versions,
+        [json.loads(r.value)["request_id"] for records in commands.values() for r in records],
+        [json.loads(r.value)["data"]["request_id"] for records in receipts.values() for r in records],
     )  # fmt: skip
 
 

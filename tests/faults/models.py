@@ -12,14 +12,14 @@ from online_models.version import Version
 from state import vector
 from tests.faults import oracle
 from tests.faults.generate import Sent
-from tests.faults.order import UNIT, Applied, parse
+from tests.faults.order import UNIT, Applied, Fed, parse
 
 ROWS = 3_000
 
 
 def learned(records: Sequence[Sent], count: int = 3, k: int = 10) -> list[Version]:
     """Versions 1 to count, each of another start; they carry the state that a learner goes on from."""
-    applied = Applied(events=[(i, 0, parse(one.value)) for i, one in enumerate(records) if not one.reason])
+    applied = Applied(events=[Fed(i, i, 0, parse(one.value)) for i, one in enumerate(records) if not one.reason])
     found = oracle.history({0: applied})
     rng = np.random.default_rng(len(records))
     some = np.sort(rng.choice(len(found.user), min(ROWS, len(found.user)), replace=False))

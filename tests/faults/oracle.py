@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from online_models.version import Version
-from tests.faults.order import UNIT, Applied, Event
+from tests.faults.order import UNIT, Applied, Erased, Event
 
 Ints = NDArray[np.int64]
 HOUR, DAY = 12, 288  # in units
@@ -28,7 +28,7 @@ TYPES = ("page_view", "view", "search", "add_to_cart", "remove_from_cart", "chec
 MEASURES = (*TYPES, "orders", "items", "spend", "sessions")
 GAP = 30 * 60_000  # ms
 WEEK = 7 * 24 * 3_600_000
-EVENT, EXIT, SWAP = range(3)  # kinds of steps; those as of one time come in this order
+EVENT, EXIT, SWAP, END = range(4)  # kinds of steps; those as of one time come in this order
 
 
 class Move(NamedTuple):
@@ -46,23 +46,32 @@ class Move(NamedTuple):
 
 @dataclass(slots=True)
 class History:
-    """Of all users. Events are sorted by user and the applied order, repeats left out; their columns have n entries."""
+    """Of all users; one who was erased and comes back is another. Events are sorted by user and the applied order,
+    repeats left out; their columns have n entries."""
 
     users: list[str]
-    birth: list[int]  # of each user: the position in the partition of the first event
+    birth: list[int]  # of each user: the number among the partition's records of the first event
     part: Ints  # (u,)
+    gone: dict[int, Erased]  # users who were erased
     user: Ints  # (n,)
     number: Ints  # of the user's events, from 1
     at: Ints  # position in the partition
     time: Ints
     tau: Ints
     hours: Ints  # (n, 8), after the event
-    idents: dict[str, list[str]]  # the last event ids of each user, newest first
+    idents: list[list[str]]  # (u,) the last event ids, newest first
     con: duckdb.DuckDBPyConnection  # table element: a line an event, with its measures
+
+    def living(self) -> dict[str, int]:
+        """Users who were not erased, by name."""
+        return {name: i for i, name in enumerate(self.users) if i not in self.gone}
 
 
 @dataclass(slots=True)
 class _User:
+    place: int
+    name: str
+    part: int
     birth: int
     idents: list[str]
     sessions: list[str]
@@ -85,18 +94,23 @@ def _sees(memory: list[str], ident: str, room: int) -> bool:
 
 def history(parts: Mapping[int, Applied]) -> History:
     """Fold the applied order of each partition: which events count, as of when, and what they are the first of."""
-    states: dict[str, _User] = {}
-    place: dict[str, int] = {}
-    part_of: list[int] = []
+    everyone: list[_User] = []
+    gone: dict[int, Erased] = {}
     lines: list[tuple[Any, ...]] = []
     hours: list[list[int]] = []
     for part, applied in parts.items():
-        for at, watermark, event in applied.events:
+        states: dict[str, _User] = {}
+        for step in sorted([*applied.events, *applied.erased], key=lambda one: one.at):
+            if isinstance(step, Erased):
+                if ended := states.pop(step.user, None):
+                    gone[ended.place] = step
+                continue
+            at, ordinal, watermark, event = step
             state = states.get(event.user)
             if state is None:
-                state = states[event.user] = _User(at, [], [], [], [0] * 8)
-                place[event.user] = len(place)
-                part_of.append(part)
+                state = _User(len(everyone), event.user, part, ordinal, [], [], [], [0] * 8)
+                states[event.user] = state
+                everyone.append(state)
             if event.ident is not None and not _sees(state.idents, event.ident, 16):
                 continue
             state.tau = max(state.tau, event.time, watermark)
@@ -110,7 +124,7 @@ def history(parts: Mapping[int, Applied]) -> History:
             state.hours[block] = min(state.hours[block] + 1, 65_535)
             state.last = event.time if state.last is None else max(state.last, event.time)
             hours.append(state.hours.copy())
-            lines.append((place[event.user], state.number, at, event.time, state.tau, event.type, event.price,
+            lines.append((state.place, state.number, at, event.time, state.tau, event.type, event.price,
                           event.quantity, new_session, new_order))  # fmt: skip
     names = ("u", "n", "at", "t", "tau", "type", "price", "quantity", "new_session", "new_order")
     kinds = (*[pa.int64()] * 5, pa.string(), pa.float64(), *[pa.int64()] * 3)
@@ -133,8 +147,9 @@ def history(parts: Mapping[int, Applied]) -> History:
     order = np.lexsort((table[1], table[0]))
     user, number, at, time, tau = table[:, order]
     return History(
-        list(place), [state.birth for state in states.values()], np.array(part_of, np.int64), user, number, at, time,
-        tau, np.array(hours, np.int64).reshape(-1, 8)[order], {name: s.idents for name, s in states.items()}, con,
+        [one.name for one in everyone], [one.birth for one in everyone],
+        np.array([one.part for one in everyone], np.int64), gone, user, number, at, time, tau,
+        np.array(hours, np.int64).reshape(-1, 8)[order], [one.idents for one in everyone], con,
     )  # fmt: skip
 
 
@@ -196,9 +211,13 @@ def steps(found: History, parts: Mapping[int, Applied]) -> Steps:
     blocks = [Steps(found.user, found.number, found.tau, np.full(n, EVENT), version, late), _exits(found, parts)]
     lift = max(int(found.at.max(initial=0)), max((s.at for t in swaps.values() for s in t), default=0)) + 1
     position = found.user * lift + found.at
+    until = np.full(len(found.users), np.iinfo(np.int64).max)  # place in the sequence at which a user is erased
+    for user, erased in found.gone.items():
+        until[user] = erased.at
+    blocks.append(_ends(found, parts))
     for part, taken in swaps.items():
         for swap in taken:
-            born = np.flatnonzero((found.part == part) & (found.at[first] < swap.at))
+            born = np.flatnonzero((found.part == part) & (found.at[first] < swap.at) & (swap.at < until))
             last = np.searchsorted(position, born * lift + swap.at) - 1
             now = np.maximum(found.tau[last], swap.mark)
             blocks.append(_block(born, found.number[last], now, SWAP, np.full(len(born), swap.version)))
@@ -206,6 +225,29 @@ def steps(found: History, parts: Mapping[int, Applied]) -> Steps:
     # stable: swaps as of the same time stay in their order
     order = np.lexsort((whole.kind, whole.now, whole.number, whole.user))
     return Steps(*(getattr(whole, name)[order] for name in Steps.__slots__))
+
+
+def _last(found: History) -> Ints:
+    """The index of each user's last event."""
+    return np.searchsorted(found.user, np.arange(len(found.users)), "right") - 1
+
+
+def _end(found: History, parts: Mapping[int, Applied]) -> Ints:
+    """As of when each user ends (ms), -1 where never: no step goes back, so it is not before the last one."""
+    out, last = np.full(len(found.users), -1), _last(found)
+    for user, erased in found.gone.items():
+        mark = max((s.mark for s in parts[int(found.part[user])].swaps if s.at < erased.at), default=0)
+        out[user] = max(int(found.tau[last[user]]), mark, erased.watermark)
+    return out
+
+
+def _ends(found: History, parts: Mapping[int, Applied]) -> Steps:
+    user = np.array(sorted(found.gone), np.int64)
+    version = [
+        max((s.version for s in parts[int(found.part[u])].swaps if s.at < found.gone[u].at), default=0)
+        for u in user.tolist()
+    ]
+    return _block(user, found.number[_last(found)[user]], _end(found, parts)[user], END, np.array(version, np.int64))
 
 
 def _block(user: Ints, number: Ints, now: Ints, kind: int, version: Ints) -> Steps:
@@ -224,9 +266,13 @@ def _exits(found: History, parts: Mapping[int, Applied]) -> Steps:
     more = upto < n
     more[more] = found.user[upto[more]] == user[more]
     swept = np.array([parts[part].swept for part in found.part.tolist()], np.int64)
-    decided = more | (edge * UNIT <= swept[user])
+    end = _end(found, parts)
+    decided = more | (edge * UNIT <= np.where(end >= 0, end, swept)[user])
     user, edge, upto, more = user[decided], edge[decided], upto[decided], more[decided]
-    by = np.where(more, found.at[np.minimum(upto, n - 1)], np.iinfo(np.int64).max)  # position of what decides it
+    by = np.full(len(found.users), np.iinfo(np.int64).max)
+    for gone, erased in found.gone.items():
+        by[gone] = erased.at
+    by = np.where(more, found.at[np.minimum(upto, n - 1)], by[user])  # place in the sequence of what decides it
     version = np.zeros(len(user), np.int64)
     for part, applied in parts.items():
         mine = found.part[user] == part
@@ -238,7 +284,7 @@ def _exits(found: History, parts: Mapping[int, Applied]) -> Steps:
 def segments(found: History, all_steps: Steps, versions: Mapping[int, Version]) -> Ints:
     """The nearest centre of each step under its version; -1 where it has none."""
     out = np.full(len(all_steps.user), -1)
-    judged = np.flatnonzero(all_steps.version > 0)
+    judged = np.flatnonzero((all_steps.version > 0) & (all_steps.kind != END))
     user, number = all_steps.user[judged], all_steps.number[judged]
     first = np.searchsorted(found.user, user)
     raw = features(
@@ -283,17 +329,18 @@ def moves(found: History, all_steps: Steps, segment: Ints) -> list[Move]:
     out: list[Move] = []
     seqs: dict[int, int] = defaultdict(int)
     stands: dict[int, int] = {}
-    causes = {EXIT: "expiry", SWAP: "model"}
+    causes = {EXIT: "expiry", SWAP: "model", END: "erased"}
     columns = (all_steps.user, all_steps.now, all_steps.kind, all_steps.version, all_steps.late, segment)
     for user, now, kind, version, late, to in zip(*(c.tolist() for c in columns), strict=True):
         frm = stands.get(user)
-        if to < 0 or to == frm:
+        if version == 0 or to == frm or (kind == END and frm is None):
             continue
         stands[user] = to
         seqs[user] += 1
         cause = "first" if frm is None else causes.get(kind, "late" if late else "behaviour")
-        name = found.users[user]
-        out.append(Move(ident(name, found.birth[user], seqs[user]), name, seqs[user], frm, to, cause, now, version))
+        name, goes_to = found.users[user], None if kind == END else to
+        moved = Move(ident(name, found.birth[user], seqs[user]), name, seqs[user], frm, goes_to, cause, now, version)
+        out.append(moved)
     return out
 
 

@@ -29,20 +29,37 @@ class Event(NamedTuple):
 
 
 class Swap(NamedTuple):
-    """A version took over after `at` records, at a mark (ms)."""
+    """A version took over, at a mark (ms)."""
 
     at: int
     version: int
     mark: int
 
 
+class Erased(NamedTuple):
+    """A user was erased; the watermark (ms) at that moment."""
+
+    at: int
+    user: str
+    watermark: int
+
+
+class Fed(NamedTuple):
+    """An event was applied; the watermark (ms) before it, and its number among the partition's records, from 0."""
+
+    at: int
+    ordinal: int
+    watermark: int
+    event: Event
+
+
 @dataclass(slots=True)
 class Applied:
-    """A partition's history; its records and rejects count as positions from 0 on."""
+    """A partition's history; `at` numbers its records (rejects too), swaps and erasures in one sequence."""
 
-    events: list[tuple[int, int, Event]] = field(default_factory=list)  # position, watermark before it (ms), event
+    events: list[Fed] = field(default_factory=list)
     swaps: list[Swap] = field(default_factory=list)
-    erased: list[tuple[int, str]] = field(default_factory=list)  # after how many records, user
+    erased: list[Erased] = field(default_factory=list)
     records: int = 0
     left: int = 0  # records of the sources that were not applied
     swept: int = 0  # ms
@@ -71,7 +88,7 @@ def replayed(
     standing: Sequence[Progress], sources: Sequence[str], logs: Sequence[Sequence[Logged]], lateness: int
 ) -> Applied:
     """standing: a partition's progress records in their order; logs: those of its sources, by name."""
-    out, top, raised = Applied(), -1, 0
+    out, top, watermark, at = Applied(), -1, 0, 0
     place, key = [0] * len(logs), [-1] * len(logs)
     events = [[None if record.reason else parse(record.value) for record in log] for log in logs]
     for now in standing:
@@ -82,19 +99,22 @@ def replayed(
                     out.clashes += 1
                     taken = len(logs[source]) - place[source]
                 for event in events[source][place[source] : place[source] + taken]:
-                    watermark = max(raised, (top - lateness) // UNIT * UNIT)
                     if event is not None:
                         key[source] = max(key[source], event.time)
-                        out.events.append((out.records, watermark, event))
+                        out.events.append(Fed(at, out.records, watermark, event))
                     top = max(top, key[source])
+                    watermark = max(watermark, (top - lateness) // UNIT * UNIT)
                     out.records += 1
+                    at += 1
                 place[source] += taken
             elif kind == SWAP:
-                out.swaps.append(Swap(out.records, int(what), value))
+                out.swaps.append(Swap(at, int(what), value))
+                at += 1
             elif kind == RAISED:
-                raised = max(raised, int(what))
+                watermark = max(watermark, int(what))
             else:
-                out.erased.append((out.records, bytes(what).decode()))
+                out.erased.append(Erased(at, bytes(what).decode(), watermark))
+                at += 1
         stands = [now.sources[name].offset for name in sources]
         out.clashes += any(not _fits(log, place[i], at) for i, (log, at) in enumerate(zip(logs, stands, strict=True)))
     out.left = sum(len(log) - at for log, at in zip(logs, place, strict=True))

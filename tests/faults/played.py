@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def _decode(batch: RecordBatch, source: int, key_before: int, now: int | None, *
     return shoal.decode(batch, schema, source=source, key_before=key_before, now=now)
 
 
-def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 400) -> Evidence:
+def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 60) -> Evidence:
     """One partition; fetches, turns and flushes fall as the seed says, a version comes after each third."""
     rng = np.random.default_rng(seed)
     store = MemoryStore()
@@ -50,7 +51,15 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 4
             else:
                 out.rows[key] = row
         out.changes += [json.loads(value or b"") for _, value, _ in found.outputs.get(("changes", 0), [])]
+        receipts = [json.loads(value or b"") for _, value, _ in found.outputs.get(("receipts", 0), [])]
+        out.receipts += [receipt["data"]["request_id"] for receipt in receipts]
         out.letters += [letter(dict(headers)) for _, _, headers in found.outputs.get(("dead", 0), [])]
+
+    def order(command: dict[str, Any]) -> None:
+        at = len(out.requests)
+        out.requests.append(f"r{at}")
+        value = json.dumps(command | {"request_id": f"r{at}"}).encode()
+        task.offer(RecordBatch("commands", 0, at, at, [at], [None], [value], [0]))
 
     while sum(read) < len(records):
         while due and sum(read) >= due[0]:
@@ -65,6 +74,8 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 4
                 task.offer(RecordBatch(SOURCES[source], 0, at, upto - 1, list(range(at, upto)), [o.key for o in part],
                                        [o.value for o in part], [o.stamp for o in part]))  # fmt: skip
                 read[source] = upto
+        if rng.random() < 0.1:
+            order({"command": "erase", "user_id": records[int(rng.integers(sum(read)))].key.decode()})
         task.run(1 << 60, ends)
         if rng.random() < 0.5:
             task.sweep(50)
@@ -73,8 +84,7 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 4
             flush()
     flush()
     out.early = dict(out.rows)
-    later = json.dumps({"command": "advance", "to": records[-1].stamp + 33 * DAY, "request_id": "r"}).encode()
-    task.offer(RecordBatch("commands", 0, 0, 0, [0], [None], [later], [0]))
+    order({"command": "advance", "to": records[-1].stamp + 33 * DAY})
     task.run(1 << 60, ends)
     while any((task.pass_on(50), task.sweep(50), task.swap_pending, task.progress.swept < task.progress.watermark)):
         flush()

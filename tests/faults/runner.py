@@ -26,6 +26,8 @@ from online_models.version import Version, dumps
 from streams import ask
 from streams import broker as brokers
 from streams.security import aiokafka_options, kafka_python_options
+from streams.commands import Command, encode
+from streams.partitioner import placed
 from streams.progress import Progress
 from streams.settings import Settings
 from streams.topics import ensure
@@ -40,6 +42,7 @@ from tests.processes import deployment, start
 
 WORKER = [sys.executable, "-m", "tests.faults.worker"]
 SWAPS = (0.0, 0.35, 0.7)  # shares of the stream after which a model version is published
+ERASED = (0.25, 0.5, 0.6)  # after which a user is erased
 PINNED = {  # the learner publishes nothing
     "learner.k": 10, "learner.every_rows": 10**7, "learner.every": 31_536_000.0, "learner.rows_per_hour": 4,
 }  # fmt: skip
@@ -74,7 +77,7 @@ class Run:
         self.configure(self.settings.changelog, {"min.compaction.lag.ms": str(1 << 60)})  # the journal stays
         self.workers: dict[str, Managed] = {}
         self.codes: list[int] = []  # of all ends, in their order
-        self.published = 0
+        self.published = self.erased = 0
         self.follower = Follower(self.settings)
         self.sender: Sender | None = None
         self.target, self._begun = 0, 0.0
@@ -139,6 +142,14 @@ class Run:
         """The progress that lies in the changelog."""
         return {part: found for part, found in gather(self.settings).progress.items() if found}
 
+    def erase(self) -> None:
+        """Ask for a user who has come by now to be erased."""
+        user = self.records[self.erased * 7].key
+        command = encode(Command("erase", f"request {self.erased}", user_id=user.decode()))
+        place = int(placed([user], self.settings.topics.partitions)[0])
+        self.put(self.settings.topic("commands"), user, command, place)
+        self.erased += 1
+
     # -- workers ------------------------------------------------------------------------------------------------
 
     def start(self, name: str, *options: str, failpoint: str | None = None, **more: Any) -> None:
@@ -157,6 +168,9 @@ class Run:
                 self.codes.append(code)
                 self.start(name, *one.options, **one.more)
         sent = self.sender.sent if self.sender else 0
+        if self.erased < len(ERASED) and sent >= ERASED[self.erased] * len(self.records) > 0:
+            with suppress(KafkaError, TimeoutError):
+                self.erase()
         if self.published < len(SWAPS) and sent >= SWAPS[self.published] * len(self.records) > 0:
             with suppress(KafkaError, TimeoutError):
                 self.publish()
@@ -250,7 +264,7 @@ class Run:
         """All is sent and committed, all stands at the newest version, no pass is under way."""
         standing = list(self.follower.standing.values())
         return (
-            self.sender is not None and self.sender.done() and self.published == len(SWAPS)
+            self.sender is not None and self.sender.done() and self.published == len(SWAPS) and self.erased == len(ERASED)
             and self.follower.applied() >= len(self.records)
             and all(one.version == self.published and one.cursor is None for one in standing)
         )  # fmt: skip
@@ -261,10 +275,10 @@ class Run:
         to = max(one.stamp for one in self.records) // UNIT * UNIT + 33 * DAY
         ask.advance(self.settings, to, 60.0)  # every exit there is
         self.wait(lambda: all(one.swept >= to for one in self.follower.standing.values()), "the sweep", self._patience)
-        for name, one in self.workers.items():
-            if one.wanted:
-                code = self.end(name)
-                assert code == 0, f"worker {name} ended with {code}: {self.log(name)[-2000:]}"
+        for name in [name for name, one in self.workers.items() if one.wanted]:
+            self.wait(lambda name=name: self.ready(name), f"worker {name}")  # type: ignore[misc]
+            code = self.end(name)
+            assert code == 0, f"worker {name} ended with {code}"
         self.report = verify(gather(self.settings))
         self.report.lost += len(self.records) - self.follower.applied()
         return self.report

@@ -15,7 +15,7 @@ from streams import frame
 from tests.faults import oracle
 from tests.faults.evidence import Change, Evidence
 from tests.faults.oracle import MEASURES, UNIT, Move
-from tests.faults.order import Applied, replayed
+from tests.faults.order import replayed
 
 
 @dataclass(slots=True)
@@ -32,6 +32,7 @@ class Report:
     any_missing: int = 0  # for a reader of what is not committed too, the last of each id kept
     any_invented: int = 0
     letters: int = 0  # dead letters too few, too many or for another reason
+    receipts: int = 0  # of erasures: too few or too many
     clashes: int = 0  # progress records that contradict their journal
     events: int = 0
     users: int = 0
@@ -43,7 +44,7 @@ class Report:
     def faults(self) -> dict[str, int]:
         """What is not nil and should be."""
         names = ("lost", "repeated", "wrong_cells", "wrong_users", "missing", "invented", "repeated_transitions",
-                 "any_missing", "any_invented", "letters", "clashes")  # fmt: skip
+                 "any_missing", "any_invented", "letters", "receipts", "clashes")  # fmt: skip
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
@@ -62,16 +63,17 @@ def verify(evidence: Evidence) -> Report:
     _rows(report, evidence, found)
     _cells(report, evidence, found)
     _transitions(report, evidence, wanted)
-    _letters(report, evidence, parts)
+    _letters(report, evidence)
+    _receipts(report, evidence)
     return report
 
 
 def _rows(report: Report, evidence: Evidence, found: oracle.History) -> None:
     """Totals and recent ids of every user."""
-    place = {name: i for i, name in enumerate(found.users)}
+    place = found.living()
     stored = {key.decode(): row for key, row in evidence.rows.items()}
-    both = [name for name in found.users if name in stored]
-    report.wrong_users += len(found.users) + len(stored) - 2 * len(both)
+    both = [name for name in place if name in stored]
+    report.wrong_users += len(place) + len(stored) - 2 * len(both)
     if not both:
         report.lost += len(found.user)
         return
@@ -90,15 +92,15 @@ def _rows(report: Report, evidence: Evidence, found: oracle.History) -> None:
     others = [i for i in range(len(MEASURES)) if i not in countable]
     report.wrong_cells += int((differs[:, others] != 0).sum())
     for name, ids in zip(both, head["ids"].tolist(), strict=True):
-        report.wrong_users += [one for one in ids if one] != [_hash(one) for one in found.idents[name]]
+        report.wrong_users += [one for one in ids if one] != [_hash(one) for one in found.idents[place[name]]]
 
 
 def _cells(report: Report, evidence: Evidence, found: oracle.History) -> None:
     """All windowed columns of every user once the last record was applied, as of the latest clock of a row."""
-    place = {name: i for i, name in enumerate(found.users)}
+    place = found.living()
     stored = {key.decode(): row for key, row in evidence.early.items()}
-    both = [name for name in found.users if name in stored]
-    report.wrong_users += len(found.users) + len(stored) - 2 * len(both)
+    both = [name for name in place if name in stored]
+    report.wrong_users += len(place) + len(stored) - 2 * len(both)
     if not both:
         return
     given = [stored[name] for name in both]
@@ -152,7 +154,12 @@ def moved(change: Change) -> Move:
                 data["model_version"])  # fmt: skip
 
 
-def _letters(report: Report, evidence: Evidence, parts: dict[int, Applied]) -> None:
+def _receipts(report: Report, evidence: Evidence) -> None:
+    got, want = Counter(evidence.receipts), Counter(evidence.requests)
+    report.receipts = (want - got).total() + (got - want).total()
+
+
+def _letters(report: Report, evidence: Evidence) -> None:
     want = Counter(
         (topic, part, record.offset, record.reason)
         for part, logs in evidence.logs.items()
