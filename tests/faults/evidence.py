@@ -51,7 +51,7 @@ class Evidence:
     receipts: list[str] = field(default_factory=list)  # and of those answered
 
 
-async def _read(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, list[Any]]:
+async def read_topic(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, list[Any]]:
     """All records of a topic, up to the ends found at the start."""
     tps = [TopicPartition(topic, number) for number in range(partitions)]
     consumer.assign(tps)
@@ -103,23 +103,23 @@ async def _gather(settings: Settings) -> Evidence:
     try:
         logs: dict[int, list[list[Logged]]] = defaultdict(list)
         for topic in settings.source_topics:
-            for number, records in (await _read(committed, topic, many)).items():
+            for number, records in (await read_topic(committed, topic, many)).items():
                 logs[number].append(
                     [Logged(r.offset, r.value, dict(r.headers).get(TRUTH, b"").decode(), r.key) for r in records]
                 )
         rows: dict[bytes, bytes] = {}
         early: dict[bytes, bytes] = {}
         standing: dict[int, list[Progress]] = {}
-        for number, records in (await _read(committed, settings.changelog, many)).items():
+        for number, records in (await read_topic(committed, settings.changelog, many)).items():
             last, first, standing[number] = _state(records, settings.source_topics)
             rows |= last
             early |= first
-        changes = await _read(committed, settings.topic("segment_changes"), many)
-        any_changes = await _read(everything, settings.topic("segment_changes"), many)
-        letters = await _read(committed, settings.topic("dead_letters"), many)
-        models = await _read(committed, settings.topic("models"), 1)
-        commands = await _read(committed, settings.topic("commands"), many)
-        receipts = await _read(committed, settings.topic("commands_results"), many)
+        changes = await read_topic(committed, settings.topic("segment_changes"), many)
+        any_changes = await read_topic(everything, settings.topic("segment_changes"), many)
+        letters = await read_topic(committed, settings.topic("dead_letters"), many)
+        models = await read_topic(committed, settings.topic("models"), 1)
+        commands = await read_topic(committed, settings.topic("commands"), many)
+        receipts = await read_topic(committed, settings.topic("commands_results"), many)
     finally:
         await committed.stop()
         await everything.stop()

@@ -213,11 +213,13 @@ def broker_gone(run: Run) -> None:
 
 
 def _unwritable(run: Run, topic: str) -> None:
-    """Nothing passes what cannot be written down, whoever starts the worker again; after the repair all is right."""
+    """Nothing passes what cannot be written down, whoever starts the worker again; after the repair all is right.
+
+    The limit leaves room for what ends a transaction: without it no later one could begin."""
     run.begin()
     run.reach(0.2)
     run.fault()
-    run.configure(topic, {"max.message.bytes": "10"})
+    run.configure(topic, {"max.message.bytes": "150"})
     ends = len(run.codes)
     run.wait(lambda: len(run.codes) > ends + 1, "the worker to end twice")
     assert all(code not in (0, 1) and code > 0 for code in run.codes[ends:]), run.codes
