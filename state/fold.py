@@ -118,30 +118,18 @@ def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) 
     unit = windows.UNIT
     start = events.time // unit
     decided = np.maximum(clock, asked.swept)
-    upto = np.maximum(asked.until, rows.NEVER)
+    upto = asked.until.copy()
     upto[touched] = np.maximum(upto[touched], now[end - 1])
     exit_row, exit_at = _exits(
         np.concatenate((owner, row)), np.concatenate((panes["start"].astype(np.int64), start)),
         np.concatenate((decided[owner], now)) // unit, upto // unit,
     )  # fmt: skip
     end_rows = np.flatnonzero(asked.end != rows.NEVER)
-    # A row's swap, then what follows by time; an exit comes before the events of its unit, an end after the exits.
-    event_key = (row << _STEP) | (now // unit << 2) | 2
-    other_key = np.concatenate((
-        swap_rows << _STEP, (exit_row << _STEP) | (exit_at << 2) | 1,
-        (end_rows << _STEP) | (asked.end[end_rows] // unit << 2) | 3,
-    ))  # fmt: skip
-    by_key = np.argsort(other_key, kind="stable")
-    other_key = other_key[by_key]
-    event_at = np.arange(n) + np.searchsorted(other_key, event_key)
-    other_at = np.arange(len(other_key)) + np.searchsorted(event_key, other_key)
-    count = n + len(other_key)
-    step_row, step_now, step_event = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
-    step_row[event_at], step_row[other_at] = row, np.concatenate((swap_rows, exit_row, end_rows))[by_key]
-    step_now[event_at] = now
-    step_now[other_at] = np.concatenate((swap_now, exit_at * unit, asked.end[end_rows]))[by_key]
-    step_event[event_at] = np.arange(n)
-    step_event[other_at] = np.repeat((SWAP, EXIT, asked.ending), (len(swap_rows), len(exit_row), len(end_rows)))[by_key]
+    step_row, step_now, step_event, event_at, other_at = _in_order(
+        row, now, (swap_rows, swap_now, SWAP), (exit_row, exit_at * unit, EXIT),
+        (end_rows, asked.end[end_rows], asked.ending),
+    )  # fmt: skip
+    count = len(step_row)
 
     pane_row = owner
     stepping = np.searchsorted(step_row, pane_row)
@@ -187,6 +175,39 @@ def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) 
         heads["clock"][whole_row] // unit,
     )
     return steps, rows.pack(kept_start, kept), new_owner
+
+
+Others = tuple[Ints, Ints, int]  # rows, times (ms), what they are in Steps.event
+
+
+def _in_order(
+    row: Ints, now: Ints, swaps: Others, exits: Others, ends: Others
+) -> tuple[Ints, Ints, Ints, Ints, Ints]:  # fmt: skip
+    """Steps by row and time: row, time and event of each, where the events lie among them and where the others.
+
+    row, now (n,): the events. A row's swap comes first; an exit before the events of its unit, an end after the exits.
+    """
+    n, unit = len(row), windows.UNIT
+    event_key = (row << _STEP) | (now // unit << 2) | 2
+    other_key = np.concatenate((
+        swaps[0] << _STEP, (exits[0] << _STEP) | (exits[1] // unit << 2) | 1,
+        (ends[0] << _STEP) | (ends[1] // unit << 2) | 3,
+    ))  # fmt: skip
+    by_key = np.argsort(other_key, kind="stable")
+    other_key = other_key[by_key]
+    event_at = np.arange(n) + np.searchsorted(other_key, event_key)
+    other_at = np.arange(len(other_key)) + np.searchsorted(event_key, other_key)
+    kinds = [kind for *_, kind in (swaps, exits, ends)]
+    others = (
+        np.concatenate((swaps[0], exits[0], ends[0])), np.concatenate((swaps[1], exits[1], ends[1])),
+        np.repeat(kinds, (len(swaps[0]), len(exits[0]), len(ends[0]))),
+    )  # fmt: skip
+    out = []
+    for mine, other in zip((row, now, np.arange(n)), others, strict=True):
+        column = np.empty(n + len(other_key), np.int64)
+        column[event_at], column[other_at] = mine, other[by_key]
+        out.append(column)
+    return out[0], out[1], out[2], event_at, other_at
 
 
 def _exits(row: Ints, start: Ints, decided: Ints, upto: Ints) -> tuple[Ints, Ints]:

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from streams import changelog
 from streams.broker import Broker, status, stop
+from streams.broker_process import death_signal
 from streams.errors import ShoalError
 from streams.files import lines
 from streams.models import read_newest
@@ -44,15 +45,17 @@ class DemoError(ShoalError):
 
 
 def run(
-    home: Path, *, seconds: float, leave: bool, as_json: bool, bootstrap: str | None = None, prefix: str | None = None
-) -> None:
+    home: Path, *, seconds: float, leave: bool, as_json: bool, bootstrap: str | None = None, prefix: str | None = None,
+    config: Path | None = None,
+) -> None:  # fmt: skip
     """Start everything, replay, show, and stop everything that was started, whatever happens.
 
     With bootstrap servers given those are used, under a prefix of its own where none is given, and no broker is
-    started; its topics stay there.
+    started; its topics stay there. config: a settings file whose other keys hold.
     """
     console = Console(stderr=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     mark = home / MARK
     if home.exists() and any(home.iterdir()) and not mark.exists():
         raise DemoError(f"{home} holds something else than a demo: name another folder with --home")
@@ -65,9 +68,9 @@ def run(
         if bootstrap is None:
             broker = Broker.running(home, say=lambda text: console.print(f"[dim]{text}[/dim]"))
             bootstrap, prefix = stack.enter_context(broker).bootstrap, prefix or ""
-        settings = _settings(bootstrap, home, f"demo-{int(time.time())}-" if prefix is None else prefix)
+        settings = _settings(bootstrap, home, f"demo-{int(time.time())}-" if prefix is None else prefix, config)
         ensure(settings)
-        with _worker(settings, home) as worker:
+        with _worker(settings, home, config) as worker:
             summary = _watch(settings, worker, console, seconds)
             if as_json:
                 print(json.dumps(summary), flush=True)
@@ -79,27 +82,29 @@ def run(
                 )
                 with suppress(KeyboardInterrupt):
                     worker.process.wait()
+                    worker.status()  # it ended by itself: tell why
 
 
-def _settings(bootstrap: str, home: Path, prefix: str) -> Settings:
+def _settings(bootstrap: str, home: Path, prefix: str, config: Path | None) -> Settings:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     return load(
+        config,
         **{
             "kafka.bootstrap_servers": bootstrap, "prefix": prefix,
             "topics.replication": 1, "topics.min_insync_replicas": 1,
             "topics.source_retention": -1, "state.datadir": str(home / "state"), "web.port": port,
             "learner.first_rows": 300, "learner.every_rows": 400, "learner.every": 1800.0,
-        }
+        },
     )  # fmt: skip
 
 
 class _worker:
     """A worker in a process of its own, as an operator would run it; its log lies beside the data."""
 
-    def __init__(self, settings: Settings, home: Path) -> None:
-        self._settings, self.log = settings, home / "worker.log"
+    def __init__(self, settings: Settings, home: Path, config: Path | None) -> None:
+        self._settings, self._config, self.log = settings, config, home / "worker.log"
 
     def __enter__(self) -> _worker:
         settings = self._settings
@@ -114,10 +119,13 @@ class _worker:
             "LEARNER__EVERY_ROWS": str(settings.learner.every_rows),
             "LEARNER__EVERY": str(settings.learner.every),
         }
+        if self._config:
+            passed["CONFIG"] = str(self._config)
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from streams.cli import main; main()", "-v", "worker"],
             env=os.environ | {f"SHOAL_{name}": value for name, value in passed.items()},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log.open("wb"), start_new_session=True,
+            preexec_fn=death_signal(),
         )  # fmt: skip
         return self
 

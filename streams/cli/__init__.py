@@ -57,13 +57,13 @@ class Context:
     """What the options before a subcommand say; the settings are read when they are first asked for."""
 
     def __init__(self, config: Path | None, overrides: dict[str, Any], verbose: bool = False) -> None:
-        self._config, self.overrides, self.verbose = config, overrides, verbose
+        self.config, self.overrides, self.verbose = config, overrides, verbose
 
     def settings(self, **more: Any) -> Settings:
         """The settings in force; SettingsError names what is wrong with them."""
         from streams.settings import load
 
-        return load(self._config, **(self.overrides | more))
+        return load(self.config, **(self.overrides | more))
 
 
 class Lazy(click.Group):

@@ -26,5 +26,6 @@ def demo(
 
     bootstrap = bootstrap_servers or context.overrides["kafka.bootstrap_servers"]
     run(
-        home, seconds=seconds, leave=leave, as_json=as_json, bootstrap=bootstrap, prefix=context.overrides["prefix"]
-    )
+        home, seconds=seconds, leave=leave, as_json=as_json, bootstrap=bootstrap, prefix=context.overrides["prefix"],
+        config=context.config,
+    )  # fmt: skip

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = json.loads((ROOT / "monitoring/grafana/dashboards/shoal.json").read_text())
 COUNTS = {
     "batches": 3, "events": 100, "repeated": 2, "training": 5, "rows": 40, "row_bytes": 16_000, "recovered": 7,
-    "learned": 4, "exits": 6, "ended": 1, "reject:bad_time": 1, "reject:currency": 2, "change:first": 9, "change:model": 1,
+    "learned": 4, "exits": 6, "ended": 1,
+    "reject:bad_time": 1, "reject:currency": 2, "change:first": 9, "change:model": 1,
     "alert:spend:open": 1, "alert:spend:resolved": 1, "seek:clickstream": 1,
 }  # fmt: skip
 TWO = Gauges(
