@@ -42,7 +42,7 @@ def play(fault: Fault, seed: int, bootstrap: str | None, home: Path) -> dict[str
     report = run.report if run else None
     return {
         "fault": fault.name, "seed": seed, "error": error,
-        "ok": error is None and run is not None and (run.over or not (report is None or report.faults())),
+        "ok": error is None and run is not None and (not report.faults() if report else run.over),
         "seconds": run.seconds if run else None, "codes": run.codes if run else [],
         "wall": round(time.monotonic() - begun, 1), "report": asdict(report) if report else None,
     }  # fmt: skip

@@ -1,8 +1,8 @@
 """`make exits DATA=FILE`: every exit of every user of a file, through a real worker, against the oracle.
 
-The file is sent at full speed but for a slice at `--speed 60`, in which it is measured how much event time passes between
-the moment the watermark passes an edge and the record on `segment-changes` that says so. Then the watermark is advanced
-to 32 days past the file's end, and every transition and its as-of time is compared.
+The file is sent at full speed but for a slice at `--speed 60`, in which it is measured how much event time passes
+between the moment the watermark passes an edge and the record on `segment-changes` that says so. Then the watermark is
+advanced to 32 days past the file's end, and every transition and its as-of time is compared.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def delays(
     """
     many, lateness = settings.topics.partitions, int(settings.lateness * 1000)
     part = placed([one.key for one in [*before, *paced]], many)
-    time_of = np.array([json_time(one) for one in [*before, *paced]], np.int64)
+    time_of = np.array([one.stamp for one in [*before, *paced]], np.int64)  # a file's records have their event's time
     first = len(before)
     out = []
     marks = {}
@@ -74,11 +74,6 @@ def delays(
             due = begun + (paced[at - first].stamp - paced[0].stamp) / 1000 / speed
             out.append((stamp / 1000 - due) * speed * 1000)
     return np.array(out)
-
-
-def json_time(one: Sent) -> int:
-    """Of files: a record's time is its event's."""
-    return one.stamp
 
 
 def main() -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from streams import progress
 from streams.errors import LossError, RecoveryError, StateError
 from streams.partitioner import placed
 from streams.progress import PROGRESS_KEY
-from tests.faults.disk import mount, unmount
+from tests.faults.disk import fill, mount, small_files, unmount
 from tests.faults.evidence import gather
 from tests.faults.generate import Sent, Shape
 from tests.faults.runner import Run
@@ -241,34 +241,35 @@ def changes_unwritable(run: Run) -> None:
     _unwritable(run, run.settings.topic("segment_changes"))
 
 
-@fault()
+@fault(shape=Shape(events=40_000), rate=2_500.0)
 def full_disk(run: Run) -> None:
-    """The worker's disk has no room for its rows. A file system of its own where one may be mounted, else a limit on
-    the size of its files."""
+    """The disk has no room for the next table of RocksDB: a small file system that something else fills, or, where none
+    may be mounted, a limit on the size of the worker's files."""
     state = run.home / "a" / "state"
     state.mkdir(parents=True)
-    mounted = mount(state, "3m")
-    more: dict[str, Any] = {} if mounted else {"preexec_fn": _small_files}
+    mounted = mount(state, "24m")
     try:
-        run.start("a", **more)
-        run.wait(lambda: bool(run.codes) or run.ready("a"), "the worker")
-        run.send()
-        run.wait(lambda: bool(run.codes), "the disk to be full")
+        if mounted:
+            run.begin()
+            run.reach(0.1)
+            fill(state / "ballast")
+        else:
+            run.begin(preexec_fn=small_files)
         run.fault()
-        assert all(code not in (0,) for code in run.codes), run.codes
-        one = run.workers["a"]
-        one.wanted = False
-        one.process.kill()
-        one.process.wait()
+        run.wait(lambda: bool(run.codes), "the worker to end")
+        assert all(code > 0 for code in run.codes), run.codes
+        if mounted:
+            (state / "ballast").unlink()
+        else:
+            run.workers["a"].more.clear()
+            run.kill("a")
+        run.recover()
+        run.finish()
+        run.over = True
     finally:
         if mounted:
+            run.close()
             unmount(state)
-    run.start("a")  # room again, on a disk that has none of it where it was mounted
-    run.recover()
-
-
-def _small_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
 
 # -- what is broken --------------------------------------------------------------------------------------------------
@@ -280,6 +281,8 @@ def poison(run: Run) -> None:
     middle = len(run.records) // 2
     stamp = run.records[middle].stamp
     corpus = bad_records("poisoned", stamp) | odd("odd", stamp)
+    ahead = "a time ahead of the worker"  # whose clock is not the stream's
+    corpus[ahead] = bad_records("poisoned", int(time.time() * 1000))[ahead]
     bad = [Sent(i % 2, one.key, one.value, one.stamp, one.reason) for i, one in enumerate(corpus.values())]
     run.records[middle:middle] = bad
     run.begin()

@@ -88,12 +88,9 @@ def _sent(arrival: int, event: dict[str, Any], reason: str) -> Sent:
 
 def cold(users: int) -> list[Sent]:
     """Users of one event each, all within the hour before the stream begins."""
-    begin = START - HOUR
+    times = [START - HOUR + number * HOUR // users for number in range(users)]
     return [
-        _sent(
-            begin + number * HOUR // users,
-            {"event_time": begin + number * HOUR // users, "event_type": KINDS[number % 4], "user_id": f"cold{number}",
-             "event_id": f"cold{number}-1"}, "",
-        )  # fmt: skip
-        for number in range(users)
-    ]
+        _sent(time, {"event_time": time, "event_type": KINDS[number % 4], "user_id": f"cold{number}",
+                     "event_id": f"cold{number}-1"}, "")
+        for number, time in enumerate(times)
+    ]  # fmt: skip

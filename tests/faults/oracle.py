@@ -1,8 +1,8 @@
 """What every user's history should be: windows by SQL as of every step, segments by a few lines of numpy.
 
-Nothing of shoal's code takes part but what reads the bytes of a model version. Whether an exit is decided by the user's
-next event or by a sweep makes no difference, so the journal need not tell: it falls before the first event that is judged
-at its edge or later, and under the version that had not taken over at an earlier mark.
+Nothing of shoal's code takes part but what reads the bytes of a model version. Whether an exit is decided by the
+user's next event or by a sweep makes no difference, so the journal need not tell: it falls before the first event that
+is judged at its edge or later, and after each swap with an earlier mark.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 6
     """One partition; fetches, turns and flushes fall as the seed says, a version comes after each third."""
     rng = np.random.default_rng(seed)
     store = MemoryStore()
-    task = Task(Rule(sources=SOURCES), partial(_decode, schema=shoal.schema()), store, TOPICS, commands="commands", journal=True)
+    decode = partial(_decode, schema=shoal.schema())
+    task = Task(Rule(sources=SOURCES), decode, store, TOPICS, commands="commands", journal=True)
     queues = [[one for one in records if one.source == source] for source in (0, 1)]
     logs = [[Logged(i, one.value, one.reason, one.key) for i, one in enumerate(queue)] for queue in queues]
     out = Evidence(SOURCES, 300_000, {0: logs}, {0: []}, {}, {}, [], [], [])

@@ -25,10 +25,10 @@ from kafka.admin import ConfigResource
 from online_models.version import Version, dumps
 from streams import ask
 from streams import broker as brokers
-from streams.security import aiokafka_options, kafka_python_options
 from streams.commands import Command, encode
 from streams.partitioner import placed
 from streams.progress import Progress
+from streams.security import aiokafka_options, kafka_python_options
 from streams.settings import Settings
 from streams.topics import ensure
 from tests.faults import models
@@ -46,7 +46,10 @@ ERASED = (0.25, 0.5, 0.6)  # after which a user is erased
 PINNED = {  # the learner publishes nothing
     "learner.k": 10, "learner.every_rows": 10**7, "learner.every": 31_536_000.0, "learner.rows_per_hour": 4,
 }  # fmt: skip
-QUICK = {"topics.partitions": 2, "state.journal": True, "state.session_timeout": 4.0, "state.rebalance_timeout": 4.0, "state.transaction_timeout": 10.0}
+QUICK = {
+    "topics.partitions": 2, "state.journal": True, "state.session_timeout": 4.0, "state.rebalance_timeout": 4.0,
+    "state.transaction_timeout": 10.0,
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -228,10 +231,10 @@ class Run:
     def send(self) -> None:
         self.sender = Sender(self.settings, self.records, self.rate)
 
-    def begin(self, *names: str, failpoint: str | None = None) -> None:
+    def begin(self, *names: str, failpoint: str | None = None, **more: Any) -> None:
         """Workers, then the stream once they are ready; the failpoint is the first one's."""
         for i, name in enumerate(names or ("a",)):
-            self.start(name, failpoint=None if i else failpoint)
+            self.start(name, failpoint=None if i else failpoint, **more)
         self.wait(lambda: all(self.ready(name) for name in self.workers), "the workers to be ready")
         self.send()
 
@@ -264,7 +267,8 @@ class Run:
         """All is sent and committed, all stands at the newest version, no pass is under way."""
         standing = list(self.follower.standing.values())
         return (
-            self.sender is not None and self.sender.done() and self.published == len(SWAPS) and self.erased == len(ERASED)
+            self.sender is not None and self.sender.done()
+            and self.published == len(SWAPS) and self.erased == len(ERASED)
             and self.follower.applied() >= len(self.records)
             and all(one.version == self.published and one.cursor is None for one in standing)
         )  # fmt: skip
@@ -272,7 +276,7 @@ class Run:
     def finish(self) -> Report:
         """Wait for the end, stop the workers, look at everything."""
         self.wait(self.settled, "the end of the stream", self._patience)
-        to = max(one.stamp for one in self.records) // UNIT * UNIT + 33 * DAY
+        to = max(one.stamp for one in self.records if not one.reason) // UNIT * UNIT + 33 * DAY
         ask.advance(self.settings, to, 60.0)  # every exit there is
         self.wait(lambda: all(one.swept >= to for one in self.follower.standing.values()), "the sweep", self._patience)
         for name in [name for name, one in self.workers.items() if one.wanted]:

@@ -11,7 +11,9 @@ from tests.faults.generate import Shape
 from tests.faults.runner import Run
 
 pytestmark = pytest.mark.kafka
-CHOSEN = ("sigkill", "kill_before_rocksdb", "wiped", "frozen_in_transaction", "broker_killed", "dead_letters_unwritable")
+CHOSEN = (
+    "sigkill", "kill_before_rocksdb", "wiped", "frozen_in_transaction", "broker_killed", "dead_letters_unwritable",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHOSEN)
