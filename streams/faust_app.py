@@ -81,6 +81,6 @@ def build(worker: Worker) -> Any:
     @app.on_before_shutdown.connect
     async def ending(*_: Any, **__: Any) -> None:
         await worker.flush()
-        await worker.release()
+        await worker.guard(worker.release())  # a full disk: Faust would log it and never end
 
     return app

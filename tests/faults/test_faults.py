@@ -14,13 +14,17 @@ pytestmark = pytest.mark.kafka
 CHOSEN = (
     "sigkill", "kill_before_rocksdb", "wiped", "frozen_in_transaction", "broker_killed", "dead_letters_unwritable",
 )  # fmt: skip
+SMALL = {
+    "shape": Shape(events=4_000, users=400), "rate": 800.0, "state.session_timeout": 3.0,
+    "state.rebalance_timeout": 3.0,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_nothing_is_lost_repeated_or_made_up(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     fault = FAULTS[name]
     bootstrap = None if fault.own else request.getfixturevalue("kafka")
-    run = Run(tmp_path, 1, bootstrap, **fault.options | {"shape": Shape(events=5_000, users=500), "rate": 700.0})
+    run = Run(tmp_path, 1, bootstrap, **fault.options | SMALL)
     try:
         fault.play(run)
         report = run.finish()
