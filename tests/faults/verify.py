@@ -100,7 +100,8 @@ def _rows(report: Report, evidence: Evidence, found: oracle.History) -> None:
 def _cells(report: Report, evidence: Evidence, found: oracle.History) -> None:
     """All windowed columns of every user once the last record was applied, as of the latest clock of a row."""
     place = found.living()
-    stored = {key.decode(): row for key, row in evidence.early.items()}
+    erased = {found.users[i] for i in found.gone} - place.keys()  # perhaps after the last record
+    stored = {key.decode(): row for key, row in evidence.early.items() if key.decode() not in erased}
     both = [name for name in place if name in stored]
     report.wrong_users += len(place) + len(stored) - 2 * len(both)
     if not both:
