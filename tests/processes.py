@@ -35,9 +35,11 @@ def deployment(bootstrap: str, prefix: str, **more: object) -> Settings:
 
 
 @contextmanager
-def worker(settings: Settings, folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    settings: Settings, folder: Path, *options: str, program: Sequence[str] = SHOAL
+) -> Iterator[subprocess.Popen[bytes]]:
     """A `shoal worker` in a process of its own; killed at the end if it still runs. Its log: folder/worker.log."""
-    process = start(settings, folder, "worker", *options)
+    process = start(settings, folder, "worker", *options, command=program)
     try:
         yield process
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -82,6 +83,7 @@ def main() -> int:
     if unknown := [name for name in names if name not in FAULTS]:
         parser.error(f"no such fault: {', '.join(unknown)}; there are {', '.join(FAULTS)}")
     chosen.results.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers go away here
     tried, results, shared = commit(), [], None
     with ExitStack() as stack:
         for seed in range(1, chosen.seeds + 1):

@@ -19,7 +19,6 @@ from streams.publisher import Publisher
 from streams.task import Task
 
 POINTS = ("in_transaction", "after_commit", "after_written", "before_cut", "in_pass", "in_sweep")
-streams.worker.PASS_ROWS = 25  # a pass of the few users here takes more than a turn
 
 
 def arm(name: str, hit: int, how: str) -> None:
@@ -83,6 +82,7 @@ def arm(name: str, hit: int, how: str) -> None:
 
 if __name__ == "__main__":
     if point := os.environ.get("FAILPOINT"):
+        streams.worker.PASS_ROWS = 25  # a pass of the few users here takes more than a turn
         chosen, number, end = point.split(":")
         arm(chosen, int(number), end)
     main()
