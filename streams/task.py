@@ -20,7 +20,7 @@ from streams.progress import PROGRESS_KEY, Progress, Source
 from streams.records import RecordBatch
 from streams.rejects import Record, dead_letter, watch
 from streams.step import Outcome, Rule, rejudge, step
-from streams.wire.events import REASONS, EventBatch, Reject
+from streams.wire.events import REASONS, EventBatch, Reject, concatenate
 
 QUEUE = 8_000  # records queued of a source beyond which it is held
 CHUNK = 8_000  # records a step
@@ -73,7 +73,7 @@ class Task:
         for name in rule.sources:
             self.progress.sources.setdefault(name, Source())
         sources = [self.progress.sources[name] for name in rule.sources]
-        self._merge = Merge([s.key for s in sources], [s.offset for s in sources])
+        self._merge = Merge([s.key for s in sources], [s.offset for s in sources], concatenate)
         self._raw: list[deque[RecordBatch]] = [deque() for _ in rule.sources]  # offered, not decoded
         self._kept: list[deque[RecordBatch]] = [deque() for _ in rule.sources]  # decoded, not applied
         self.version: Version | None = None
@@ -168,7 +168,7 @@ class Task:
         """Start a source at an offset: its log begins there."""
         self.progress.sources[topic].offset = offset
         sources = [self.progress.sources[name] for name in self.rule.sources]
-        self._merge = Merge([s.key for s in sources], [s.offset for s in sources])
+        self._merge = Merge([s.key for s in sources], [s.offset for s in sources], concatenate)
 
     def run(self, now: int, ends: Mapping[str, int | None]) -> int:
         """Apply what may go; records applied. now: wall clock, ms. ends: last stable offset of each source,
