@@ -14,6 +14,7 @@ from streams.settings import Settings
 
 HOUR_MS = 3_600_000
 BOOTSTRAP_MS = 10_000
+FOREVER = (1 << 63) - 1  # ms
 # how long a tombstone stays readable; local state older than half of it is rebuilt
 TOMBSTONE_MS = 7 * 24 * HOUR_MS
 
@@ -36,13 +37,18 @@ def specs(settings: Settings) -> list[TopicSpec]:
         "min.insync.replicas": str(min(chosen.min_insync_replicas, chosen.replication)),
     }
     compacted = size | {"cleanup.policy": "compact", "delete.retention.ms": str(TOMBSTONE_MS)}
+    small = compacted | {"segment.bytes": str(16 << 20)}  # one record is of interest, a few are written each second
 
     def kept(hours: int) -> dict[str, str]:
         return size | {"cleanup.policy": "delete", "retention.ms": str(hours * HOUR_MS if hours >= 0 else -1)}
 
     many = chosen.partitions
+    # a re-keyed record keeps its time, whatever it is: one that the broker would not take would stand in the way
+    any_time = {"message.timestamp.after.max.ms": str(FOREVER)}
+    own = {settings.prefix + source.name: any_time for source in settings.rekeyed}
     return [
-        *(TopicSpec(name, many, kept(chosen.source_retention)) for name in settings.source_topics),
+        *(TopicSpec(name, many, kept(chosen.source_retention) | own.get(name, {})) for name in settings.source_topics),
+        *(TopicSpec(settings.rekeying(source), 1, small) for source in settings.rekeyed),
         TopicSpec(settings.topic("segment_changes"), many, kept(chosen.output_retention)),
         TopicSpec(settings.topic("segments"), many, compacted),
         TopicSpec(settings.topic("alerts"), many, kept(chosen.output_retention)),
@@ -69,6 +75,7 @@ def ensure(settings: Settings, *, create: bool = True) -> list[tuple[TopicSpec, 
         there = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics()}
         missing = [spec for spec in wanted if spec.name not in there]
         faults = _faults(admin, [spec for spec in wanted if spec.name in there], there, settings)
+        faults += _raw_faults(admin, [source.rekey_from or "" for source in settings.rekeyed], there)
         if missing and not create:
             faults.append(f"missing: {', '.join(spec.name for spec in missing)}")
         if faults:
@@ -101,14 +108,17 @@ def _faults(
     """What would go wrong later: keys out of place, history gone, a flush that the broker will not take."""
     if not existing:
         return []
-    keys = ["cleanup.policy", "max.message.bytes"]
+    keys = ["cleanup.policy", "max.message.bytes", "message.timestamp.type", "message.timestamp.after.max.ms"]
+    rekeyed = {settings.prefix + source.name for source in settings.rekeyed}
     resources = [ConfigResource("TOPIC", spec.name, keys) for spec in existing]
     configs = admin.describe_configs(resources, config_filter="all").get("topic", {})
     faults = []
     for spec in existing:
         found = {key: entry["value"] for key, entry in configs.get(spec.name, {}).items()}
         expected = {"cleanup.policy": spec.config["cleanup.policy"]}
-        if spec.name not in settings.source_topics and int(found.get("max.message.bytes", 1 << 30)) < int(
+        if spec.name in rekeyed:
+            expected |= {key: spec.config[key] for key in keys[2:]}
+        if spec.name not in set(settings.source_topics) - rekeyed and int(found.get("max.message.bytes", 1 << 30)) < int(
             spec.config["max.message.bytes"]
         ):
             expected["max.message.bytes"] = spec.config["max.message.bytes"]
@@ -120,3 +130,32 @@ def _faults(
             if key in found and found[key] != value
         ]
     return faults
+
+
+def _raw_faults(admin: KafkaAdminClient, names: list[str], there: dict[str, int]) -> list[str]:
+    """Topics of the shop's that are to be re-keyed: they are there, and keep records for a time, not one of each key."""
+    faults = [f"{name}: missing: it is named by rekey_from, and not created here" for name in names if name not in there]
+    found = [ConfigResource("TOPIC", name, ["cleanup.policy"]) for name in names if name in there]
+    configs = admin.describe_configs(found, config_filter="all").get("topic", {}) if found else {}
+    for name, entries in configs.items():
+        if "compact" in (policy := entries["cleanup.policy"]["value"]):
+            faults.append(f"{name}: cleanup.policy: expected delete, found {policy}")
+    return faults
+
+
+def described(settings: Settings, name: str) -> tuple[str, int]:
+    """A topic's id (one of the same name that was made anew has another; "" where the broker tells none), and its
+    partitions. TopicsError where it is missing."""
+    try:
+        admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
+    except KafkaError as error:
+        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+    try:
+        (found,) = admin.describe_topics([name])
+    except KafkaError as error:
+        raise TopicsError(f"{name}: {error}") from None
+    finally:
+        admin.close()
+    if not found["partitions"]:
+        raise TopicsError(f"{name}: missing")
+    return str(found.get("topic_id") or ""), len(found["partitions"])
