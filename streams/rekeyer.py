@@ -155,7 +155,7 @@ class Rekeyer:
             expected = rekey.position(batch.partition)
             if not rekey.offer(batch, now):
                 found = batch.first
-                raise LossError(f"{self.raw}/{batch.partition}: fetched {found}, expected {expected}: a hole is not passed")
+                raise LossError(f"{self.raw}/{batch.partition}: fetched {found}, expected {expected}")
         rekey.run({number: end for (_, number), end in ends(self._reader).items()})
         since = time.monotonic()
         if rekey.pending >= PENDING or since - self._committed >= self._settings.state.flush_interval:

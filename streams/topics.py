@@ -118,9 +118,8 @@ def _faults(
         expected = {"cleanup.policy": spec.config["cleanup.policy"]}
         if spec.name in rekeyed:
             expected |= {key: spec.config[key] for key in keys[2:]}
-        if spec.name not in set(settings.source_topics) - rekeyed and int(found.get("max.message.bytes", 1 << 30)) < int(
-            spec.config["max.message.bytes"]
-        ):
+        written = spec.name not in settings.source_topics or spec.name in rekeyed
+        if written and int(found.get("max.message.bytes", 1 << 30)) < int(spec.config["max.message.bytes"]):
             expected["max.message.bytes"] = spec.config["max.message.bytes"]
         if partitions[spec.name] != spec.partitions:
             faults.append(f"{spec.name}: partitions: expected {spec.partitions}, found {partitions[spec.name]}")
@@ -133,8 +132,8 @@ def _faults(
 
 
 def _raw_faults(admin: KafkaAdminClient, names: list[str], there: dict[str, int]) -> list[str]:
-    """Topics of the shop's that are to be re-keyed: they are there, and keep records for a time, not one of each key."""
-    faults = [f"{name}: missing: it is named by rekey_from, and not created here" for name in names if name not in there]
+    """Topics of the shop's that are to be re-keyed: they are there, and keep more than the last record of a key."""
+    faults = [f"missing: {name}: named by rekey_from, and not created here" for name in names if name not in there]
     found = [ConfigResource("TOPIC", name, ["cleanup.policy"]) for name in names if name in there]
     configs = admin.describe_configs(found, config_filter="all").get("topic", {}) if found else {}
     for name, entries in configs.items():
