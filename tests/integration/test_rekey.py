@@ -7,9 +7,10 @@ import json
 import os
 import re
 import signal
+import tomllib
 import urllib.request
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,22 @@ from typing import Any
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, NewTopic
 from kafka.partitioner.default import murmur2
 
 from online_models.version import dumps
 from state.rows import join
-from streams import changelog
+from streams import changelog, publisher
+from streams.errors import LossError, TopicsError, TransactionError
 from streams.models import reader
 from streams.overview import overview
+from streams.records import RecordBatch
+from streams.rekeyer import Rekeyer
 from streams.settings import Settings
+from streams.topics import ensure
 from tests.build import version
 from tests.processes import deployment, wait_for, worker
 
@@ -236,3 +242,105 @@ def test_killed_twice_and_frozen_once_every_event_comes_once_and_in_order(
     assert len(same) == USERS
     assert {(user, heads(row)) for user, row in same.items()} == {(user, heads(row)) for user, row in rows.items()}
     assert same == rows
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def events(count: int, partitions: int) -> dict[int, list[Message]]:
+    lines = [json.dumps({"user_id": f"u{i % 7}", "event_time": START + i}).encode() for i in range(count)]
+    return {at: [(None, line, [], START) for line in lines[at::partitions]] for at in range(partitions)}
+
+
+def readme(prefix: str) -> list[dict[str, Any]]:
+    """The sources of the README's example, with a topic of this test's."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = (one for one in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "rekey_from" in one)
+    found: list[dict[str, Any]] = tomllib.loads(block)["sources"]
+    return [one | ({"rekey_from": prefix + one["rekey_from"]} if "rekey_from" in one else {}) for one in found]
+
+
+async def turns(rekeyer: Rekeyer, until: Callable[[], bool]) -> None:
+    """What `run` does, until a condition holds."""
+    task = asyncio.ensure_future(rekeyer.run())
+    async with asyncio.timeout(60):
+        while not until():
+            assert not task.done() or task.result()
+            await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def rekeyer_of(settings: Settings, counts: Counter[str], **more: bool) -> Rekeyer:
+    return Rekeyer(settings, settings.sources[0], counts.update, **more)
+
+
+def test_the_readmes_sources_a_raw_topic_that_is_missing_compacted_grown_or_made_anew(kafka: str, prefix: str) -> None:
+    sources = readme(prefix)
+    raw = sources[0]["rekey_from"]
+    common = {"topics.partitions": 2, "sources": sources}
+    with pytest.raises(TopicsError, match=f"missing: {raw}"):
+        deployment(kafka, prefix, **common)
+    create(kafka, raw, 1, **{"cleanup.policy": "compact"})
+    with pytest.raises(TopicsError, match=f"{raw}: cleanup.policy: expected delete, found compact"):
+        deployment(kafka, prefix, **common)
+    admin = KafkaAdminClient(bootstrap_servers=kafka)
+    admin.alter_configs([ConfigResource("TOPIC", raw, {"cleanup.policy": "delete", "retention.ms": "-1"})])
+    settings = deployment(kafka, prefix, **common)
+    counts: Counter[str] = Counter()
+    keyed = f"rekeyed:{settings.source_topics[0]}"
+
+    def lies() -> int:
+        return sum(map(len, committed(settings, settings.source_topics[0], 2).values()))
+
+    send(kafka, raw, events(100, 1) | {})
+    asyncio.run(turns(rekeyer_of(settings, counts), lambda: counts[keyed] == 100))
+    admin.create_partitions({raw: 3})
+    send(kafka, raw, {2: events(50, 1)[0]})
+    asyncio.run(turns(rekeyer_of(settings, counts), lambda: counts[keyed] == 150))
+    assert lies() == 150
+    admin.delete_topics([raw])
+    wait_for(lambda: raw not in admin.list_topics(), "the topic to be gone")
+    create(kafka, raw, 3, **{"retention.ms": "-1"})
+    send(kafka, raw, events(900, 3))  # its offsets alone would do
+    with pytest.raises(LossError, match="is not the"):
+        asyncio.run(turns(rekeyer_of(settings, counts), lambda: False))
+    assert lies() == 150
+    asyncio.run(turns(rekeyer_of(settings, counts, accept_loss=True), lambda: counts[keyed] == 1_050))
+    admin.delete_topics([settings.rekeying(settings.sources[0])])
+    wait_for(lambda: settings.rekeying(settings.sources[0]) not in admin.list_topics(), "the progress to be gone")
+    ensure(settings)
+    with pytest.raises(LossError, match="progress of its re-keyer is gone"):
+        asyncio.run(turns(rekeyer_of(settings, counts), lambda: False))
+    assert lies() == 1_050
+    admin.close()
+
+
+async def test_one_that_was_frozen_is_fenced_and_leaves_no_trace(kafka: str, prefix: str) -> None:
+    raw = f"{prefix}raw"
+    await asyncio.to_thread(create, kafka, raw, 2, **{"retention.ms": "-1"})
+    sources = [{"name": "clickstream", "rekey_from": raw}]
+    settings = await asyncio.to_thread(deployment, kafka, prefix, **{"topics.partitions": 2, "sources": sources})
+    await asyncio.to_thread(send, kafka, raw, events(500, 2))
+    counts: Counter[str] = Counter()
+    outside, inside = rekeyer_of(settings, counts), rekeyer_of(settings, counts)
+    await outside._take_over()  # and frozen between two transactions
+    await inside._take_over()
+    assert inside._producer is not None
+    await inside._producer.begin_transaction()  # and frozen once some of it has been sent
+    sent = await publisher.send(inside._producer, settings.source_topics[0], 0, [(b"u", b"of the frozen one", [])])
+    await asyncio.gather(*sent)
+    await turns(rekeyer_of(settings, counts), lambda: counts[f"rekeyed:{settings.source_topics[0]}"] == 500)
+    with pytest.raises(KafkaError):
+        await inside._producer.commit_transaction()
+    assert outside._rekey is not None
+    batch = RecordBatch(raw, 0, 0, 0, [0], [None], [b'{"user_id": "u"}'], [START])
+    assert outside._rekey.offer(batch, START)
+    outside._rekey.run({0: 1, 1: 0})
+    with pytest.raises(TransactionError):
+        await outside._commit(outside._rekey)
+    for one in (inside, outside):
+        await one._let_go()
+    found = await asyncio.to_thread(committed, settings, settings.source_topics[0], 2)
+    values = [record.value for records in found.values() for record in records]
+    assert sorted(values) == sorted(value for part in events(500, 2).values() for _, value, _, _ in part)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kafka.partitioner.default import murmur2
 
 from streams import rekey
+from streams.errors import LossError
 from streams.progress import Source
 from streams.records import RecordBatch
 from streams.rejects import Record
@@ -192,6 +193,37 @@ def test_a_wrong_schema_stops_it_until_rejects_are_accepted() -> None:
     accepted.run({0: 8})
     assert accepted.pending == 4
     assert accepted.progress.stopped is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "written", "firsts", "ends", "told", "then"),
+    [
+        (None, True, [0], [9], "progress of its re-keyer is gone", [Source(0)]),
+        (Progress(topic="raw", ident="1", logs=[Source(5, 7)]), True, [0], [9], "is not the raw", [Source(0)]),
+        (Progress(topic="old", ident="2", logs=[Source(5, 7)]), True, [3], [9], "is not the old", [Source(3)]),
+        (Progress(topic="raw", ident="2", logs=[Source(5, 7)] * 2), True, [0], [9], "is not the raw", [Source(0)]),
+        (Progress(topic="raw", ident="2", logs=[Source(5, 7)]), True, [0], [4], "ends at 4", [Source(0)]),
+        (Progress(topic="raw", ident="2", logs=[Source(5, 7)]), True, [6], [9], "starts at 6", [Source(6, 7)]),
+        (Progress(topic="raw", ident="2", logs=[Source(5, 7)]), True, [0, 1], [9, 9], "raw/1 starts at 1",
+         [Source(5, 7), Source(1)]),
+    ],
+)  # fmt: skip
+def test_what_would_be_lost_or_sent_twice_is_refused_until_accepted(
+    stored: Progress | None, written: bool, firsts: list[int], ends: list[int], told: str, then: list[Source]
+) -> None:
+    again = None if stored is None else rekey.loads(rekey.dumps(stored))
+    with pytest.raises(LossError, match=told):
+        rekey.resume(stored, "raw", "2", firsts, ends, written=written, accept_loss=False)
+    found = rekey.resume(again, "raw", "2", firsts, ends, written=written, accept_loss=True)
+    assert (found.topic, found.ident, found.logs) == ("raw", "2", then)
+
+
+def test_what_goes_on_is_not_refused() -> None:
+    stored = Progress(topic="raw", ident="2", logs=[Source(5, 7)])
+    found = rekey.resume(stored, "raw", "2", [5, 0], [5, 9], written=True, accept_loss=False)
+    assert found.logs == [Source(5, 7), Source()]  # the topic has grown
+    fresh = rekey.resume(None, "raw", "2", [3], [9], written=False, accept_loss=False)
+    assert fresh.logs == [Source(3)]
 
 
 def test_a_progress_of_another_layout_is_refused() -> None:
