@@ -72,6 +72,8 @@ def _sources(
 
 async def _rekeyed(settings: Settings) -> dict[str, rekey.Progress | None]:
     """The progress of each re-keyed source, by its name."""
+    if not settings.rekeyed:
+        return {}
     async with reading(settings) as consumer:
         return {source.name: await newest(consumer, settings.rekeying(source)) for source in settings.rekeyed}
 
