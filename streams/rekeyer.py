@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from streams import rekey
-from streams.errors import LossError, RejectsError, StateError, TransactionError
+from streams.errors import BrokerError, LossError, RejectsError, StateError, TransactionError
 from streams.fetch import FETCH_WAIT_MS, drain, ends
 from streams.models import reading
 from streams.ownership import Ownership, member
@@ -162,7 +162,11 @@ class Rekeyer:
             await self._commit(rekey)
         if since - self._measured >= GROWTH:
             self._measured = since
-            _, partitions = await asyncio.to_thread(described, self._settings, self.raw)
+            try:
+                _, partitions = await asyncio.to_thread(described, self._settings, self.raw)
+            except BrokerError as error:  # slow to answer: the next look tells
+                log.warning("%s: not looked at: %s", self.raw, error)
+                return
             if partitions != len(rekey.progress.logs):
                 await self._commit(rekey)
                 await self._let_go()  # and taken over anew, with all of them

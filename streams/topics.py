@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, NewTopic
-from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError
+from kafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
 
 from streams.errors import BrokerError, TopicsError
 from streams.security import kafka_python_options
@@ -151,10 +156,12 @@ def described(settings: Settings, name: str) -> tuple[str, int]:
         raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
     try:
         (found,) = admin.describe_topics([name])
+    except UnknownTopicOrPartitionError:
+        raise TopicsError(f"missing: {name}") from None
     except KafkaError as error:
-        raise TopicsError(f"{name}: {error}") from None
+        raise BrokerError(f"{name}: {error}") from None
     finally:
         admin.close()
     if not found["partitions"]:
-        raise TopicsError(f"{name}: missing")
+        raise TopicsError(f"missing: {name}")
     return str(found.get("topic_id") or ""), len(found["partitions"])
