@@ -6,7 +6,7 @@ The core counts under its own names ("reject:bad_time"); here they get their pub
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal
 
@@ -71,6 +71,9 @@ VOCABULARY: tuple[Spec, ...] = (
     # The shell.
     Spec("counter", "continuity_seeks_total", "Times a topic was read again because a fetch left a hole.",
          ("topic",), "seek"),
+    Spec("counter", "rekeyed_records_total",
+         "Records of a source's raw topic that this worker's re-keyer sent on under their user, or rejected.",
+         ("topic",), "rekeyed"),
     Spec("counter", "recovered_records_total", "Changelog records replayed in recovery.", key="recovered"),
     Spec("counter", "learned_rows_total", "Training rows that this worker's learner took.", key="learned"),
     Spec("histogram", "flush_seconds", "Time of a partition's flush: its transaction and its RocksDB write.",
@@ -93,6 +96,8 @@ VOCABULARY: tuple[Spec, ...] = (
     Spec("gauge", "pass_under_way", "1 while a partition's users are judged again under a new version.",
          ("partition",)),
     Spec("gauge", "learner", "1 on the worker that owns training-rows."),
+    Spec("gauge", "rekey_lag_records", "Records of a source's raw topic not re-keyed yet, from its re-keyer.",
+         ("topic",)),
     Spec("gauge", "cache_rows", "User rows in the caches over RocksDB."),
 )  # fmt: skip
 _COUNTED = {spec.key: spec for spec in VOCABULARY if spec.kind == "counter"}
@@ -113,6 +118,7 @@ class Gauges:
     pass_under_way: dict[int, bool]
     learner: bool
     cache_rows: int
+    rekey_lag: dict[str, int] = field(default_factory=dict)  # by source topic, of those that this worker re-keys
 
 
 class Metrics:
@@ -209,4 +215,5 @@ def _series(now: Gauges) -> dict[str, Mapping[Labels, float]]:
         "model_version_newest": {(): now.newest_version}, "partitions_owned": {(): len(now.users)},
         "ready": {(): now.ready}, "pass_under_way": each(now.pass_under_way), "learner": {(): now.learner},
         "cache_rows": {(): now.cache_rows},
+        "rekey_lag_records": {(topic,): float(lag) for topic, lag in now.rekey_lag.items()},
     }  # fmt: skip

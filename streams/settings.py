@@ -81,6 +81,7 @@ class SourceSettings(Section):
     schema_: Annotated[Literal["shoal", "rees46"], Field(alias="schema")] = "shoal"
     fields: dict[str, str] = {}
     types: dict[str, str] = {}
+    rekey_from: TopicName | None = None  # the shop's own topic, without the prefix: re-keyed into this one
 
 
 class State(Section):
@@ -187,7 +188,8 @@ class Settings(Section):
     @model_validator(mode="after")
     def _apart(self) -> Settings:
         named = [name for name in Topics.model_fields if Topics.model_fields[name].annotation is str]
-        names = [*self.source_topics, *(self.topic(key) for key in named), self.changelog]
+        rekeyed = [name for source in self.rekeyed for name in (source.rekey_from or "", self.rekeying(source))]
+        names = [*rekeyed, *self.source_topics, *(self.topic(key) for key in named), self.changelog]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"sources and topics: {', '.join(twice)} is named twice")
@@ -202,6 +204,15 @@ class Settings(Section):
     @property
     def changelog(self) -> str:
         return f"{self.prefix}{self.application}-state-changelog"
+
+    @property
+    def rekeyed(self) -> tuple[SourceSettings, ...]:
+        """The sources that shoal writes itself, from topics that are not keyed by user."""
+        return tuple(source for source in self.sources if source.rekey_from is not None)
+
+    def rekeying(self, source: SourceSettings) -> str:
+        """The topic, of one partition, that holds the progress of a source's re-keyer; whoever owns it is the one."""
+        return f"{self.prefix}{self.application}-rekey-{source.name}"
 
     @property
     def source_topics(self) -> tuple[str, ...]:

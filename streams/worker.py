@@ -22,6 +22,7 @@ from streams.outbox import Topics
 from streams.partition import Partition
 from streams.publisher import Publisher
 from streams.records import RecordBatch
+from streams.rekeyer import Rekeyer
 from streams.rules import forget_units, rule_of, schema_of
 from streams.settings import Settings
 from streams.task import Task
@@ -46,6 +47,11 @@ class Worker:
         self.metrics = Metrics()
         self.models = Models(settings, self._adopt)
         self.learner = LearnerService(settings, self.metrics.count)
+        self.rekeyers = [
+            Rekeyer(settings, source, self.metrics.count, accept_rejects=accept_rejects, accept_loss=accept_loss)
+            for source in settings.rekeyed
+        ]
+        self._rekeying: list[asyncio.Future[None]] = []
         self._cache = block_cache(settings.state.block_cache_mb)
         self._schemas = [schema_of(source, settings) for source in settings.sources]
         self._topics = Topics(
@@ -192,6 +198,8 @@ class Worker:
         if part.task is None:
             return
         ends, number = self.app.consumer.ends(), part.number
+        # a source whose re-keyer is behind is not at its end, whatever its topic holds
+        ends |= {(rekeyer.topic, number): None for rekeyer in self.rekeyers if rekeyer.behind}
         part.task.run(int(time.time() * 1000), {topic: ends.get((topic, number)) for topic in part.task.rule.sources})
         held = {(topic, number) for topic in part.task.held()}
         self.app.consumer.held = {at for at in self.app.consumer.held if at[1] != number} | held
@@ -245,6 +253,15 @@ class Worker:
         """What goes on beside the batches, from the first recovery on."""
         for coroutine in (self.models.run(), self.learner.run(), self._tick()):
             self._works.append(asyncio.ensure_future(self.guard(coroutine)))
+        for rekeyer in self.rekeyers:
+            self._works.append(asyncio.ensure_future(self.guard(rekeyer.watch())))
+            self._rekeying.append(asyncio.ensure_future(self.guard(rekeyer.run())))
+
+    async def hand_over(self) -> None:
+        """Before the end: whoever stands by re-keys at once, and not when the session is over."""
+        for one in self._rekeying:
+            one.cancel()
+        await asyncio.gather(*self._rekeying, return_exceptions=True)
 
     async def guard(self, work: Awaitable[Any]) -> None:
         """A failure here ends the process: Faust cannot give back a single partition."""

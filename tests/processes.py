@@ -62,6 +62,11 @@ def _toml(settings: Settings, datadir: Path) -> str:
                 lines.append(f"{name} = {json.dumps(value)}")
         if section == "state":
             lines.append(f'datadir = "{datadir}"')
+    if "sources" in settings.model_fields_set:
+        for source in settings.sources:
+            lines.append("[[sources]]")
+            told = source.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            lines += [f"{name} = {json.dumps(value)}" for name, value in told.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -47,6 +47,8 @@ def test_file_then_environment_then_overrides(tmp_path: Path) -> None:
         ('[topics]\nalerts = "segments"', "segments is named twice"), ("sources = []", "sources"),
         ('[[sources]]\nname = "a"\nnope = 1', "sources.0.nope: unknown"), ("kafka = 3", "kafka"),
         ('[[sources]]\nname = "a"\nschema = "ga5"', "sources.0.schema"), ("lateness = \n", "line 1"),
+        ('[[sources]]\nname = "a"\nrekey_from = "a"', "a is named twice"),
+        ('[[sources]]\nname = "a"\nrekey_from = "r"\n[[sources]]\nname = "b"\nrekey_from = "r"', "r is named twice"),
         ('[kafka]\nbootstrap_servers = "nowhere"', "kafka.bootstrap_servers"), ('application = "a b"', "application"),
     ],
 )  # fmt: skip
