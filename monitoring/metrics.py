@@ -85,6 +85,8 @@ VOCABULARY: tuple[Spec, ...] = (
     Spec("gauge", "model_version_newest", "Newest version read from the models topic; 0 before the first."),
     Spec("gauge", "partitions_owned", "Partitions that this worker owns."),
     Spec("gauge", "ready", "1 once recovery is over and the worker serves its partitions."),
+    Spec("gauge", "recovery_left_records", "Changelog records that this worker's recovery has still to read."),
+    Spec("gauge", "recovery_seconds", "From the last assignment to ready; 0 before the first."),
     Spec("gauge", "pass_under_way", "1 while a partition's users are judged again under a new version.",
          ("partition",)),
     Spec("gauge", "learner", "1 on the worker that owns training-rows."),
@@ -107,6 +109,8 @@ class Gauges:
     pass_under_way: dict[int, bool]
     learner: bool
     cache_rows: int
+    recovery_left: int = 0
+    recovery_seconds: float = 0.0
 
 
 class Metrics:
@@ -202,5 +206,6 @@ def _series(now: Gauges) -> dict[str, Mapping[Labels, float]]:
         "segment_users": each(now.segment_users), "model_version": each(now.model_version),
         "model_version_newest": {(): now.newest_version}, "partitions_owned": {(): len(now.users)},
         "ready": {(): now.ready}, "pass_under_way": each(now.pass_under_way), "learner": {(): now.learner},
-        "cache_rows": {(): now.cache_rows},
+        "cache_rows": {(): now.cache_rows}, "recovery_left_records": {(): now.recovery_left},
+        "recovery_seconds": {(): now.recovery_seconds},
     }  # fmt: skip

@@ -43,6 +43,8 @@ def gauges(worker: Worker) -> Gauges:
         pass_under_way={number: task.swap_pending for number, task in tasks.items()},
         learner=worker.learner.owner,
         cache_rows=sum(part.store.cached for part in worker.partitions.values()),
+        recovery_left=worker.recovery.left,
+        recovery_seconds=worker.recovery.last,
     )
 
 
