@@ -131,7 +131,9 @@ class RowStore:
             found = self._sound(lambda: self._db.get([keys[i] for i in missing]))
             for i, row in zip(missing, found, strict=True):
                 out[i] = row
-            self._cache.put_many({keys[i]: row for i, row in zip(missing, found, strict=True) if row is not None})
+            read = ((keys[i], row) for i, row in zip(missing, found, strict=True) if row is not None)
+            # not the reserved ones: a recovery writes past the cache
+            self._cache.put_many({key: row for key, row in read if key[:1] != b"\x00"})
         return out
 
     def put_many(self, rows: Mapping[bytes, bytes | None]) -> None:

@@ -19,7 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.crash import fail
-from streams.errors import LossError
+from streams.errors import BrokerError, LossError, RecoveryError
 from streams.records import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
                         fetcher._notify(fetcher._wait_consume_future)
                         result.check_raise()
                         continue
-                    batch = unpack(tp, result, left)
+                    batch = self._unpacked(tp, result, left)
                     if result.has_more():
                         fetcher._records[tp] = result  # last in line: the others come first next time
                     else:
@@ -96,6 +96,17 @@ class BatchThread(driver.AIOKafkaConsumerThread):
                     return {}
                 if done:
                     waiter.result()
+
+    def _unpacked(self, tp: Any, result: Any, limit: int) -> RecordBatch | None:
+        """unpack; a batch that cannot be read ends the process, for Faust would go on asking for it."""
+        try:
+            return unpack(tp, result, limit)
+        except Exception as error:
+            at = result._partition_records.next_fetch_offset
+            where = f"{tp.topic}/{tp.partition}: the batch at offset {at} cannot be read: {error!r}"
+            changelog = self.consumer._is_changelog_tp(TP(tp.topic, tp.partition))
+            fail(RecoveryError(where) if changelog else BrokerError(where))
+            raise
 
     async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
         await self.call_thread(self._commit_positions, positions)

@@ -142,7 +142,7 @@ async def test_an_output_over_the_topics_limit(kafka: str, prefix: str) -> None:
     await publisher.stop()
     publisher = Publisher(settings, 0)
     await publisher.start()
-    with pytest.raises(TransactionError, match="a record of 1000000 bytes for .* is over the batch size"):
+    with pytest.raises(TransactionError, match=r"a record of 1000000 bytes for .* is over the batch size"):
         await publisher.commit(flush(1, outputs={(topic, 0): [(b"k", b"v" * 1_000_000, [])]}))
     assert await committed(settings, settings.changelog) == []  # aborted, not left open
     await publisher.stop()

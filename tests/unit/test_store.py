@@ -1,10 +1,13 @@
 """Rows through the cache and on disk."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from state.store import ForeignStore, Meta, RowStore
+from state.store import BrokenStore, ForeignStore, Meta, RowStore
+from tests.rocks import biggest, flip
 
 META = Meta("shoal", 0, 4)
 
@@ -43,7 +46,40 @@ def test_a_change_is_kept_until_it_is_written(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_recovery_is_seen_though_the_progress_was_read_before(tmp_path: Path) -> None:
+    store = RowStore(tmp_path / "0", META, cache_rows=10)
+    store.apply([b"\0progress"], [b"old"], 1)
+    assert store.get_many([b"\0progress"]) == [b"old"]
+    store.apply([b"\0progress"], [b"new"], 2)
+    assert store.get_many([b"\0progress"]) == [b"new"]
+
+
 def test_another_deployments_rows_are_refused(tmp_path: Path) -> None:
     RowStore(tmp_path / "0", META, cache_rows=10).close()
     with pytest.raises(ForeignStore, match="other"):
         RowStore(tmp_path / "0", Meta("other", 0, 4), cache_rows=10)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.get_many([b"%06d" % i for i in range(20_000)]),
+        lambda store: store.scan(None, 1 << 30),
+        lambda store: [store.scan(b"%06d" % i, 100) for i in range(0, 20_000, 100)],
+    ],
+    ids=["get", "scan", "scan in pieces"],
+)
+def test_a_flipped_byte_is_never_read_as_rows(tmp_path: Path, read: Callable[[RowStore], object]) -> None:
+    """Nor as the end of them; the next open finds the mark, whatever the process did meanwhile."""
+    path = tmp_path / "0"
+    store = RowStore(path, META, cache_rows=10)
+    store.written({b"%06d" % i: os.urandom(200) for i in range(20_000)}, 1)
+    store.close()
+    flip(biggest(path), 200_000)
+    store = RowStore(path, META, cache_rows=10)
+    with pytest.raises(BrokenStore, match="checksum mismatch"):
+        read(store)
+    del store
+    for _ in range(2):
+        with pytest.raises(BrokenStore, match="checksum mismatch"):
+            RowStore(path, META, cache_rows=10)
