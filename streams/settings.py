@@ -70,6 +70,12 @@ class Topics(Section):
     training_rows: TopicName = "training-rows"
     models: TopicName = "models"
 
+    @model_validator(mode="after")
+    def _reachable(self) -> Topics:
+        if self.min_insync_replicas > self.replication:
+            raise ValueError("topics.min_insync_replicas must be at most topics.replication: nothing could be written")
+        return self
+
 
 class SourceSettings(Section):
     """One source topic, in the order that breaks ties of time."""
@@ -92,6 +98,12 @@ class State(Section):
     transaction_timeout: Seconds = 20.0
     max_poll_records: Annotated[int, Field(ge=1, le=200_000)] = 8_000
     recovery_deadline: Seconds = 600.0
+
+    @model_validator(mode="after")
+    def _in_time(self) -> State:
+        if self.flush_interval > self.transaction_timeout:
+            raise ValueError("state.flush_interval must be at most state.transaction_timeout")
+        return self
 
 
 class LearnerSettings(Section):

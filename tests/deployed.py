@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from aiokafka import AIOKafkaProducer
 from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, NewTopic
+from kafka.errors import PolicyViolationError
 from kafka.structs import TopicPartition
 
 from state import rows
@@ -112,10 +113,33 @@ class Deployed:
         admin.close()
 
     def empty(self, topic: str, before: int) -> None:
-        """Delete its records before an offset (-1: all)."""
+        """Delete its records before an offset (-1: all); a compacted one is not compacted for that moment."""
         admin = self.admin()
-        admin.delete_records({TopicPartition(topic, 0): before})
+        compacted = topic == self.settings.changelog
+        if compacted:
+            self._policy(admin, topic, "delete")
+
+        def deleted() -> bool:
+            try:
+                admin.delete_records({TopicPartition(topic, 0): before})
+            except PolicyViolationError:  # the broker's log has not heard of it yet
+                return False
+            return True
+
+        wait_for(deleted, "the records to go")
+        if compacted:
+            self._policy(admin, topic, "compact")
         admin.close()
+
+    def _policy(self, admin: KafkaAdminClient, topic: str, policy: str) -> None:
+        admin.alter_configs([ConfigResource("TOPIC", topic, {"cleanup.policy": policy})])
+        asked = [ConfigResource("TOPIC", topic, ["cleanup.policy"])]
+
+        def there() -> bool:
+            config = admin.describe_configs(asked, config_filter="all")["topic"][topic]
+            return bool(config["cleanup.policy"]["value"] == policy)
+
+        wait_for(there, f"cleanup.policy {policy}")
 
     def admin(self) -> KafkaAdminClient:
         return KafkaAdminClient(bootstrap_servers=self.settings.kafka.bootstrap_servers)
