@@ -103,6 +103,12 @@ class Deployed:
     def ready(self) -> bool:
         return self.page("/readyz")[0] == 200
 
+    def applied(self) -> int:
+        """Records that the running worker's task stands for, committed or not."""
+        status, body = self.page("/status")
+        parts = json.loads(body)["partitions"].values() if status == 200 else ()
+        return sum(source["offset"] for part in parts for source in part["sources"].values())
+
     def anew(self, topic: str) -> None:
         """Delete a topic and create it again: another of the same name."""
         (spec,) = [one for one in specs(self.settings) if one.name == topic]

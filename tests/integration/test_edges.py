@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -33,18 +32,12 @@ main()
 """
 
 
-def applied(made: Deployed, count: int) -> bool:
-    """That many are in the worker's memory, or committed."""
-    status, body = made.page("/status")
-    return status == 200 and json.loads(body)["counts"].get("events", 0) >= count
-
-
 def test_a_stop_flushes_what_was_applied(kafka: str, prefix: str, tmp_path: Path) -> None:
     made = Deployed(kafka, prefix, tmp_path, **SELDOM)
     with made.run() as process:
         wait_for(made.ready, "the worker")
         made.send(500)
-        wait_for(lambda: applied(made, 500), "the records")
+        wait_for(lambda: made.applied() == 500, "the records")
         assert made.counted() == {}
         process.terminate()
         assert process.wait(60) == 0, made.log()[-3000:]
@@ -56,7 +49,7 @@ def test_a_revoke_flushes_what_was_applied(kafka: str, prefix: str, tmp_path: Pa
     with made.run() as process:
         wait_for(made.ready, "the worker")
         made.send(500)
-        wait_for(lambda: applied(made, 500), "the records")
+        wait_for(lambda: made.applied() == 500, "the records")
         assert made.counted() == {}
         with made.run(folder=tmp_path / "other") as other:
             wait_for(lambda: "Successfully synced group" in (tmp_path / "other" / "worker.log").read_text(), "it")
