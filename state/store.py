@@ -175,7 +175,7 @@ class RowStore:
 
     def see(self, now: int) -> None:
         """The rows are all that the changelog holds, now (ms)."""
-        self._db.put(SEEN_KEY, b"%d" % now, self._write)
+        self._sound(lambda: self._db.put(SEEN_KEY, b"%d" % now, self._write))
 
     def seen(self) -> int | None:
         """When they last were (ms), as far as it was noted."""

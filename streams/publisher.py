@@ -104,8 +104,7 @@ class Publisher:
         for key, value, headers in records:
             if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
                 await send()
-                batch = self._producer.create_batch()
-                if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                    raise TransactionError(f"a record of {len(value or b'')} bytes for {topic} is over the batch size")
+                batch = self._producer.create_batch()  # takes a first record of any size: the broker judges that
+                batch.append(key=key, value=value, timestamp=None, headers=headers)
         await send()
         return sent
