@@ -93,6 +93,8 @@ VOCABULARY: tuple[Spec, ...] = (
     Spec("gauge", "model_version_newest", "Newest version read from the models topic; 0 before the first."),
     Spec("gauge", "partitions_owned", "Partitions that this worker owns."),
     Spec("gauge", "ready", "1 once recovery is over and the worker serves its partitions."),
+    Spec("gauge", "recovery_left_records", "Changelog records that this worker's recovery has still to read."),
+    Spec("gauge", "recovery_seconds", "From the last assignment to ready; 0 before the first."),
     Spec("gauge", "pass_under_way", "1 while a partition's users are judged again under a new version.",
          ("partition",)),
     Spec("gauge", "learner", "1 on the worker that owns training-rows."),
@@ -119,6 +121,8 @@ class Gauges:
     learner: bool
     cache_rows: int
     rekey_lag: dict[str, int] = field(default_factory=dict)  # by source topic, of those that this worker re-keys
+    recovery_left: int = 0
+    recovery_seconds: float = 0.0
 
 
 class Metrics:
@@ -214,6 +218,7 @@ def _series(now: Gauges) -> dict[str, Mapping[Labels, float]]:
         "users": each(now.users), "segment_users": each(now.segment_users), "model_version": each(now.model_version),
         "model_version_newest": {(): now.newest_version}, "partitions_owned": {(): len(now.users)},
         "ready": {(): now.ready}, "pass_under_way": each(now.pass_under_way), "learner": {(): now.learner},
-        "cache_rows": {(): now.cache_rows},
+        "cache_rows": {(): now.cache_rows}, "recovery_left_records": {(): now.recovery_left},
+        "recovery_seconds": {(): now.recovery_seconds},
         "rekey_lag_records": {(topic,): float(lag) for topic, lag in now.rekey_lag.items()},
     }  # fmt: skip

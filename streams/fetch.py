@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
@@ -16,12 +16,12 @@ FETCH_WAIT_MS = 50
 
 async def drain(
     consumer: Any, held: Collection[tuple[str, int]], *, timeout: float, limit: int, active: Any = None,
-    headers: bool = False,
+    unpack: Callable[[Any, Any, int], RecordBatch | None],
 ) -> dict[Any, RecordBatch]:  # fmt: skip
     """What was fetched, one batch a partition, up to about limit records; waits up to timeout seconds for the first.
 
     held: partitions left where they are, so the fetcher asks for no more of them. active: those to look at, all where
-    it is empty. headers: whether the batches carry the records' headers.
+    it is empty. unpack: unpack() below, or what is around it.
     """
     fetcher = consumer._fetcher
     if consumer._closed or fetcher._closed:
@@ -46,7 +46,7 @@ async def drain(
                     fetcher._notify(fetcher._wait_consume_future)
                     result.check_raise()
                     continue
-                batch = unpack(tp, result, left, headers=headers)
+                batch = unpack(tp, result, left)
                 if result.has_more():
                     fetcher._records[tp] = result  # last in line: the others come first next time
                 else:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -19,7 +20,7 @@ from aiokafka.structs import TopicPartition
 
 from streams import rekey
 from streams.errors import BrokerError, LossError, RejectsError, StateError, TransactionError
-from streams.fetch import FETCH_WAIT_MS, drain, ends
+from streams.fetch import FETCH_WAIT_MS, drain, ends, unpack
 from streams.models import reading
 from streams.ownership import Ownership, member
 from streams.publisher import send, transactional
@@ -102,7 +103,8 @@ class Rekeyer:
         state = self._settings.state
         try:
             batches = await drain(
-                reader, held, timeout=state.flush_interval, limit=state.max_poll_records, headers=True
+                reader, held, timeout=state.flush_interval, limit=state.max_poll_records,
+                unpack=partial(unpack, headers=True),
             )
         except OffsetOutOfRangeError as error:
             raise LossError(
@@ -183,7 +185,7 @@ class Rekeyer:
                     for (topic, partition), outputs in cut.outputs.items():
                         sent += await send(producer, topic, partition, outputs.records, outputs.stamps)
                     sent += await send(producer, self._progress, 0, [(PROGRESS_KEY, cut.progress, [])])
-                    await asyncio.gather(*sent)
+                    await asyncio.gather(*(future for future, _ in sent))
             except KafkaError as error:
                 raise TransactionError(f"{self.topic}: its re-keyer's transaction failed: {error!r}") from error
             self._count(rekey.counts | {f"rekeyed:{self.topic}": cut.records})

@@ -25,7 +25,7 @@ def run(settings: Settings, *, accept_rejects: bool = False, accept_loss: bool =
     async def page() -> None:
         runner = web.AppRunner(
             build(
-                lambda: status.status(worker), worker.metrics.render, lambda: worker.ready,
+                lambda: status.status(worker), worker.metrics.render, worker.waiting,
                 lambda ident: status.find(worker, ident),
             ),
             access_log=None,

@@ -73,6 +73,12 @@ class Topics(Section):
     commands: TopicName = "commands"
     commands_results: TopicName = "commands-results"
 
+    @model_validator(mode="after")
+    def _reachable(self) -> Topics:
+        if self.min_insync_replicas > self.replication:
+            raise ValueError("topics.min_insync_replicas must be at most topics.replication: nothing could be written")
+        return self
+
 
 class SourceSettings(Section):
     """One source topic, in the order that breaks ties of time."""
@@ -97,6 +103,12 @@ class State(Section):
     max_poll_records: Annotated[int, Field(ge=1, le=200_000)] = 8_000
     recovery_deadline: Seconds = 600.0
     journal: bool = False
+
+    @model_validator(mode="after")
+    def _in_time(self) -> State:
+        if self.flush_interval > self.transaction_timeout:
+            raise ValueError("state.flush_interval must be at most state.transaction_timeout")
+        return self
 
 
 class LearnerSettings(Section):

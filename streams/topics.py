@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
+from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, NewTopic
@@ -39,7 +41,7 @@ def specs(settings: Settings) -> list[TopicSpec]:
     size = {
         "max.message.bytes": str(chosen.max_message_bytes),
         "message.timestamp.type": "CreateTime",
-        "min.insync.replicas": str(min(chosen.min_insync_replicas, chosen.replication)),
+        "min.insync.replicas": str(chosen.min_insync_replicas),
     }
     compacted = size | {"cleanup.policy": "compact", "delete.retention.ms": str(TOMBSTONE_MS)}
     small = compacted | {"segment.bytes": str(16 << 20)}  # one record is of interest, a few are written each second
@@ -67,9 +69,10 @@ def specs(settings: Settings) -> list[TopicSpec]:
     ]
 
 
-def ensure(settings: Settings, *, create: bool = True) -> list[tuple[TopicSpec, str]]:
+def ensure(settings: Settings, *, create: bool = True, strict: bool = False) -> list[tuple[TopicSpec, str]]:
     """Create what is missing and check what is there: each topic with "created" or "ok".
 
+    strict: also what a worker can live with, that retention, replication and min ISR are no less than the settings say.
     TopicsError names the topics that are missing, and topic, key, expected and found of what is otherwise;
     BrokerError where no broker answers.
     """
@@ -79,10 +82,13 @@ def ensure(settings: Settings, *, create: bool = True) -> list[tuple[TopicSpec, 
         raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
     try:
         wanted = specs(settings)
-        there = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics()}
+        found = {topic["name"]: topic["partitions"] for topic in admin.describe_topics()}
+        there = {name: len(partitions) for name, partitions in found.items()}
         missing = [spec for spec in wanted if spec.name not in there]
         faults = _faults(admin, [spec for spec in wanted if spec.name in there], there, settings)
         faults += _raw_faults(admin, [source.rekey_from or "" for source in settings.rekeyed], there)
+        if strict:
+            faults += _short(admin, [spec for spec in wanted if spec.name in there], found, settings)
         if missing and not create:
             faults.append(f"missing: {', '.join(spec.name for spec in missing)}")
         if faults:
@@ -91,7 +97,7 @@ def ensure(settings: Settings, *, create: bool = True) -> list[tuple[TopicSpec, 
             _create(admin, missing, settings.topics.replication)
         return [(spec, "created" if spec in missing else "ok") for spec in wanted]
     except TopicAlreadyExistsError:  # another worker creates them too
-        return ensure(settings, create=create)
+        return ensure(settings, create=create, strict=strict)
     except InvalidReplicationFactorError:
         raise TopicsError(
             f"topics.replication: {settings.topics.replication} is more than the brokers there are"
@@ -107,6 +113,30 @@ def _create(admin: KafkaAdminClient, missing: list[TopicSpec], replication: int)
         [NewTopic(spec.name, spec.partitions, replication, topic_configs=spec.config) for spec in missing],
         wait_for_metadata=True,
     )
+
+
+def _short(
+    admin: KafkaAdminClient, existing: list[TopicSpec], found: dict[str, list[dict[str, Any]]], settings: Settings
+) -> list[str]:
+    """What is less than the settings say: records that go, or copies that lack, sooner than meant."""
+    keys = ["retention.ms", "min.insync.replicas"]
+    resources = [ConfigResource("TOPIC", spec.name, keys) for spec in existing]
+    configs = admin.describe_configs(resources, config_filter="all").get("topic", {}) if resources else {}
+    faults = []
+    for spec in existing:
+        for key in keys:
+            expected, value = spec.config.get(key), configs.get(spec.name, {}).get(key, {}).get("value")
+            if expected and value and _for_ever(int(value)) < _for_ever(int(expected)):
+                faults.append(f"{spec.name}: {key}: expected at least {expected}, found {value}")
+        copies = min(len(partition["replica_nodes"]) for partition in found[spec.name])
+        if copies < settings.topics.replication:
+            faults.append(f"{spec.name}: replication: expected {settings.topics.replication}, found {copies}")
+    return faults
+
+
+def _for_ever(value: int) -> float:
+    """Kafka's -1."""
+    return inf if value == -1 else value
 
 
 def _faults(

@@ -17,8 +17,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.crash import fail
-from streams.errors import LossError
-from streams.fetch import FETCH_WAIT_MS, drain, ends
+from streams.errors import BrokerError, LossError, RecoveryError
+from streams.fetch import FETCH_WAIT_MS, drain, ends, unpack
 from streams.records import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,20 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         if not self.consumer.flow_active:
             return {}
         return await drain(
-            consumer, self.consumer.held, timeout=timeout or 0.0, limit=max_records or 1 << 30, active=active_partitions
-        )
+            consumer, self.consumer.held, timeout=timeout or 0.0, limit=max_records or 1 << 30,
+            active=active_partitions, unpack=self._unpacked,
+        )  # fmt: skip
+
+    def _unpacked(self, tp: Any, result: Any, limit: int) -> RecordBatch | None:
+        """unpack; a batch that cannot be read ends the process, for Faust would go on asking for it."""
+        try:
+            return unpack(tp, result, limit)
+        except Exception as error:
+            at = result._partition_records.next_fetch_offset
+            where = f"{tp.topic}/{tp.partition}: the batch at offset {at} cannot be read: {error!r}"
+            changelog = self.consumer._is_changelog_tp(TP(tp.topic, tp.partition))
+            fail(RecoveryError(where) if changelog else BrokerError(where))
+            raise
 
     async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
         await self.call_thread(self._commit_positions, positions)

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,7 +34,9 @@ def deployment(bootstrap: str, prefix: str, **more: object) -> Settings:
 
 
 @contextmanager
-def worker(settings: Settings, folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    settings: Settings, folder: Path, *options: str, program: Sequence[str] = SHOAL
+) -> Iterator[subprocess.Popen[bytes]]:
     """A `shoal worker` in a process of its own; killed at the end if it still runs. Its log: folder/worker.log."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "shoal.toml"
@@ -42,7 +44,7 @@ def worker(settings: Settings, folder: Path, *options: str) -> Iterator[subproce
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SHOAL_")}
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(
-            [*SHOAL, "--config", str(path), "-v", "worker", *options],
+            [*program, "--config", str(path), "-v", "worker", *options],
             env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
     try:

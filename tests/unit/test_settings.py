@@ -43,6 +43,8 @@ def test_file_then_environment_then_overrides(tmp_path: Path) -> None:
         ('[topics]\npartitions = "4"', "topics.partitions"), ("[topics]\npartitions = true", "topics.partitions"),
         ("[web]\nport = 1.5", "web.port"), ("[web]\nport = 65536", "web.port"), ("lateness = nan", "lateness"),
         ("[learner]\nevery = inf", "learner.every"), ("[learner]\nk = 20\nfirst_rows = 10", "learner.first_rows"),
+        ("[topics]\nreplication = 1", "topics.min_insync_replicas must"),
+        ("[state]\nflush_interval = 30.0", "state.flush_interval must"),
         ("[alerts]\nrefunds = [9, 3]", "alerts.refunds"), ("[alerts]\nrequest_rate = [1]", "alerts.request_rate"),
         ('[topics]\nalerts = "segments"', "segments is named twice"), ("sources = []", "sources"),
         ('[[sources]]\nname = "a"\nnope = 1', "sources.0.nope: unknown"), ("kafka = 3", "kafka"),
