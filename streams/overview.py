@@ -14,6 +14,7 @@ from kafka.structs import TopicPartition
 from streams import changelog
 from streams.errors import BrokerError
 from streams.progress import Progress
+from streams.reach import unreachable_now
 from streams.security import kafka_python_options
 from streams.settings import Settings
 from streams.status import told
@@ -29,8 +30,8 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
     progress = asyncio.run(changelog.read_progress(settings))
     try:
         admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError as error:
-        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+    except KafkaError:
+        raise unreachable_now(settings) from None
     try:
         owners = _owners(admin, settings)
         ends = _ends(admin, settings)

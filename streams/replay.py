@@ -11,6 +11,7 @@ from kafka.errors import KafkaError
 
 from streams.errors import BrokerError, DataError
 from streams.files import Line, lines
+from streams.reach import unreachable_now
 from streams.security import kafka_python_options
 from streams.settings import Settings
 
@@ -46,8 +47,8 @@ def replay(
             **kafka_python_options(settings), acks="all", linger_ms=20, batch_size=256 << 10, compression_type="gzip",
             allow_auto_create_topics=False, max_request_size=4 << 20,
         )  # fmt: skip
-    except KafkaError as error:
-        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+    except KafkaError:
+        raise unreachable_now(settings) from None
     try:
         for chunk in chunks:
             for line in chunk:

@@ -8,7 +8,8 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, NewTopic
 from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError
 
-from streams.errors import BrokerError, TopicsError
+from streams.errors import TopicsError
+from streams.reach import unreachable_now
 from streams.security import kafka_python_options
 from streams.settings import Settings
 
@@ -62,8 +63,8 @@ def ensure(settings: Settings, *, create: bool = True) -> list[tuple[TopicSpec, 
     """
     try:
         admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError as error:
-        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+    except KafkaError:
+        raise unreachable_now(settings) from None
     try:
         wanted = specs(settings)
         there = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics()}
