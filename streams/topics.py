@@ -71,7 +71,9 @@ def ensure(settings: Settings, *, create: bool = True) -> list[tuple[TopicSpec, 
         missing = [spec for spec in wanted if spec.name not in there]
         faults = _faults(admin, [spec for spec in wanted if spec.name in there], there, settings)
         if missing and not create:
-            faults.append(f"missing: {', '.join(spec.name for spec in missing)}")
+            user = settings.kafka.sasl_username
+            hidden = f" (or user {user!r} may not read or describe them)" if user else ""
+            faults.append(f"missing: {', '.join(spec.name for spec in missing)}{hidden}")
         if faults:
             raise TopicsError("; ".join(faults))
         if missing:
@@ -108,6 +110,8 @@ def _faults(
     faults = []
     for spec in existing:
         found = {key: entry["value"] for key, entry in configs.get(spec.name, {}).items()}
+        if not found:
+            faults.append(f"{spec.name}: its configuration may not be described by this user (DescribeConfigs)")
         expected = {"cleanup.policy": spec.config["cleanup.policy"]}
         if spec.name not in settings.source_topics and int(found.get("max.message.bytes", 1 << 30)) < int(
             spec.config["max.message.bytes"]

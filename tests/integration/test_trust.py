@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from aiokafka import AIOKafkaConsumer
 
 from streams.security import aiokafka_options
 from streams.settings import Settings, load
-from tests.acls import GRANTS, Grant, grant, revoke
+from tests.acls import GRANTS, grant
 from tests.generate import write
 from tests.processes import SHOAL, applied, wait_for, worker
 from tests.secured import Secured, secured
