@@ -6,13 +6,37 @@ import logging
 import os
 import sys
 
-from streams.errors import ShoalError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
+
+from streams.errors import BrokerError, ShoalError
 
 log = logging.getLogger(__name__)
+DENIED = (
+    ClusterAuthorizationFailedError, GroupAuthorizationFailedError, SaslAuthenticationFailed,
+    TopicAuthorizationFailedError, TransactionalIdAuthorizationFailed,
+)  # fmt: skip
+
+
+def denied(error: BaseException) -> BrokerError | None:
+    """What an ACL or a credential that is gone looks like, wherever a client met it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DENIED):
+            told = f"{type(cause).__name__.removesuffix('Error')}: {', '.join(map(str, cause.args))}"
+            return BrokerError(f"the brokers do not allow this user to go on: {told} (see README for the ACLs)")
+        cause = cause.__cause__
+    return None
 
 
 def fail(error: BaseException) -> None:
     """Say why and leave the process at once: what was not committed is done again by the next owner."""
+    error = denied(error) or error
     if not isinstance(error, ShoalError):
         log.critical("the worker failed", exc_info=error)
     print(f"shoal: error: {error if isinstance(error, ShoalError) else repr(error)}", file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalOperation, KafkaError
 
 from streams.errors import TransactionError
 from streams.rejects import Record
@@ -43,16 +43,20 @@ class Publisher:
 
         TransactionError on any failure: what happened is then for the next owner to find out.
         """
+        sent: list[Any] = []
         try:
             async with self._producer.transaction():
                 rows = await self._send(self._changelog, self._partition, ((k, v, []) for k, v in flush.rows.items()))
-                sent: list[Any] = []
+                sent += rows
                 for (topic, partition), records in flush.outputs.items():
                     sent += await self._send(topic, partition, records)
                 await asyncio.gather(*sent)
                 last = [await one for one in rows][-1]
-        except (KafkaError, asyncio.CancelledError) as error:
-            raise TransactionError(f"partition {self._partition}: the transaction failed: {error!r}") from error
+        except (KafkaError, IllegalOperation, asyncio.CancelledError) as error:
+            # after a send that failed the client says only that there is no transaction any more
+            failed = (one.exception() for one in sent if one.done() and not one.cancelled())
+            why = next((one for one in failed if one is not None), error)
+            raise TransactionError(f"partition {self._partition}: the transaction failed: {why!r}") from why
         count: int = last.offset
         return count + 1
 

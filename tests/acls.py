@@ -42,17 +42,18 @@ GRANTS: tuple[Grant, ...] = (
     *_topics("worker", INTERNAL, "Read", "Write", "DescribeConfigs"),
     Grant("worker", "group", "shoal", ("Read",)),
     Grant("worker", "group", "shoal-learner", ("Read",)),
-    Grant("worker", "transactional id", "shoal-state-*", ("Describe", "Write")),
-    Grant("worker", "transactional id", "shoal-learner-0", ("Describe", "Write")),
+    Grant("worker", "transactional id", "shoal-state-*", ("Write",)),
+    Grant("worker", "transactional id", "shoal-learner-0", ("Write",)),
     *_topics("shop", SOURCES, "Write"),
     *_topics("reader", OUTPUTS[:3], "Read"),
     Grant("reader", "group", "its own", ("Read",)),
     *_topics("operator", SOURCES, "Create", "Write", "DescribeConfigs"),
     *_topics("operator", OUTPUTS[:3], "Create", "Describe", "DescribeConfigs"),
-    *_topics("operator", OUTPUTS[3:], "Create", "Read", "DescribeConfigs"),
+    *_topics("operator", OUTPUTS[3:], "Create", "Read", "Write", "DescribeConfigs"),
     *_topics("operator", INTERNAL[:2], "Create", "Describe", "DescribeConfigs"),
     *_topics("operator", INTERNAL[2:], "Create", "Read", "DescribeConfigs"),
     Grant("operator", "group", "shoal", ("Describe",)),
+    Grant("operator", "transactional id", "shoal-sent-back", ("Write",)),
 )
 
 _TYPES = {
