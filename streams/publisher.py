@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError
 
+from streams.crash import denied
 from streams.errors import TransactionError
 from streams.rejects import Record
 from streams.security import aiokafka_options
@@ -54,8 +55,8 @@ class Publisher:
                 last = [await one for one in rows][-1]
         except (KafkaError, IllegalOperation, asyncio.CancelledError) as error:
             # after a send that failed the client says only that there is no transaction any more
-            failed = (one.exception() for one in sent if one.done() and not one.cancelled())
-            why = next((one for one in failed if one is not None), error)
+            failed = [why for one in sent if one.done() and not one.cancelled() and (why := one.exception())]
+            why = next(filter(denied, failed), failed[0] if failed else error)
             raise TransactionError(f"partition {self._partition}: the transaction failed: {why!r}") from why
         count: int = last.offset
         return count + 1

@@ -18,8 +18,8 @@ from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from streams.crash import fail
-from streams.errors import LossError
+from streams.crash import DENIED, denied, fail
+from streams.errors import BrokerError, LossError
 from streams.records import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,13 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         # 1.5 s) keeps the others waiting. New records end the wait, so it costs no latency.
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
+
+    async def on_start(self) -> None:
+        """Coordination waits until its user has taken an error, and the driver takes none: it ends the process here."""
+        await super().on_start()
+        if coordinator := self._consumer._coordinator:
+            coordinator._push_error_to_user = _coordination_failed
+            coordinator._coordination_task.add_done_callback(_coordination_ended)
 
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: Any = None, max_records: Any = None
@@ -74,7 +81,10 @@ class BatchThread(driver.AIOKafkaConsumerThread):
                     result = fetcher._records.pop(tp)
                     if type(result) is not FetchResult:
                         fetcher._notify(fetcher._wait_consume_future)
-                        result.check_raise()
+                        try:
+                            result.check_raise()
+                        except DENIED as error:
+                            fail(error)
                         continue
                     batch = unpack(tp, result, left)
                     if result.has_more():
@@ -121,6 +131,15 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             state = assignment.state_value(tp)
             found[tp.topic, tp.partition] = None if state is None else state.lso
         return found
+
+
+async def _coordination_failed(error: BaseException) -> None:
+    fail(denied(error) or BrokerError(f"the workers' group: {error}"))
+
+
+def _coordination_ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        fail(denied(error) or BrokerError(f"the workers' group: {error}"))
 
 
 def unpack(tp: Any, result: Any, limit: int) -> RecordBatch | None:

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer
 
 from streams.security import aiokafka_options
 from streams.settings import Settings, load
-from tests.acls import GRANTS, grant
+from tests.acls import GRANTS, Grant, grant, revoke
 from tests.generate import write
 from tests.processes import SHOAL, applied, wait_for, worker
 from tests.secured import Secured, secured
@@ -129,5 +129,62 @@ def test_each_role_does_its_part_with_the_acls_of_the_readme(roles: Roles) -> No
         assert json.loads(ok(roles.shoal("operator", "user", ident, "--json")))["user"] == ident
         ok(roles.shoal("operator", "snapshot", "-o", "out.parquet"))
         ok(roles.shoal("operator", "topics", "--check"))
+        assert ok(roles.shoal("operator", "dead-letters", "--json")).startswith("[")
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def lacking(name: str, operation: str) -> Grant:
+    """The worker's line of that name, and that it has the operation."""
+    (one,) = [one for one in GRANTS if (one.role, one.name) == ("worker", name) and operation in one.operations]
+    return one
+
+
+@pytest.mark.parametrize(
+    ("name", "operation", "told"),
+    [
+        ("segment-changes", "Write", "write topic {}segment-changes"),
+        ("shoal", "Read", "GroupAuthorizationFailed: {}shoal"),
+        ("shoal-learner", "Read", "GroupAuthorizationFailed: {}shoal-learner"),
+        ("shoal-state-*", "Write", "TransactionalIdAuthorizationFailed: {}shoal-state-"),
+    ],
+)
+def test_a_worker_that_lacks_an_acl_ends_with_a_line(roles: Roles, name: str, operation: str, told: str) -> None:
+    ok(roles.shoal("operator", "topics"))
+    one = lacking(name, operation)
+    revoke(roles.broker.admin, one, operation, roles.prefix)
+    if one.resource != "transactional id":  # visible, but no more
+        grant(roles.broker.admin, [one._replace(operations=("Describe",))], roles.prefix)
+    with worker(roles.settings("worker"), roles.home) as process:
+        assert process.wait(60) == 4
+    last = (roles.home / "worker.log").read_text().splitlines()[-1]
+    assert last.startswith("shoal: error: the brokers do not allow this user to ")
+    assert told.format(roles.prefix) in last
+
+
+@pytest.mark.parametrize(("name", "operation"), [("segment-changes", "Write"), ("clickstream", "Read")])
+def test_an_acl_taken_away_ends_the_worker_with_a_line(roles: Roles, name: str, operation: str) -> None:
+    ok(roles.shoal("operator", "topics"))
+    month = write(roles.home / "month.jsonl.gz", 3, visits=60, users=30)
+    ok(roles.shoal("shop", "replay", str(month), "--allow-jumps"))
+    with worker(roles.settings("worker"), roles.home) as process:
+        wait_for(lambda: process.poll() is not None or applied(roles.settings("operator")) > 200, "the first events")
+        revoke(roles.broker.admin, lacking(name, operation), operation, roles.prefix)
+        ok(roles.shoal("shop", "replay", str(month), "--allow-jumps"))
+        assert process.wait(60) == 4
+    log = (roles.home / "worker.log").read_text()
+    assert f"the brokers do not allow this user to go on: TopicAuthorizationFailed: {roles.prefix}{name}" in log
+    assert CANARY not in log
+
+
+@pytest.mark.parametrize("command", [("-v", "worker"), ("status",), ("snapshot", "-o", "x"), ("dead-letters",)])
+def test_who_is_not_who_he_says_and_a_ca_that_is_not_ours(roles: Roles, command: tuple[str, ...]) -> None:
+    (roles.home / "wrong").write_text(f"{CANARY}-wrong")
+    told = roles.shoal("worker", *command, KAFKA__SASL_PASSWORD_FILE=str(roles.home / "wrong"))
+    assert told.returncode == 4, told.stderr
+    (line,) = [one for one in told.stderr.splitlines() if one.startswith("shoal: error: ")]
+    assert f"no broker at {roles.broker.bootstrap}: it refuses user 'worker': " in line
+    told = roles.shoal("worker", *command, KAFKA__SSL_CAFILE=str(roles.broker.home / "other-ca.pem"))
+    assert told.returncode == 4, told.stderr
+    (line,) = [one for one in told.stderr.splitlines() if one.startswith("shoal: error: ")]
+    assert f"no broker at {roles.broker.bootstrap}: its certificate is refused: " in line
