@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from kafka import KafkaAdminClient
-from kafka.errors import GroupAuthorizationFailedError, KafkaError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    NotCoordinatorError,
+)
 
 from streams.errors import BrokerError
 from streams.reach import unreachable_now
@@ -13,7 +20,7 @@ from streams.security import kafka_python_options
 from streams.settings import Settings
 from streams.topics import BOOTSTRAP_MS
 
-COORDINATOR_SECONDS = 10.0  # a new cluster makes the topic of the groups when it is first asked for one
+COORDINATOR_SECONDS = 30.0  # a new cluster makes the topic of the groups when it is first asked for one
 
 
 def needed(settings: Settings) -> dict[str, set[str]]:
@@ -48,14 +55,23 @@ def check(settings: Settings) -> None:
 
 
 def _may_join(admin: KafkaAdminClient, group: str) -> bool:
+    try:
+        has = described(admin, group)["authorized_operations"]  # None for a group without members
+    except GroupAuthorizationFailedError:
+        return False
+    except KafkaError as error:
+        raise BrokerError(f"group {group}: {error}") from None
+    return has is None or "READ" in has
+
+
+def described(admin: KafkaAdminClient, group: str) -> dict[str, Any]:
+    """A group as its coordinator has it; waits for one. KafkaError where it cannot be had."""
     deadline = time.monotonic() + COORDINATOR_SECONDS
     while True:
         try:
-            has = admin.describe_groups([group])[group]["authorized_operations"]  # None for a group without members
-            return has is None or "READ" in has
-        except GroupAuthorizationFailedError:
-            return False
-        except KafkaError as error:
+            found: dict[str, Any] = admin.describe_groups([group])[group]
+            return found
+        except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
             if time.monotonic() > deadline:
-                raise BrokerError(f"group {group}: {error}") from None
+                raise
             time.sleep(0.2)

@@ -130,10 +130,12 @@ def parse(lines: Iterable[bytes]) -> tuple[dict[int, Repaired], dict[int, str]]:
             faults[number] = "value_base64 is no base64"
         else:
             first = seen.setdefault(one.letter, number)
-            if first == number:
-                found[number] = one
-            else:
+            if first != number:
                 faults[number] = f"letter {one.letter} is that of line {first} too"
+            elif one.value is not None and one.value_base64 is not None:
+                faults[number] = "value and value_base64: give one of them"
+            else:
+                found[number] = one
     return found, faults
 
 

@@ -12,6 +12,7 @@ from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
 from streams import changelog
+from streams.allowed import described
 from streams.errors import BrokerError
 from streams.progress import Progress
 from streams.reach import unreachable_now
@@ -65,7 +66,7 @@ def _owners(admin: KafkaAdminClient, settings: Settings) -> dict[int, str]:
     """Client and host of each partition's owner, as the workers' group has them."""
     group = f"{settings.prefix}{settings.application}"
     owners: dict[int, str] = {}
-    for member in admin.describe_groups([group])[group]["members"]:
+    for member in described(admin, group)["members"]:
         assignment = member.get("member_assignment") or {}
         for topic in assignment.get("assigned_partitions", ()):
             if topic["topic"] == settings.source_topics[0]:

@@ -202,7 +202,8 @@ class BatchConsumer(driver.Consumer):
 
     async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Tell the group's offsets to whoever watches lag; reading never starts from them."""
-        await self._thread.commit_positions(positions)
+        if not self.should_stop:  # at a stop the thread's loop closes, and the group is left anyway
+            await self._thread.commit_positions(positions)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         self.expected.clear()  # until the next seek no source is read
