@@ -110,8 +110,11 @@ def _show(rows: list[dict[str, Any]], columns: tuple[str, ...] | list[str], as_j
     from rich.table import Table
     from rich.text import Text
 
+    from streams.letters import printable
+
     table = Table(*(name.replace("_", " ") for name in columns))
     for row in rows:
         cells = [row[name] for name in columns]
-        table.add_row(*(Text("yes" if c is True else "" if c is False else str(c)) for c in cells))
+        texts = ("yes" if cell is True else "" if cell is False else str(cell) for cell in cells)
+        table.add_row(*(Text(printable(text.encode())) for text in texts))
     Console().print(table)
