@@ -113,9 +113,7 @@ async def _send(settings: Settings, producer: AIOKafkaProducer, records: Sequenc
         for one in records:
             mark = [("shoal-" + SENT_BACK, one.letter.ident.encode())]
             at = int(placed([one.key], counts[one.letter.topic])[0])
-            sent.append(
-                await producer.send(one.letter.topic, one.value, one.key, at, one.timestamp, headers=mark)
-            )
+            sent.append(await producer.send(one.letter.topic, one.value, one.key, at, headers=mark))
         for one, place in zip(records, await asyncio.gather(*sent), strict=True):
             receipt = {SENT_BACK: one.letter.ident, "topic": place.topic, "partition": place.partition,
                        "offset": place.offset}  # fmt: skip

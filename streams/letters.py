@@ -67,12 +67,11 @@ class Repaired(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Back:
-    """A record to be sent to its source: key, value, stamped with the event's time (ms)."""
+    """A record to be sent to its source."""
 
     letter: Letter
     key: bytes
     value: bytes
-    timestamp: int
 
 
 def letter(
@@ -145,7 +144,8 @@ def judge(
     """What can be sent back, and the faults of what cannot, by line number.
 
     letters: those of the topic that the lines are for; schemas: by source topic; now: wall clock, ms. An event is
-    decoded as the worker will; its key is its user id, whatever key the record had.
+    decoded as the worker will; its key is its user id, whatever key the record had. It is stamped with the wall clock:
+    by its own time it might be over the source's retention before it is read.
     """
     good: list[Back] = []
     faults: dict[int, str] = {}
@@ -171,16 +171,16 @@ def judge(
 def _decoded(held: Letter, value: bytes | None, schema: shoal.Schema, now: int) -> Back | str:
     """The record to be sent, or why the worker would reject it."""
 
-    def decode(key: bytes | None, stamp: int, clock: int | None) -> EventBatch:
-        batch = RecordBatch(held.topic, held.source_partition, 0, 0, [0], [key], [value], [stamp])
+    def decode(key: bytes | None, clock: int | None) -> EventBatch:
+        batch = RecordBatch(held.topic, held.source_partition, 0, 0, [0], [key], [value], [now])
         return shoal.decode(batch, schema, source=0, key_before=-1, now=clock)
 
-    events = decode(None, now, None)  # no key is looked at: it tells whose the event is, and when it was
+    events = decode(None, None)  # no key is looked at: it tells whose the event is
     if not events.rejects:
-        key, time = events.users[0], int(events.time[0])
-        events = decode(key, time, now)
+        key = events.users[0]
+        events = decode(key, now)
         if not events.rejects and value is not None:
-            return Back(held, key, value, time)
+            return Back(held, key, value)
     reject = events.rejects[0]
     return f"{reject.reason} ({reject.detail})" if reject.detail else reject.reason
 

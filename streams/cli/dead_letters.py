@@ -45,8 +45,8 @@ def dead_letters(
       shoal dead-letters --send-back good.jsonl
 
     Each line is decoded as the worker will decode it; if one would be rejected again, its number and reason are told
-    and nothing is sent. The key becomes the event's user id, the record's time the event's. A letter is sent back
-    once, whatever event_id it carries: a receipt beside it remembers, and a line sent before is left out.
+    and nothing is sent. The key becomes the event's user id. A letter is sent back once, whatever event_id it carries:
+    a receipt beside it remembers, and a line sent before is left out.
 
     Exit codes: 0 done, 2 usage or settings, 4 broker, 5 no such topic, 7 a transaction failed, 10 a file or a line.
     """
