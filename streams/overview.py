@@ -12,9 +12,11 @@ from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
 from streams import changelog, rekey
+from streams.allowed import described
 from streams.errors import BrokerError
 from streams.models import reading
 from streams.progress import Progress
+from streams.reach import unreachable_now
 from streams.rekeyer import newest
 from streams.security import kafka_python_options
 from streams.settings import Settings, SourceSettings
@@ -32,8 +34,8 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
     rekeyed = asyncio.run(_rekeyed(settings))
     try:
         admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError as error:
-        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+    except KafkaError:
+        raise unreachable_now(settings) from None
     try:
         owners = _owners(admin, settings)
         ends = _ends(admin, settings)
@@ -103,7 +105,7 @@ def _owners(admin: KafkaAdminClient, settings: Settings) -> dict[int, str]:
     """Client and host of each partition's owner, as the workers' group has them."""
     group = f"{settings.prefix}{settings.application}"
     owners: dict[int, str] = {}
-    for member in admin.describe_groups([group])[group]["members"]:
+    for member in described(admin, group)["members"]:
         assignment = member.get("member_assignment") or {}
         for topic in assignment.get("assigned_partitions", ()):
             if topic["topic"] == settings.source_topics[0]:

@@ -9,8 +9,16 @@ from itertools import repeat
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState, KafkaError, ProducerFenced
+from aiokafka.errors import (
+    IllegalOperation,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    KafkaError,
+    ProducerFenced,
+)
 
+from streams.crash import denied
 from streams.errors import TransactionError
 from streams.rejects import Record
 from streams.security import aiokafka_options
@@ -73,21 +81,25 @@ class Publisher:
         to find out, whose start aborts what is still open.
         """
         begun = False
+        sent: list[tuple[Any, int]] = []
         try:
             async with asyncio.timeout(self._patience):
                 await self._producer.begin_transaction()
                 begun = True
-                offset = await self._send_all(flush)
+                offset = await self._send_all(flush, sent)
                 await self._producer.commit_transaction()
             return offset
-        except (KafkaError, TimeoutError, TransactionError, asyncio.CancelledError) as error:
+        except (KafkaError, IllegalOperation, TimeoutError, TransactionError, asyncio.CancelledError) as error:
+            # after a send that failed the client says only that there is no transaction any more
+            failed = [why for one, _ in sent if one.done() and not one.cancelled() and (why := one.exception())]
+            why = next(filter(denied, failed), failed[0] if failed else error)
             if begun:
                 await self._abort()
-            raise self._told(error) from error
+            raise self._told(why) from why
 
-    async def _send_all(self, flush: Flush) -> int:
+    async def _send_all(self, flush: Flush, sent: list[tuple[Any, int]]) -> int:
         rows = await send(self._producer, self._changelog, self._partition, ((k, v, []) for k, v in flush.rows.items()))
-        sent = [*rows]
+        sent += rows
         for (topic, partition), records in flush.outputs.items():
             sent += await send(self._producer, topic, partition, records)
         await asyncio.gather(*(future for future, _ in sent))

@@ -9,7 +9,7 @@ import faust
 from aiohttp import web
 
 from monitoring.web import build
-from streams import heap, status
+from streams import allowed, heap, status
 from streams.settings import Settings
 from streams.topics import ensure
 from streams.worker import Worker
@@ -19,6 +19,7 @@ def run(settings: Settings, *, accept_rejects: bool = False, accept_loss: bool =
     """Until SIGTERM or SIGINT: a clean stop flushes first. Leaves the process with the exit code of what failed."""
     heap.configure()
     ensure(settings, create=False)
+    allowed.check(settings)
     worker = Worker(settings, accept_rejects=accept_rejects, accept_loss=accept_loss)
     worker.metrics.gauges(lambda: status.gauges(worker))
 

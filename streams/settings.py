@@ -51,6 +51,12 @@ class Kafka(Section):
     ssl_keyfile_password: SecretStr | None = None
     ssl_check_hostname: bool = True
 
+    @model_validator(mode="after")
+    def _whole(self) -> Kafka:
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile: a key without kafka.ssl_certfile proves nothing")
+        return self
+
 
 class Topics(Section):
     """Names (the prefix comes before them), partitions, replication, retention in hours (-1 for ever)."""
@@ -89,6 +95,12 @@ class SourceSettings(Section):
     types: dict[str, str] = {}
     rekey_from: TopicName | None = None  # the shop's own topic, without the prefix: re-keyed into this one
 
+    @model_validator(mode="after")
+    def _own_names(self) -> SourceSettings:
+        if self.schema_ != "shoal" and (self.fields or self.types):
+            raise ValueError(f"{'fields' if self.fields else 'types'}: schema {self.schema_!r} has names of its own")
+        return self
+
 
 class State(Section):
     """Local state and the flush."""
@@ -121,7 +133,7 @@ class LearnerSettings(Section):
     rows_per_hour: Positive = 2_000
     window: Annotated[int, Field(ge=100, le=60_000)] = 6_000
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 7
-    hash_key: SecretStr = SecretStr("shoal")
+    hash_key: Annotated[SecretStr, Field(min_length=1)] = SecretStr("shoal")
 
     @model_validator(mode="after")
     def _enough(self) -> LearnerSettings:

@@ -16,6 +16,7 @@ from kafka.errors import (
 )
 
 from streams.errors import BrokerError, TopicsError
+from streams.reach import unreachable_now
 from streams.security import kafka_python_options
 from streams.settings import Settings
 
@@ -78,8 +79,8 @@ def ensure(settings: Settings, *, create: bool = True, strict: bool = False) -> 
     """
     try:
         admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError as error:
-        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+    except KafkaError:
+        raise unreachable_now(settings) from None
     try:
         wanted = specs(settings)
         found = {topic["name"]: topic["partitions"] for topic in admin.describe_topics()}
@@ -90,7 +91,9 @@ def ensure(settings: Settings, *, create: bool = True, strict: bool = False) -> 
         if strict:
             faults += _short(admin, [spec for spec in wanted if spec.name in there], found, settings)
         if missing and not create:
-            faults.append(f"missing: {', '.join(spec.name for spec in missing)}")
+            user = settings.kafka.sasl_username
+            hidden = f" (or user {user!r} may not read or describe them)" if user else ""
+            faults.append(f"missing: {', '.join(spec.name for spec in missing)}{hidden}")
         if faults:
             raise TopicsError("; ".join(faults))
         if missing:
@@ -152,6 +155,8 @@ def _faults(
     faults = []
     for spec in existing:
         found = {key: entry["value"] for key, entry in configs.get(spec.name, {}).items()}
+        if not found:
+            faults.append(f"{spec.name}: its configuration may not be described by this user (DescribeConfigs)")
         expected = {"cleanup.policy": spec.config["cleanup.policy"]}
         if spec.name in rekeyed:
             expected |= {key: spec.config[key] for key in keys[2:]}
@@ -184,8 +189,8 @@ def described(settings: Settings, name: str) -> tuple[str, int]:
     partitions. TopicsError where it is missing."""
     try:
         admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError as error:
-        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+    except KafkaError:
+        raise unreachable_now(settings) from None
     try:
         (found,) = admin.describe_topics([name])
     except UnknownTopicOrPartitionError:

@@ -6,6 +6,7 @@ Faust's own transport costs two asyncio tasks an event; with a whole fetch as th
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,7 +17,7 @@ from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from streams.crash import fail
+from streams.crash import DENIED, denied, fail
 from streams.errors import BrokerError, LossError, RecoveryError
 from streams.fetch import FETCH_WAIT_MS, drain, ends, unpack
 from streams.records import RecordBatch
@@ -45,15 +46,26 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
+    async def on_start(self) -> None:
+        """Coordination waits until its user has taken an error, and the driver takes none: it ends the process here."""
+        await super().on_start()
+        if coordinator := self._consumer._coordinator:
+            coordinator._push_error_to_user = _coordination_failed
+            coordinator._coordination_task.add_done_callback(_coordination_ended)
+
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: Any = None, max_records: Any = None
     ) -> dict[Any, RecordBatch]:
         if not self.consumer.flow_active:
             return {}
-        return await drain(
-            consumer, self.consumer.held, timeout=timeout or 0.0, limit=max_records or 1 << 30,
-            active=active_partitions, unpack=self._unpacked,
-        )  # fmt: skip
+        try:
+            return await drain(
+                consumer, self.consumer.held, timeout=timeout or 0.0, limit=max_records or 1 << 30,
+                active=active_partitions, unpack=self._unpacked,
+            )  # fmt: skip
+        except DENIED as error:
+            fail(error)
+            raise
 
     def _unpacked(self, tp: Any, result: Any, limit: int) -> RecordBatch | None:
         """unpack; a batch that cannot be read ends the process, for Faust would go on asking for it."""
@@ -83,6 +95,15 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         return {} if self._consumer is None else ends(self._consumer)
 
 
+async def _coordination_failed(error: BaseException) -> None:
+    fail(denied(error) or BrokerError(f"the workers' group: {error}"))
+
+
+def _coordination_ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        fail(denied(error) or BrokerError(f"the workers' group: {error}"))
+
+
 class BatchConsumer(driver.Consumer):
     """One message a fetch; reading resumes where the tasks say, and no hole is passed over."""
 
@@ -101,7 +122,8 @@ class BatchConsumer(driver.Consumer):
 
     async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Tell the group's offsets to whoever watches lag; reading never starts from them."""
-        await self._thread.commit_positions(positions)
+        if not self.should_stop:  # at a stop the thread's loop closes, and the group is left anyway
+            await self._thread.commit_positions(positions)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         self.expected.clear()  # until the next seek no source is read

@@ -52,6 +52,9 @@ def test_file_then_environment_then_overrides(tmp_path: Path) -> None:
         ('[[sources]]\nname = "a"\nrekey_from = "a"', "a is named twice"),
         ('[[sources]]\nname = "a"\nrekey_from = "r"\n[[sources]]\nname = "b"\nrekey_from = "r"', "r is named twice"),
         ('[kafka]\nbootstrap_servers = "nowhere"', "kafka.bootstrap_servers"), ('application = "a b"', "application"),
+        ('[kafka]\nssl_keyfile = "k"', "kafka: ssl_keyfile"), ('[learner]\nhash_key = ""', "learner.hash_key"),
+        ('[[sources]]\nname = "a"\nschema = "rees46"\nfields = { a = "brand" }', "sources.0: fields"),
+        ('[[sources]]\nname = "a"\nschema = "rees46"\ntypes = { a = "view" }', "sources.0: types"),
     ],
 )  # fmt: skip
 def test_a_file_is_checked_strictly(written: str, key: str, tmp_path: Path) -> None:
