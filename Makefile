@@ -7,7 +7,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: run test lint verify bench profile clean
+.PHONY: run test lint verify faults exits bench profile clean
 .DEFAULT_GOAL := run
 MAKEFLAGS += --no-print-directory
 
@@ -25,6 +25,13 @@ test: lint
 verify: $(STAMP)
 	@test -n "$(DATA)" || { echo 'make verify DATA=FILE: a file in the schema of shoal, CSV or JSON lines, plain or .gz' >&2; exit 2; }
 	@SHOAL_VERIFY_DATA="$(abspath $(DATA))" $(BIN)/python -m pytest tests/integration/test_verify.py $(ARGS)
+
+faults: $(STAMP)
+	@$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),1) $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh) $(if $(RESULTS),--results $(RESULTS))
+
+exits: $(STAMP)
+	@test -n "$(DATA)" || { echo 'make exits DATA=FILE: a file in the schema of shoal, CSV or JSON lines, plain or .gz' >&2; exit 2; }
+	@$(BIN)/python -m tests.faults.exits_file "$(DATA)" $(ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench $(ARGS)

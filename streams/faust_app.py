@@ -81,6 +81,6 @@ def build(worker: Worker) -> Any:
     async def ending(*_: Any, **__: Any) -> None:
         await worker.hand_over()
         await worker.flush()
-        await worker.release()
+        await worker.guard(worker.release())  # a full disk: Faust would log it and never end
 
     return app

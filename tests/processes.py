@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from streams import changelog
 from streams.settings import Settings, load
@@ -39,21 +40,30 @@ def worker(
     settings: Settings, folder: Path, *options: str, program: Sequence[str] = SHOAL
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A `shoal worker` in a process of its own; killed at the end if it still runs. Its log: folder/worker.log."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "shoal.toml"
-    path.write_text(_toml(settings, folder / "state"))
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("SHOAL_")} | _secrets(settings)
-    with (folder / "worker.log").open("ab") as log:
-        process = subprocess.Popen(
-            [*program, "--config", str(path), "-v", "worker", *options],
-            env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
+    process = start(settings, folder, "worker", *options, command=program)
     try:
         yield process
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
+
+
+def start(
+    settings: Settings, folder: Path, *arguments: str, command: Sequence[str] = SHOAL,
+    environ: Mapping[str, str] | None = None, **more: Any,
+) -> subprocess.Popen[bytes]:  # fmt: skip
+    """A command of shoal with these settings, its state in folder/state; its log goes on in folder/worker.log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "shoal.toml"
+    path.write_text(_toml(settings, folder / "state"))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SHOAL_")}
+    clean |= _secrets(settings)
+    with (folder / "worker.log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--config", str(path), "-v", *arguments],
+            env=clean | dict(environ or {}), stdin=subprocess.DEVNULL, stdout=log, stderr=log, **more,
+        )  # fmt: skip
 
 
 def _toml(settings: Settings, datadir: Path) -> str:
