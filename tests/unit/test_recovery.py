@@ -16,11 +16,11 @@ from streams.progress import PROGRESS_KEY, Progress
 from streams.records import RecordBatch
 from streams.recovery import Recovery
 from tests.build import stream
-from tests.unit.test_task import play
+from tests.unit.test_task import Scene, play
 
 TOPIC = "shop-shoal-state-changelog"
 EVENTS = stream(np.random.default_rng(1), 30, 4)
-ROW = next(row for key, row in play(EVENTS, [], 30, [])[0].items() if key[:1] != b"\0")
+ROW = next(iter(play(Scene(EVENTS, 30), [], [])[0].values()))
 
 
 def batch(pairs: list[tuple[bytes | None, bytes | None]], first: int = 0) -> RecordBatch:

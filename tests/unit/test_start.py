@@ -9,11 +9,12 @@ import pytest
 from state.memory import MemoryStore
 from streams import progress
 from streams.errors import LossError
+from streams.outbox import Topics
 from streams.progress import PROGRESS_KEY, Progress, Source
 from streams.standing import Standing
 from streams.start import check_start
 from streams.step import Rule
-from streams.task import Task, Topics
+from streams.task import Task
 from tests.unit.test_task import decode
 
 CLICKS, BUYS = ("clickstream", 0), ("purchases", 0)
@@ -26,7 +27,7 @@ def task(**sources: Source) -> Task:
     store = MemoryStore()
     if sources:
         store.rows[PROGRESS_KEY] = progress.dumps(Progress(sources=sources))
-    return Task(Rule(sources=("clickstream", "purchases")), decode, store, Topics("c", "s", "a", "d", "t"))
+    return Task(Rule(sources=("clickstream", "purchases")), decode, store, Topics("c", "s", "a", "d", "t", "r"))
 
 
 def begun(
@@ -83,5 +84,5 @@ def test_what_is_lost_is_refused_until_it_is_accepted(
     made.progress.ordinal += 1  # and once it is accepted it is not asked again
     store = MemoryStore()
     store.rows[PROGRESS_KEY] = progress.dumps(made.progress)
-    again = Task(made.rule, decode, store, Topics("c", "s", "a", "d", "t"))
+    again = Task(made.rule, decode, store, Topics("c", "s", "a", "d", "t", "r"))
     assert begun(again, standing, had_rows=had_rows) == then

@@ -15,9 +15,10 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from state.memory import MemoryStore
+from streams.outbox import Topics
 from streams.records import RecordBatch
 from streams.step import Rule
-from streams.task import Task, Topics
+from streams.task import Task
 from streams.transport import unpack
 from tests.build import records
 from tests.unit.test_task import decode
@@ -79,7 +80,7 @@ def test_a_flipped_byte_is_no_record() -> None:
 
 
 def test_a_task_takes_only_what_goes_on_where_it_is() -> None:
-    task = Task(Rule(sources=("clickstream",)), decode, MemoryStore(), Topics("c", "s", "a", "d", "t"))
+    task = Task(Rule(sources=("clickstream",)), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"))
     event = {"event_time": 1_700_000_000_000, "event_type": "view", "user_id": "a"}
     assert task.offer(records([event] * 3))
     assert not task.offer(records([event] * 3, first=4))  # a hole
