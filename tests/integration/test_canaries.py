@@ -88,6 +88,9 @@ def test_a_worker_tells_neither_secrets_nor_people(roles: Roles) -> None:
     with worker(settings, roles.home) as process:
         wait_for(lambda: process.poll() is not None or applied(roles.settings("operator")) >= count, "the records")
         port = int(re.findall(r"worker on http://127\.0\.0\.1:(\d+)", log.read_text())[-1])
+        gone = roles.shoal("operator", "-v", "erase", f"{USER}-good-2")
+        assert gone.stdout.startswith("erased"), gone.stderr
+        clean(gone.stdout + gone.stderr, "erase")
         paths = ("/metrics", "/status", "/readyz", "/livez", "/nowhere", "/users/x")
         pages = {path: asked(port, path) for path in paths}
         assert 'shoal_rejects_total{reason="not_json"}' in pages["/metrics"]
