@@ -10,6 +10,8 @@ from aiohttp import web
 
 from monitoring.web import build
 from streams import allowed, heap, status
+from streams.crash import fail
+from streams.errors import SettingsError
 from streams.settings import Settings
 from streams.topics import ensure
 from streams.worker import Worker
@@ -33,7 +35,10 @@ def run(settings: Settings, *, accept_rejects: bool = False, accept_loss: bool =
         )  # fmt: skip
         await runner.setup()
         site = web.TCPSite(runner, settings.web.host, settings.web.port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            fail(SettingsError(f"web.host, web.port: {settings.web.host}:{settings.web.port}: {error.strerror}"))
         port = runner.addresses[0][1]
         print(f"shoal: worker on http://{settings.web.host}:{port}", file=sys.stderr, flush=True)
 

@@ -12,6 +12,7 @@ from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
 from streams.errors import BrokerError, TopicsError
+from streams.reach import unreachable_now
 from streams.security import kafka_python_options
 from streams.settings import Settings
 from streams.topics import BOOTSTRAP_MS, TOMBSTONE_MS
@@ -35,8 +36,8 @@ def look(settings: Settings, partitions: Iterable[int]) -> Standing:
     """Blocks for some requests. BrokerError where no broker answers, TopicsError where a topic is gone."""
     try:
         admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError as error:
-        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+    except KafkaError:
+        raise unreachable_now(settings) from None
     deadline = time.monotonic() + PATIENCE
     try:
         while True:

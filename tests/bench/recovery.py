@@ -116,7 +116,7 @@ async def fill(settings: Settings, users: int, show: Any) -> None:
                 chosen = rng.integers(0, len(models), len(some)).tolist()
                 rows: dict[bytes, bytes | None] = {names[i]: models[j] for i, j in zip(some, chosen, strict=True)}
                 rows[PROGRESS_KEY] = progress.dumps(now)
-                await publisher.commit(Flush(rows, {}, {}, np.zeros(0, np.int64)))
+                await publisher.commit(Flush(rows, {}, {}, {}, 0, np.zeros(0, np.int64)))
                 show(len(some))
         await publisher.stop()
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.kafka
 def flush(count: int, size: int = 1_000, outputs: dict[tuple[str, int], list[Record]] | None = None) -> Flush:
     rows: dict[bytes, bytes | None] = {b"user-%d" % i: b"x" * size for i in range(count)}
     rows[PROGRESS_KEY] = progress.dumps(Progress(ordinal=count))
-    return Flush(rows, outputs or {}, {}, np.zeros(0, np.int64))
+    return Flush(rows, {}, outputs or {}, {}, 0, np.zeros(0, np.int64))
 
 
 async def committed(settings: Settings, topic: str) -> list[tuple[int, bytes]]:
@@ -79,7 +79,7 @@ async def test_fenced_inside_a_transaction(kafka: str, prefix: str) -> None:
     first, second = Publisher(settings, 0), Publisher(settings, 0)
     await first.start()
     await first._producer.begin_transaction()
-    await first._send_all(flush(5))
+    await first._send_all(flush(5), [])
     await second.start()
     with pytest.raises(TransactionError, match="fenced off"):
         raise first._told(await raised(first._producer.commit_transaction()))
@@ -101,7 +101,7 @@ async def test_a_transaction_that_the_broker_timed_out(kafka: str, prefix: str) 
     publisher = Publisher(settings, 0)
     await publisher.start()
     await publisher._producer.begin_transaction()
-    await publisher._send_all(flush(5))
+    await publisher._send_all(flush(5), [])
     await aborted(settings)
     error = publisher._told(await raised(publisher._producer.commit_transaction()))
     assert str(error).startswith("partition 0: fenced off: another worker has taken over, or the transaction took")

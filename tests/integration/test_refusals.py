@@ -153,7 +153,7 @@ async def rows_for(made: Deployed, users: int) -> None:
     await publisher.start()
     stored: dict[bytes, bytes | None] = {b"%07d" % i: BLANK for i in range(users)}
     stored[PROGRESS_KEY] = progress.dumps(Progress(users=users))
-    await publisher.commit(Flush(stored, {}, {}, np.zeros(0, np.int64)))
+    await publisher.commit(Flush(stored, {}, {}, {}, 0, np.zeros(0, np.int64)))
     await publisher.stop()
 
 
