@@ -6,7 +6,7 @@ The core counts under its own names ("reject:bad_time"); here they get their pub
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal
 
@@ -71,6 +71,9 @@ VOCABULARY: tuple[Spec, ...] = (
     # The shell.
     Spec("counter", "continuity_seeks_total", "Times a topic was read again because a fetch left a hole.",
          ("topic",), "seek"),
+    Spec("counter", "rekeyed_records_total",
+         "Records of a source's raw topic that this worker's re-keyer sent on under their user, or rejected.",
+         ("topic",), "rekeyed"),
     Spec("counter", "recovered_records_total", "Changelog records replayed in recovery.", key="recovered"),
     Spec("counter", "learned_rows_total", "Training rows that this worker's learner took.", key="learned"),
     Spec("histogram", "flush_seconds", "Time of a partition's flush: its transaction and its RocksDB write.",
@@ -90,9 +93,13 @@ VOCABULARY: tuple[Spec, ...] = (
     Spec("gauge", "model_version_newest", "Newest version read from the models topic; 0 before the first."),
     Spec("gauge", "partitions_owned", "Partitions that this worker owns."),
     Spec("gauge", "ready", "1 once recovery is over and the worker serves its partitions."),
+    Spec("gauge", "recovery_left_records", "Changelog records that this worker's recovery has still to read."),
+    Spec("gauge", "recovery_seconds", "From the last assignment to ready; 0 before the first."),
     Spec("gauge", "pass_under_way", "1 while a partition's users are judged again under a new version.",
          ("partition",)),
     Spec("gauge", "learner", "1 on the worker that owns training-rows."),
+    Spec("gauge", "rekey_lag_records", "Records of a source's raw topic not re-keyed yet, from its re-keyer.",
+         ("topic",)),
     Spec("gauge", "cache_rows", "User rows in the caches over RocksDB."),
 )  # fmt: skip
 _COUNTED = {spec.key: spec for spec in VOCABULARY if spec.kind == "counter"}
@@ -113,6 +120,9 @@ class Gauges:
     pass_under_way: dict[int, bool]
     learner: bool
     cache_rows: int
+    rekey_lag: dict[str, int] = field(default_factory=dict)  # by source topic, of those that this worker re-keys
+    recovery_left: int = 0
+    recovery_seconds: float = 0.0
 
 
 class Metrics:
@@ -208,5 +218,7 @@ def _series(now: Gauges) -> dict[str, Mapping[Labels, float]]:
         "users": each(now.users), "segment_users": each(now.segment_users), "model_version": each(now.model_version),
         "model_version_newest": {(): now.newest_version}, "partitions_owned": {(): len(now.users)},
         "ready": {(): now.ready}, "pass_under_way": each(now.pass_under_way), "learner": {(): now.learner},
-        "cache_rows": {(): now.cache_rows},
+        "cache_rows": {(): now.cache_rows}, "recovery_left_records": {(): now.recovery_left},
+        "recovery_seconds": {(): now.recovery_seconds},
+        "rekey_lag_records": {(topic,): float(lag) for topic, lag in now.rekey_lag.items()},
     }  # fmt: skip

@@ -9,16 +9,20 @@ from aiohttp import web
 
 
 def build(
-    status: Callable[[], dict[str, Any]], metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool],
+    status: Callable[[], dict[str, Any]], metrics: Callable[[], tuple[bytes, str]], waiting: Callable[[], str | None],
     user: Callable[[str], dict[str, Any] | None],
 ) -> web.Application:  # fmt: skip
-    """An application with /livez, /readyz, /status, /metrics and /users/{id}."""
+    """An application with /livez, /readyz, /status, /metrics and /users/{id}.
+
+    waiting: why the worker is not ready, None when it is.
+    """
 
     async def livez(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if ready() else web.Response(text="not ready\n", status=503)
+        reason = waiting()
+        return web.Response(text="ok\n") if reason is None else web.Response(text=f"{reason}\n", status=503)
 
     async def show_status(_: web.Request) -> web.Response:
         return web.json_response(status())

@@ -12,11 +12,12 @@ import mmap
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
 SEGMENT = 1 << 20  # bytes of rows that are sealed together
+PIECE = 4_096  # rows taken at once: what is sealed must fit into a handle's offset, however much is put
 _LENGTH, _OFFSET = 20, 28  # bits of a handle: segment, offset, length
 _AT, _LONG = (1 << _OFFSET) - 1, (1 << _LENGTH) - 1
 _LENGTHS = struct.Struct("<II")  # before each key and row of a segment
@@ -62,10 +63,12 @@ class RowCache:
         return out
 
     def put_many(self, rows: Mapping[bytes, bytes]) -> None:
-        self._new.update(rows)
-        self._new_bytes += sum(map(len, rows.values()))
-        while self._new_bytes >= SEGMENT:
-            self._seal()
+        items = iter(rows.items())
+        while some := dict(islice(items, PIECE)):
+            self._new.update(some)
+            self._new_bytes += sum(map(len, some.values()))
+            while self._new_bytes >= SEGMENT:
+                self._seal()
 
     def drop(self, key: bytes) -> None:
         self._new.pop(key, None)

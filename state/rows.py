@@ -115,6 +115,18 @@ def join(rows: Sequence[bytes | None]) -> tuple[Heads, Panes, Ints]:
     return heads, panes, owner
 
 
+def unreadable(rows: Sequence[bytes]) -> list[int]:
+    """Indices of those that are no rows of this layout, by their lengths and layout numbers."""
+    size, length = STORED.itemsize, np.fromiter(map(len, rows), np.int64, len(rows))
+    whole = np.flatnonzero(length >= size)
+    stored = np.frombuffer(b"".join([rows[i][:size] for i in whole.tolist()]), STORED)
+    held, small = stored["held"].astype(np.int64), stored["small"].astype(np.int64)
+    rest = length[whole] - size - 8 * held.sum(1) - SMALL.itemsize * small
+    good = (stored["layout"] == LAYOUT) & (rest >= 0) & (rest % PANE.itemsize == 0)
+    good &= (held <= [room for _, room in IDS]).all(1)
+    return sorted(set(range(len(rows))) - set(whole[good].tolist()))
+
+
 def cut(heads: Heads, panes: Panes, owner: Ints) -> list[bytes]:
     """The rows' bytes, in the order of heads; owner ascending."""
     n = len(heads)

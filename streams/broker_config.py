@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # eight times Kafka's: a flush of many rows is one batch
+LISTS = ("listeners", "advertised.listeners", "listener.security.protocol.map")
 ANY_AGE_MS = 2**63 - 1  # Kafka's "no limit": a replay stamps its records with the time of 2016 or 2019
 
 
@@ -17,7 +18,8 @@ def cluster_id(random: bytes) -> str:
 def server_properties(data: Path, port: int, controller_port: int, overrides: Mapping[str, str]) -> str:
     """server.properties of one node, broker and controller in one, on loopback, with its logs in data/logs.
 
-    overrides replace lines of the same name, others join. Raises ValueError for a line break in one.
+    overrides replace lines of the same name, others join; those of LISTS go on where ours end (a further listener).
+    Raises ValueError for a line break in one.
     """
     listeners = f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"
     lines = {
@@ -55,7 +57,7 @@ def server_properties(data: Path, port: int, controller_port: int, overrides: Ma
         "num.network.threads": "2",
         "num.io.threads": "4",
     }
-    lines |= overrides
+    lines |= {name: f"{lines[name]},{value}" if name in LISTS else value for name, value in overrides.items()}
     for name, value in lines.items():
         if "\n" in name + value or "\r" in name + value:
             raise ValueError(f"a line break in the broker's setting {name!r}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from aiokafka.structs import TopicPartition
 
+from state import rows
 from streams import progress
 from streams.models import reading
 from streams.partitioner import placed
@@ -18,16 +19,16 @@ TAIL = 2_000  # records from the end in which a progress record is looked for fi
 
 async def read(settings: Settings) -> tuple[dict[bytes, bytes], dict[int, Progress]]:
     """Rows by user, and the progress of each partition, up to the changelog's end."""
-    rows: dict[bytes, bytes] = {}
+    users: dict[bytes, bytes] = {}
     found: dict[int, Progress] = {}
     async for record in _records(settings, range(settings.topics.partitions)):
         if record.key == PROGRESS_KEY:
             found[record.partition] = progress.loads(record.value)
         elif record.value is None:
-            rows.pop(record.key, None)
+            users.pop(record.key, None)
         else:
-            rows[record.key] = record.value
-    return rows, found
+            users[record.key] = record.value
+    return users, found
 
 
 async def read_user(settings: Settings, key: bytes) -> tuple[bytes | None, Progress]:
@@ -53,6 +54,24 @@ async def read_progress(settings: Settings) -> dict[int, Progress]:
         left -= found.keys() | whole
         tail *= 16
     return found
+
+
+def unreadable(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> dict[int, str]:
+    """Index → reason of records that are neither a row, nor a tombstone, nor a progress of this version.
+
+    Of the progress records the last one counts alone. What else has a reserved key is passed over.
+    """
+    bad = {i: "it has no key" for i, key in enumerate(keys) if not key}
+    last = next((i for i in range(len(keys) - 1, -1, -1) if keys[i] == PROGRESS_KEY), None)
+    if last is not None:
+        try:
+            progress.loads(values[last] or b"")
+        except ValueError as error:
+            bad[last] = str(error)
+    users = [i for i, key in enumerate(keys) if key and key[:1] != b"\x00" and values[i] is not None]
+    for i in rows.unreadable([values[i] or b"" for i in users]):
+        bad[users[i]] = "its value is no row that this version reads"
+    return bad
 
 
 async def _records(

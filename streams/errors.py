@@ -18,7 +18,7 @@ class SettingsError(ShoalError):
 
 
 class BrokerError(ShoalError):
-    """The broker cannot be had, started or reached."""
+    """The broker cannot be had, started or reached, or does not allow what is needed."""
 
     exit_code = 4
 

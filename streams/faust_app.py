@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import os
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import faust
 
+from streams.ownership import client_id
 from streams.security import faust_broker
 from streams.table import RowTable
 from streams.transport import BatchSchema, Transport
@@ -45,7 +44,7 @@ def build(worker: Worker) -> Any:
         stream_wait_empty=False,  # what a merge holds back is never acked: a revoke would wait for it for ever
         stream_buffer_maxsize=2,  # fetches: each may be a megabyte, and the fetcher holds the next ones
         table_standby_replicas=0,
-        broker_client_id=f"shoal-{socket.gethostname()}-{os.getpid()}",  # the owner that `shoal status` names
+        broker_client_id=client_id(),
         broker_max_poll_records=state.max_poll_records,
         broker_session_timeout=state.session_timeout,
         broker_rebalance_timeout=state.rebalance_timeout,
@@ -80,6 +79,7 @@ def build(worker: Worker) -> Any:
 
     @app.on_before_shutdown.connect
     async def ending(*_: Any, **__: Any) -> None:
+        await worker.hand_over()
         await worker.flush()
         await worker.guard(worker.release())  # a full disk: Faust would log it and never end
 

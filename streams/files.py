@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -29,9 +29,13 @@ class Line(NamedTuple):
     bought: bool  # for `purchases`; the rest is for `clickstream`
 
 
-def lines(path: Path, schema: str) -> Iterator[list[Line]]:
+Spell = Callable[[bool, dict[str, Any]], dict[str, Any]]
+
+
+def lines(path: Path, schema: str, spell: Spell | None = None) -> Iterator[list[Line]]:
     """The events in the order of the file, in chunks. schema "shoal" or "rees46" (which is turned into shoal's).
 
+    spell: (bought, event) to the event as its source has it; ValueError where that has no names for it.
     DataError names the file and the line that cannot be read.
     """
     encode = msgspec.json.encode
@@ -45,7 +49,11 @@ def lines(path: Path, schema: str) -> Iterator[list[Line]]:
             if time == BAD or event.get("user_id") in (None, ""):
                 raise DataError(f"{path}, event {number - len(events) + back + 1}: no event_time or user_id")
             bought = event.get("event_type") in ("purchase", "refund")
-            chunk.append(Line(str(event["user_id"]).encode(), encode(event), time, bought))
+            try:
+                value = encode(spell(bought, event) if spell else event)
+            except ValueError as error:
+                raise DataError(f"{path}, event {number - len(events) + back + 1}: {error}") from None
+            chunk.append(Line(str(event["user_id"]).encode(), value, time, bought))
         events.clear()
         out = list(chunk)
         chunk.clear()
@@ -84,6 +92,8 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
                             yield decode(line)
                         except msgspec.DecodeError as error:
                             raise DataError(f"{path}, line {number}: {error}") from None
+                        except RecursionError:
+                            raise DataError(f"{path}, line {number}: nested too deep") from None
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -94,7 +104,13 @@ def _open(path: Path) -> BinaryIO:
 
 def _csv(path: Path, stream: BinaryIO) -> Iterator[dict[str, Any]]:
     reader = csv.DictReader(io.TextIOWrapper(stream, "utf-8", newline=""))
-    for row in reader:
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:  # a field over the limit; its line is not counted yet
+            raise DataError(f"{path}, line {reader.line_num + 1}: {error}") from None
+        if row is None:
+            return
         event: dict[str, Any] = {name: value for name, value in row.items() if value and name}
         for name, kind in _NUMBERS.items():
             if name in event:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
@@ -23,6 +23,7 @@ from state import vector
 from streams import training
 from streams.errors import TransactionError
 from streams.models import read_newest
+from streams.ownership import Ownership, member
 from streams.security import aiokafka_options
 from streams.settings import Settings
 
@@ -47,7 +48,7 @@ class LearnerService:
         self._models = settings.topic("models")
         self._columns = training.layout(vector.NAMES)
         self._width = 2 * vector.R + len(vector.PLAIN)
-        self._ownership = _Ownership()
+        self._ownership = Ownership()
         self._held = 0  # generation of the ownership under which the learner stands
         self._learner: Learner | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -58,12 +59,7 @@ class LearnerService:
 
     async def run(self) -> None:
         """Learn until cancelled; TransactionError where a version could not be published."""
-        consumer = AIOKafkaConsumer(
-            **aiokafka_options(self._settings), group_id=f"{self._settings.prefix}{self._settings.application}-learner",
-            isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="earliest",
-            session_timeout_ms=int(self._settings.state.session_timeout * 1000),
-            heartbeat_interval_ms=int(self._settings.state.session_timeout * 1000 / 4),
-        )  # fmt: skip
+        consumer = member(self._settings, "learner")
         consumer.subscribe([self._topic], listener=self._ownership)
         await consumer.start()
         try:
@@ -138,18 +134,3 @@ class LearnerService:
         if self._producer is not None:
             producer, self._producer = self._producer, None
             await producer.stop()
-
-
-class _Ownership(ConsumerRebalanceListener):
-    """Whether the partition is this worker's; a revoke waits for what is being published under the lock."""
-
-    def __init__(self) -> None:
-        self.owned, self.generation, self.lock = False, 0, asyncio.Lock()
-
-    async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
-        async with self.lock:
-            self.owned = False
-            self.generation += 1
-
-    async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
-        self.owned = bool(assigned)

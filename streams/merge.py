@@ -1,4 +1,4 @@
-"""The sources of one partition, in one time.
+"""Several logs in one time: the sources of one partition, the partitions of a topic that is re-keyed.
 
 A record's merge key is the running maximum of event time in its source. The smallest key goes first, ties by
 the order of sources, each source strictly by offset.
@@ -7,29 +7,45 @@ the order of sources, each source strictly by offset.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from streams.wire.events import EventBatch, concatenate
+from streams.wire.events import Ints
+
+
+class Batch(Protocol):
+    """Records in offset order, or merged."""
+
+    @property
+    def key(self) -> Ints: ...  # merge key, ms
+    @property
+    def offset(self) -> Ints: ...
+    def __len__(self) -> int: ...
+    def take(self, index: Ints) -> Self: ...
+
+
+B = TypeVar("B", bound=Batch)
 
 
 @dataclass
-class _Queue:
+class _Queue(Generic[B]):
     key: int  # of the last record read, queued ones included
     position: int  # next offset to read, queued ones included
-    batches: deque[tuple[EventBatch, int]] = field(default_factory=deque)  # with the last offset covered
+    batches: deque[tuple[B, int]] = field(default_factory=deque)  # with the last offset covered
     taken: int = 0  # records of the first batch that have gone
 
 
-class Merge:
+class Merge(Generic[B]):
     """Queues of decoded batches, one a source; take() gives what may go, in the applied order."""
 
-    def __init__(self, keys: Sequence[int], positions: Sequence[int]) -> None:
-        self._queues = [_Queue(key, position) for key, position in zip(keys, positions, strict=True)]
+    def __init__(self, keys: Sequence[int], positions: Sequence[int], concatenate: Callable[[Sequence[B]], B]) -> None:
+        self._concatenate = concatenate
+        self._queues = [_Queue[B](key, position) for key, position in zip(keys, positions, strict=True)]
 
-    def offer(self, source: int, batch: EventBatch, last: int) -> None:
+    def offer(self, source: int, batch: B, last: int) -> None:
         """A decoded fetch that covers the offsets up to last (it may hold no record)."""
         queue = self._queues[source]
         queue.batches.append((batch, last))
@@ -66,20 +82,21 @@ class Merge:
         ]
         return min(waiting)[1] if waiting else None
 
-    def take(self, at_end: Sequence[bool]) -> EventBatch | None:
+    def take(self, at_end: Sequence[bool]) -> B | None:
         """All records that may go now, in the applied order; None where there are none.
 
         at_end: whether the broker holds no record of the source that is not queued here. Of a source not at
-        its end the next record has at least the key of the last one read: it bounds all others.
+        its end the next record has at least the key of the last one read: the smallest bounds all others.
         """
-        pieces: list[EventBatch] = []
+        pieces: list[B] = []
+        bounds = sorted((queue.key, i) for i, queue in enumerate(self._queues) if not at_end[i])[:2]
         for j, queue in enumerate(self._queues):
+            bound = next(((key, i) for key, i in bounds if i != j), None)
             while queue.batches:
                 batch, _ = queue.batches[0]
                 ready = len(batch.key)
-                for i, other in enumerate(self._queues):
-                    if i != j and not at_end[i]:
-                        ready = min(ready, int(batch.key.searchsorted(other.key, "right" if j < i else "left")))
+                if bound is not None:
+                    ready = int(batch.key.searchsorted(bound[0], "right" if j < bound[1] else "left"))
                 if ready > queue.taken:
                     whole = ready - queue.taken == len(batch)
                     pieces.append(batch if whole else batch.take(np.arange(queue.taken, ready)))
@@ -90,5 +107,5 @@ class Merge:
                 queue.taken = 0
         if not pieces:
             return None
-        merged = concatenate(pieces)
+        merged = self._concatenate(pieces)
         return merged.take(np.argsort(merged.key, kind="stable")) if len(pieces) > 1 else merged

@@ -13,7 +13,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from online_models.version import Version, loads
-from streams.errors import BrokerError, StateError
+from streams.errors import StateError
+from streams.reach import unreachable
 from streams.security import aiokafka_options
 from streams.settings import Settings
 
@@ -80,9 +81,9 @@ async def reading(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = reader(settings)
     try:
         await consumer.start()
-    except KafkaError as error:
+    except KafkaError:
         await consumer.stop()
-        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+        raise await unreachable(settings) from None
     try:
         yield consumer
     finally:

@@ -11,11 +11,15 @@ from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
-from streams import changelog
+from streams import changelog, rekey
+from streams.allowed import described
 from streams.errors import BrokerError
+from streams.models import reading
 from streams.progress import Progress
+from streams.reach import unreachable_now
+from streams.rekeyer import newest
 from streams.security import kafka_python_options
-from streams.settings import Settings
+from streams.settings import Settings, SourceSettings
 from streams.status import told
 from streams.topics import BOOTSTRAP_MS, ensure
 
@@ -27,13 +31,18 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
     """
     ensure(settings, create=False)
     progress = asyncio.run(changelog.read_progress(settings))
+    rekeyed = asyncio.run(_rekeyed(settings))
     try:
         admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError as error:
-        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+    except KafkaError:
+        raise unreachable_now(settings) from None
     try:
         owners = _owners(admin, settings)
         ends = _ends(admin, settings)
+        rekeyers = {
+            settings.prefix + source.name: _rekeyer(admin, settings, source, rekeyed[source.name])
+            for source in settings.rekeyed
+        }
     except KafkaError as error:
         raise BrokerError(f"{error}") from None
     finally:
@@ -42,7 +51,7 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
         {
             "partition": number,
             "owner": owners.get(number),
-            "sources": _sources(settings, number, progress.get(number), ends),
+            "sources": _sources(settings, number, progress.get(number), ends, rekeyers),
             **told(progress.get(number, Progress())),
         }
         for number in range(settings.topics.partitions)
@@ -50,21 +59,53 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _sources(
-    settings: Settings, number: int, progress: Progress | None, ends: Mapping[tuple[str, int], int]
-) -> dict[str, dict[str, int]]:
-    found = {}
+    settings: Settings, number: int, progress: Progress | None, ends: Mapping[tuple[str, int], int],
+    rekeyers: Mapping[str, dict[str, Any]],
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    found: dict[str, dict[str, Any]] = {}
     for topic in settings.source_topics:
         source = progress.sources.get(topic) if progress else None
         offset, end = source.offset if source else 0, ends.get((topic, number), 0)
         found[topic] = {"offset": offset, "end": end, "lag": max(0, end - offset)}
+        if topic in rekeyers:
+            found[topic]["rekey"] = rekeyers[topic]
     return found
+
+
+async def _rekeyed(settings: Settings) -> dict[str, rekey.Progress | None]:
+    """The progress of each re-keyed source, by its name."""
+    if not settings.rekeyed:
+        return {}
+    async with reading(settings) as consumer:
+        return {source.name: await newest(consumer, settings.rekeying(source)) for source in settings.rekeyed}
+
+
+def _rekeyer(
+    admin: KafkaAdminClient, settings: Settings, source: SourceSettings, progress: rekey.Progress | None
+) -> dict[str, Any]:
+    """Of one source: the raw topic, the owner, and the records not sent on yet."""
+    group = f"{settings.prefix}{settings.application}-rekey-{source.name}"
+    owners = [
+        f"{member['client_id']}{member['client_host']}"
+        for member in admin.describe_groups([group])[group]["members"]
+        if (member.get("member_assignment") or {}).get("assigned_partitions")
+    ]
+    raw = source.rekey_from or ""
+    (topic,) = admin.describe_topics([raw])
+    tps = {TopicPartition(raw, number): OffsetSpec.LATEST for number in range(len(topic["partitions"]))}
+    ends = admin.list_partition_offsets(tps, isolation_level=IsolationLevel.READ_COMMITTED)
+    at = [log.offset for log in progress.logs] if progress else []
+    lag = sum(
+        max(0, found.offset - (at[tp.partition] if tp.partition < len(at) else 0)) for tp, found in ends.items()
+    )
+    return {"topic": raw, "owner": owners[0] if owners else None, "lag": lag}
 
 
 def _owners(admin: KafkaAdminClient, settings: Settings) -> dict[int, str]:
     """Client and host of each partition's owner, as the workers' group has them."""
     group = f"{settings.prefix}{settings.application}"
     owners: dict[int, str] = {}
-    for member in admin.describe_groups([group])[group]["members"]:
+    for member in described(admin, group)["members"]:
         assignment = member.get("member_assignment") or {}
         for topic in assignment.get("assigned_partitions", ()):
             if topic["topic"] == settings.source_topics[0]:

@@ -7,7 +7,9 @@ import time
 
 from monitoring.metrics import Metrics
 from state.store import RowStore
-from streams.errors import RejectsError, StateError
+from streams.changelog import unreadable
+from streams.errors import RecoveryError, RejectsError, StateError
+from streams.loss import tell
 from streams.progress import PROGRESS_KEY
 from streams.publisher import Publisher
 from streams.records import RecordBatch
@@ -25,22 +27,29 @@ class Partition:
         self._lock = asyncio.Lock()
         self._closed = False
 
-    async def start(self) -> None:
-        """Fence off a former owner and abort what that left open."""
-        await self._publisher.start()
-
-    def recover(self, batch: RecordBatch) -> None:
+    def recover(self, batch: RecordBatch, *, accept_loss: bool = False) -> bool:
         """Changelog records, in recovery: what follows on what the store holds.
 
-        Leftovers of a recovery that a rebalance ended are passed over; StateError for a hole.
+        False for leftovers of a recovery that a rebalance ended; StateError for a hole, RecoveryError for a record that
+        is no row and no progress of this version.
         """
         held = self.store.offset() or 0
         if batch.last < held:
-            return
+            return False
         if batch.first > held:
             raise StateError(f"partition {self.number}: the changelog goes on at {batch.first}, the rows end at {held}")
-        self.store.apply([key or b"" for key in batch.keys], batch.values, batch.last + 1)
+        keys, values = batch.keys, batch.values
+        if bad := unreadable(keys, values):
+            where = f"{batch.topic}/{batch.partition}: the record at offset {batch.offsets[min(bad)]}"
+            if not accept_loss:
+                what = f"{where} cannot be read: {bad[min(bad)]}"
+                raise RecoveryError(f"{what}; --accept-loss goes on without it")
+            tell(f"loss accepted: {where} and {len(bad) - 1} after it cannot be read, left out")
+            left = [i for i in range(len(keys)) if i not in bad]
+            keys, values = [keys[i] for i in left], [values[i] for i in left]
+        self.store.apply([key or b"" for key in keys], values, batch.last + 1)
         self._metrics.count({"recovered": len(batch)})
+        return True
 
     async def flush(self) -> None:
         """What has come since the last flush: one transaction, then RocksDB. Batches go on while it is under way.

@@ -16,6 +16,7 @@ class Source(msgspec.Struct):
 
     offset: int = 0
     key: int = -1
+    topic: str = ""  # id of the topic that the offset is of; "" in old records
 
 
 class Shop(msgspec.Struct):
@@ -70,7 +71,10 @@ def dumps(progress: Progress) -> bytes:
 
 def loads(data: bytes) -> Progress:
     """The progress from its bytes; ValueError where they are not of this layout."""
-    progress = msgspec.msgpack.decode(data, type=Progress)
+    try:
+        progress = msgspec.msgpack.decode(data, type=Progress)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"no progress: {error}") from None
     if progress.layout != LAYOUT:
         raise ValueError(f"progress layout {progress.layout}, expected {LAYOUT}")
     return progress

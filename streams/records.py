@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class RecordBatch:
     keys: list[bytes | None]
     values: list[bytes | None]
     timestamps: list[int]  # record time, ms
+    headers: list[Sequence[tuple[str, bytes | None]]] = field(default_factory=list)  # empty where not asked for
 
     def __len__(self) -> int:
         return len(self.offsets)

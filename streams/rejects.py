@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.progress import Progress
 from streams.wire.events import REASONS, Reject
 
 VALUE_LIMIT = 524_288  # bytes of a dead letter's value; a larger one is cut
 KEY_LIMIT = 4_096  # bytes of its key
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]  # key, value, headers
+
+
+class Watched(Protocol):
+    """A progress that remembers what was looked at."""
+
+    stretch: dict[str, int]  # rejects by reason; under "" the records looked at
+    stopped: str | None  # why what it stands for waits for --accept-rejects
 
 
 def dead_letter(reject: Reject) -> Record:
@@ -37,7 +44,7 @@ def _cut(data: bytes | None, limit: int, name: str, headers: list[tuple[str, byt
     return data[:limit]
 
 
-def watch(progress: Progress, reason: NDArray[np.uint8], window: int, share: float) -> None:
+def watch(progress: Watched, reason: NDArray[np.uint8], window: int, share: float) -> None:
     """Look at each stretch of `window` records, in the applied order; where more than a share of one are rejects (a
     wrong schema, not bad records), progress.stopped says so. reason (n,): 0 accepted, else index into REASONS."""
     stretch, start = progress.stretch, 0

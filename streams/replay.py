@@ -10,7 +10,9 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from streams.errors import BrokerError, DataError
-from streams.files import Line, lines
+from streams.files import Line, Spell, lines
+from streams.reach import unreachable_now
+from streams.rules import spell
 from streams.security import kafka_python_options
 from streams.settings import Settings
 
@@ -25,6 +27,13 @@ def span(path: Path, schema: str) -> tuple[int, int, int]:
         first = min(first, min(line.timestamp for line in chunk))
         last = max(last, max(line.timestamp for line in chunk))
     return count, first, last
+
+
+def speller(settings: Settings) -> Spell:
+    """An event as the source has it that `replay` sends it to."""
+    clicks, bought = settings.sources[0].name, settings.sources[1 if len(settings.sources) > 1 else 0].name
+    names = spell(settings)
+    return lambda is_bought, event: names(bought if is_bought else clicks, event)
 
 
 def replay(
@@ -46,8 +55,8 @@ def replay(
             **kafka_python_options(settings), acks="all", linger_ms=20, batch_size=256 << 10, compression_type="gzip",
             allow_auto_create_topics=False, max_request_size=4 << 20,
         )  # fmt: skip
-    except KafkaError as error:
-        raise BrokerError(f"no broker at {settings.kafka.bootstrap_servers}: {error}") from None
+    except KafkaError:
+        raise unreachable_now(settings) from None
     try:
         for chunk in chunks:
             for line in chunk:

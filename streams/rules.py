@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from state import windows
 from streams import alerts
+from streams.errors import SettingsError
 from streams.partitioner import placed
 from streams.settings import Settings, SourceSettings
 from streams.step import Rule
-from streams.wire import shoal
-from streams.wire.rees46 import rees46
+from streams.wire import rees46, shoal
+from streams.wire.names import Names
 
 
 def schema_of(source: SourceSettings, settings: Settings) -> shoal.Schema:
-    """The schema that a source's records are in."""
+    """The schema that a source's records are in; SettingsError where its names do not fit."""
     common: dict[str, Any] = {
         "currency": settings.currency,
         "ahead": int(settings.ahead * 1000),
         "max_bytes": settings.rejects.max_bytes,
     }
     if source.schema_ == "rees46":
-        return rees46(**common)
-    return shoal.schema(source.fields, source.types, **common)
+        return rees46.rees46(**common)
+    try:
+        return shoal.schema(source.fields, source.types, **common)
+    except ValueError as error:
+        raise SettingsError(f"source {source.name}, fields and types: {error}") from None
+
+
+def spell(settings: Settings) -> Callable[[str, Mapping[str, Any]], dict[str, Any]]:
+    """A function that puts an event of shoal's own schema in the names of a source (its name without the prefix)."""
+    found = {
+        source.name: Names(rees46.FIELDS, rees46.TYPES) if source.schema_ == "rees46"
+        else Names(source.fields, source.types)
+        for source in settings.sources
+    }  # fmt: skip
+    return lambda name, event: found[name].spell(event)
 
 
 def rule_of(settings: Settings, partition: int) -> Rule:

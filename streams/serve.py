@@ -9,7 +9,9 @@ import faust
 from aiohttp import web
 
 from monitoring.web import build
-from streams import heap, status
+from streams import allowed, heap, status
+from streams.crash import fail
+from streams.errors import SettingsError
 from streams.settings import Settings
 from streams.topics import ensure
 from streams.worker import Worker
@@ -19,20 +21,24 @@ def run(settings: Settings, *, accept_rejects: bool = False, accept_loss: bool =
     """Until SIGTERM or SIGINT: a clean stop flushes first. Leaves the process with the exit code of what failed."""
     heap.configure()
     ensure(settings, create=False)
+    allowed.check(settings)
     worker = Worker(settings, accept_rejects=accept_rejects, accept_loss=accept_loss)
     worker.metrics.gauges(lambda: status.gauges(worker))
 
     async def page() -> None:
         runner = web.AppRunner(
             build(
-                lambda: status.status(worker), worker.metrics.render, lambda: worker.ready,
+                lambda: status.status(worker), worker.metrics.render, worker.waiting,
                 lambda ident: status.find(worker, ident),
             ),
             access_log=None,
         )  # fmt: skip
         await runner.setup()
         site = web.TCPSite(runner, settings.web.host, settings.web.port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            fail(SettingsError(f"web.host, web.port: {settings.web.host}:{settings.web.port}: {error.strerror}"))
         port = runner.addresses[0][1]
         print(f"shoal: worker on http://{settings.web.host}:{port}", file=sys.stderr, flush=True)
 

@@ -51,6 +51,12 @@ class Kafka(Section):
     ssl_keyfile_password: SecretStr | None = None
     ssl_check_hostname: bool = True
 
+    @model_validator(mode="after")
+    def _whole(self) -> Kafka:
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile: a key without kafka.ssl_certfile proves nothing")
+        return self
+
 
 class Topics(Section):
     """Names (the prefix comes before them), partitions, replication, retention in hours (-1 for ever)."""
@@ -73,6 +79,12 @@ class Topics(Section):
     commands: TopicName = "commands"
     commands_results: TopicName = "commands-results"
 
+    @model_validator(mode="after")
+    def _reachable(self) -> Topics:
+        if self.min_insync_replicas > self.replication:
+            raise ValueError("topics.min_insync_replicas must be at most topics.replication: nothing could be written")
+        return self
+
 
 class SourceSettings(Section):
     """One source topic, in the order that breaks ties of time."""
@@ -81,6 +93,13 @@ class SourceSettings(Section):
     schema_: Annotated[Literal["shoal", "rees46"], Field(alias="schema")] = "shoal"
     fields: dict[str, str] = {}
     types: dict[str, str] = {}
+    rekey_from: TopicName | None = None  # the shop's own topic, without the prefix: re-keyed into this one
+
+    @model_validator(mode="after")
+    def _own_names(self) -> SourceSettings:
+        if self.schema_ != "shoal" and (self.fields or self.types):
+            raise ValueError(f"{'fields' if self.fields else 'types'}: schema {self.schema_!r} has names of its own")
+        return self
 
 
 class State(Section):
@@ -97,6 +116,12 @@ class State(Section):
     recovery_deadline: Seconds = 600.0
     journal: bool = False
 
+    @model_validator(mode="after")
+    def _in_time(self) -> State:
+        if self.flush_interval > self.transaction_timeout:
+            raise ValueError("state.flush_interval must be at most state.transaction_timeout")
+        return self
+
 
 class LearnerSettings(Section):
     """When a model version is published, and from how much."""
@@ -108,7 +133,7 @@ class LearnerSettings(Section):
     rows_per_hour: Positive = 2_000
     window: Annotated[int, Field(ge=100, le=60_000)] = 6_000
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 7
-    hash_key: SecretStr = SecretStr("shoal")
+    hash_key: Annotated[SecretStr, Field(min_length=1)] = SecretStr("shoal")
 
     @model_validator(mode="after")
     def _enough(self) -> LearnerSettings:
@@ -187,7 +212,8 @@ class Settings(Section):
     @model_validator(mode="after")
     def _apart(self) -> Settings:
         named = [name for name in Topics.model_fields if Topics.model_fields[name].annotation is str]
-        names = [*self.source_topics, *(self.topic(key) for key in named), self.changelog]
+        rekeyed = [name for source in self.rekeyed for name in (source.rekey_from or "", self.rekeying(source))]
+        names = [*rekeyed, *self.source_topics, *(self.topic(key) for key in named), self.changelog]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"sources and topics: {', '.join(twice)} is named twice")
@@ -202,6 +228,15 @@ class Settings(Section):
     @property
     def changelog(self) -> str:
         return f"{self.prefix}{self.application}-state-changelog"
+
+    @property
+    def rekeyed(self) -> tuple[SourceSettings, ...]:
+        """The sources that shoal writes itself, from topics that are not keyed by user."""
+        return tuple(source for source in self.sources if source.rekey_from is not None)
+
+    def rekeying(self, source: SourceSettings) -> str:
+        """The topic, of one partition, that holds the progress of a source's re-keyer; whoever owns it is the one."""
+        return f"{self.prefix}{self.application}-rekey-{source.name}"
 
     @property
     def source_topics(self) -> tuple[str, ...]:

@@ -44,6 +44,9 @@ def gauges(worker: Worker) -> Gauges:
         pass_under_way={number: task.swap_pending for number, task in tasks.items()},
         learner=worker.learner.owner,
         cache_rows=sum(part.store.cached for part in worker.partitions.values()),
+        rekey_lag={rekeyer.topic: rekeyer.lag for rekeyer in worker.rekeyers if rekeyer.owner},
+        recovery_left=worker.recovery.left,
+        recovery_seconds=worker.recovery.last,
     )
 
 
@@ -64,6 +67,9 @@ def status(worker: Worker) -> dict[str, Any]:
             }
             for number, part in sorted(worker.partitions.items())
             if part.task is not None
+        },
+        "rekey": {
+            one.topic: {"owner": one.owner, "lag": one.lag, "behind": one.behind} for one in worker.rekeyers
         },
         "counts": worker.metrics.totals(),
         "newest_version": newest.number if newest else 0,

@@ -26,11 +26,10 @@ class RowTable(faust.Table):
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         for event in batch:
-            if part := self.worker.partitions.get(event.message.partition):
-                try:
-                    part.recover(event.value)
-                except Exception as error:
-                    fail(error)  # Faust would log it and go on
+            try:
+                self.worker.recover(event.value)
+            except Exception as error:
+                fail(error)  # Faust would log it and go on
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0

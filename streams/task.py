@@ -22,7 +22,7 @@ from streams.progress import ERASED, PROGRESS_KEY, RAISED, RECORDS, SWAP, Progre
 from streams.records import RecordBatch
 from streams.rejects import Record, watch
 from streams.step import Outcome, Rule, bring, ending, floor_unit, step
-from streams.wire.events import REASONS, EventBatch, Reject
+from streams.wire.events import REASONS, EventBatch, Reject, concatenate
 
 QUEUE = 8_000  # records queued of a source beyond which it is held
 CHUNK = 8_000  # records a step
@@ -69,7 +69,7 @@ class Task:
             self.progress.sources.setdefault(name, Source())
         self.progress.journal = []
         sources = [self.progress.sources[name] for name in rule.sources]
-        self._merge = Merge([s.key for s in sources], [s.offset for s in sources])
+        self._merge = Merge([s.key for s in sources], [s.offset for s in sources], concatenate)
         self._raw: list[deque[RecordBatch]] = [deque() for _ in rule.sources]  # offered, not decoded
         self._kept: list[deque[RecordBatch]] = [deque() for _ in rule.sources]  # decoded, not applied
         self._orders: deque[RecordBatch] = deque()  # of the commands topic, not carried out
@@ -248,7 +248,7 @@ class Task:
         """Start a source at an offset: its log begins there."""
         self.progress.sources[topic].offset = offset
         sources = [self.progress.sources[name] for name in self.rule.sources]
-        self._merge = Merge([s.key for s in sources], [s.offset for s in sources])
+        self._merge = Merge([s.key for s in sources], [s.offset for s in sources], concatenate)
 
     def run(self, now: int, ends: Mapping[str, int | None]) -> int:
         """Apply what may go; records applied. now: wall clock, ms. ends: last stable offset of each source,

@@ -12,18 +12,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
-from aiokafka.errors import ConsumerStoppedError, CorruptRecordException, IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from streams.crash import fail
-from streams.errors import LossError
+from streams.crash import DENIED, denied, fail
+from streams.errors import BrokerError, LossError, RecoveryError
+from streams.fetch import FETCH_WAIT_MS, drain, ends, unpack
 from streams.records import RecordBatch
 
 log = logging.getLogger(__name__)
-FETCH_WAIT_MS = 50
 
 
 class BatchSchema(Schema):
@@ -47,55 +46,37 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
+    async def on_start(self) -> None:
+        """Coordination waits until its user has taken an error, and the driver takes none: it ends the process here."""
+        await super().on_start()
+        if coordinator := self._consumer._coordinator:
+            coordinator._push_error_to_user = _coordination_failed
+            coordinator._coordination_task.add_done_callback(_coordination_ended)
+
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: Any = None, max_records: Any = None
     ) -> dict[Any, RecordBatch]:
         if not self.consumer.flow_active:
             return {}
-        fetcher = consumer._fetcher
-        if consumer._closed or fetcher._closed:
-            raise ConsumerStoppedError()
-        held = self.consumer.held
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + (timeout or 0.0)
-        with fetcher._subscriptions.fetch_context():
-            while True:
-                if fetcher._subscriptions.reassignment_in_progress:
-                    await fetcher._subscriptions.wait_for_assignment()
-                out: dict[Any, RecordBatch] = {}
-                left = max_records or 1 << 30
-                for tp in list(fetcher._records):
-                    if active_partitions and tp not in active_partitions:
-                        if not fetcher._subscriptions.is_assigned(tp):
-                            del fetcher._records[tp]
-                        continue
-                    if (tp.topic, tp.partition) in held:  # left where it is, so the fetcher asks for no more
-                        continue
-                    result = fetcher._records.pop(tp)
-                    if type(result) is not FetchResult:
-                        fetcher._notify(fetcher._wait_consume_future)
-                        result.check_raise()
-                        continue
-                    batch = unpack(tp, result, left)
-                    if result.has_more():
-                        fetcher._records[tp] = result  # last in line: the others come first next time
-                    else:
-                        fetcher._notify(fetcher._wait_consume_future)
-                    if batch is not None:
-                        out[tp] = batch
-                        left -= len(batch)
-                        if left <= 0:
-                            break
-                if out or loop.time() >= deadline:
-                    return out
-                waiter = fetcher._create_fetch_waiter()
-                done, pending = await asyncio.wait([waiter], timeout=min(0.1, max(0.0, deadline - loop.time())))
-                for one in pending:
-                    one.cancel()
-                if fetcher._closed:
-                    return {}
-                if done:
-                    waiter.result()
+        try:
+            return await drain(
+                consumer, self.consumer.held, timeout=timeout or 0.0, limit=max_records or 1 << 30,
+                active=active_partitions, unpack=self._unpacked,
+            )  # fmt: skip
+        except DENIED as error:
+            fail(error)
+            raise
+
+    def _unpacked(self, tp: Any, result: Any, limit: int) -> RecordBatch | None:
+        """unpack; a batch that cannot be read ends the process, for Faust would go on asking for it."""
+        try:
+            return unpack(tp, result, limit)
+        except Exception as error:
+            at = result._partition_records.next_fetch_offset
+            where = f"{tp.topic}/{tp.partition}: the batch at offset {at} cannot be read: {error!r}"
+            changelog = self.consumer._is_changelog_tp(TP(tp.topic, tp.partition))
+            fail(RecoveryError(where) if changelog else BrokerError(where))
+            raise
 
     async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
         await self.call_thread(self._commit_positions, positions)
@@ -111,58 +92,16 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 
     def ends(self) -> dict[tuple[str, int], int | None]:
         """Last stable offset of each assigned partition, None where no fetch has told it yet."""
-        consumer = self._consumer
-        subscription = consumer._subscription.subscription if consumer else None
-        assignment = subscription.assignment if subscription else None
-        if assignment is None:
-            return {}
-        found: dict[tuple[str, int], int | None] = {}
-        for tp in assignment.tps:
-            state = assignment.state_value(tp)
-            found[tp.topic, tp.partition] = None if state is None else state.lso
-        return found
+        return {} if self._consumer is None else ends(self._consumer)
 
 
-def unpack(tp: Any, result: Any, limit: int) -> RecordBatch | None:
-    """The records of a fetch as lists, up to about limit; a fetch of control records alone is an empty batch.
+async def _coordination_failed(error: BaseException) -> None:
+    fail(denied(error) or BrokerError(f"the workers' group: {error}"))
 
-    Checks sums, leaves out aborted transactions and control records. None where there is nothing.
-    """
-    if not result.check_assignment(tp) or not result.has_more():
-        return None
-    part = result._partition_records
-    records = part._records
-    offsets: list[int] = []
-    keys: list[bytes | None] = []
-    values: list[bytes | None] = []
-    timestamps: list[int] = []
-    first = position = part.next_fetch_offset
-    while records.has_next() and len(offsets) < limit:
-        raw = records.next_batch()
-        if part._check_crcs and not raw.validate_crc():
-            raise CorruptRecordException(f"invalid checksum in {tp}")
-        if part._isolation_level == READ_COMMITTED and raw.producer_id is not None:
-            part._consume_aborted_up_to(raw.base_offset)
-            if raw.is_control_batch and part._contains_abort_marker(raw):
-                part._aborted_producers.discard(raw.producer_id)
-            if raw.is_transactional and raw.producer_id in part._aborted_producers:
-                position = raw.next_offset
-                continue
-        if not raw.is_control_batch:
-            for record in raw:
-                if record.offset >= position:
-                    offsets.append(record.offset)
-                    keys.append(record.key)
-                    values.append(record.value)
-                    timestamps.append(record.timestamp)
-        position = raw.next_offset
-    part.next_fetch_offset = position
-    result._update_position()
-    if not records.has_next():
-        result._partition_records = None
-    if position == first:
-        return None
-    return RecordBatch(tp.topic, tp.partition, first, position - 1, offsets, keys, values, timestamps)
+
+def _coordination_ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        fail(denied(error) or BrokerError(f"the workers' group: {error}"))
 
 
 class BatchConsumer(driver.Consumer):
@@ -183,7 +122,7 @@ class BatchConsumer(driver.Consumer):
 
     async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Tell the group's offsets to whoever watches lag; reading never starts from them."""
-        if not self.should_stop:  # its thread ends before the worker's tick does
+        if not self.should_stop:  # at a stop the thread's loop closes, and the group is left anyway
             await self._thread.commit_positions(positions)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
-
-from faust.types import TP
 
 from monitoring.metrics import Metrics
 from online_models.version import Version
-from state.store import ForeignStore, Meta, RowStore, block_cache
+from state.store import block_cache
 from streams import faust_app, heap
 from streams.crash import fail
-from streams.errors import LossError, RecoveryError, StateError
+from streams.disk import open_store
+from streams.errors import StateError
 from streams.learner import LearnerService
 from streams.models import Models
 from streams.outbox import Topics
 from streams.partition import Partition
 from streams.publisher import Publisher
 from streams.records import RecordBatch
-from streams.rules import forget_units, rule_of, schema_of
+from streams.recovery import Recovery
+from streams.rekeyer import Rekeyer
+from streams.rules import rule_of, schema_of
 from streams.settings import Settings
+from streams.standing import Standing, look
+from streams.start import check_start
 from streams.task import Task
 from streams.wire import shoal
 from streams.wire.events import EventBatch
@@ -46,13 +48,20 @@ class Worker:
         self.metrics = Metrics()
         self.models = Models(settings, self._adopt)
         self.learner = LearnerService(settings, self.metrics.count)
+        self.rekeyers = [
+            Rekeyer(settings, source, self.metrics.count, accept_rejects=accept_rejects, accept_loss=accept_loss)
+            for source in settings.rekeyed
+        ]
+        self._rekeying: list[asyncio.Future[None]] = []
         self._cache = block_cache(settings.state.block_cache_mb)
         self._schemas = [schema_of(source, settings) for source in settings.sources]
         self._topics = Topics(
             settings.topic("segment_changes"), settings.topic("segments"), settings.topic("alerts"),
             settings.topic("dead_letters"), settings.topic("training_rows"), settings.topic("commands_results"),
         )  # fmt: skip
-        self._deadline: asyncio.TimerHandle | None = None
+        self.recovery = Recovery(settings.changelog, settings.state.recovery_deadline)
+        self.standing: Standing
+        self._resting = False  # between a revoke and the next assignment
         self._works: list[asyncio.Future[None]] = []
         self.on_start: Callable[[], Awaitable[None]] | None = None  # before the first assignment: the page
         self.app = faust_app.build(self)
@@ -67,35 +76,36 @@ class Worker:
         await self.guard(self._own(owned))
 
     async def _own(self, owned: set[int]) -> None:
-        self.ready = False
+        self.ready, self._resting = False, False
+        self.recovery.end()
+        self.recovery = Recovery(
+            self.settings.changelog, self.settings.state.recovery_deadline, self.recovery.last
+        )
+        self.recovery.start()
         await self.release()
-        self._await_recovery()
-        state = self.settings.state
-        for number in sorted(owned):
-            meta = Meta(f"{self.settings.prefix}{self.settings.application}", number, self.settings.topics.partitions)
-            try:
-                store = RowStore(
-                    Path(state.datadir) / str(number), meta, cache_rows=max(1000, state.cache_rows // len(owned)),
-                    block_cache=self._cache, forget=forget_units(self.settings),
-                )  # fmt: skip
-            except ForeignStore as error:
-                raise StateError(str(error)) from error
-            self.partitions[number] = Partition(number, store, Publisher(self.settings, number), self.metrics)
-        await asyncio.gather(*(part.start() for part in self.partitions.values()))
+        if not owned:
+            return
+        publishers = {number: Publisher(self.settings, number) for number in sorted(owned)}
+        await asyncio.gather(*(publisher.start() for publisher in publishers.values()))
+        self.standing = standing = await asyncio.to_thread(look, self.settings, sorted(owned))
+        cache_rows = max(1000, self.settings.state.cache_rows // len(owned))
+        for number, publisher in publishers.items():
+            store = open_store(
+                self.settings, number, standing, cache_rows=cache_rows, block_cache=self._cache,
+                accept_loss=self._accept_loss, now=int(time.time() * 1000),
+            )  # fmt: skip
+            self.recovery.measure(number, store.offset() or 0, standing.ends[self.settings.changelog, number])
+            self.partitions[number] = Partition(number, store, publisher, self.metrics)
 
-    def _await_recovery(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        seconds = self.settings.state.recovery_deadline
-
-        def late() -> None:
-            if not self.ready:
-                fail(RecoveryError(f"state.recovery_deadline: recovery did not end within {seconds:g} s"))
-
-        self._deadline = asyncio.get_running_loop().call_later(seconds, late)
+    def recover(self, batch: RecordBatch) -> None:
+        """Changelog records, in recovery."""
+        part = self.partitions.get(batch.partition)
+        if part is not None and part.recover(batch, accept_loss=self._accept_loss):
+            self.recovery.advance(batch.partition, batch.last + 1)
 
     async def rest(self) -> None:
         """Before partitions go: flush, and begin nothing more; every assignment starts anew, also where one stays."""
+        self._resting = True
         await self.flush()
         self.ready = False
         for part in self.partitions.values():
@@ -113,10 +123,9 @@ class Worker:
         await self.guard(self._begin())
 
     async def _begin(self) -> None:
-        owned = self.partitions
-        for number, part in list(owned.items()):
-            if self.partitions is not owned:  # assigned anew meanwhile: that recovery begins them
-                return
+        if self._resting:  # assigned anew soon: that recovery begins them
+            return
+        for number, part in self.partitions.items():
             part.store.index()
             try:
                 task = Task(
@@ -127,35 +136,24 @@ class Worker:
                 )  # fmt: skip
             except ValueError as error:
                 raise StateError(f"partition {number}: {error}") from error
-            await self._check_start(number, task)
-            if self.partitions is not owned:
-                return
+            check_start(
+                task, number, self.standing, accept_loss=self._accept_loss, had_rows=bool(part.store.scan(None, 1))
+            )
+            part.store.see(int(time.time() * 1000))
             for version in sorted(self.models.versions.values(), key=lambda v: v.number):
                 task.adopt(version)
             part.task = task
+        self.recovery.ready()
         self.ready = True
 
-    async def _check_start(self, number: int, task: Task) -> None:
-        """LossError where a source's log begins after the progress, or ends before it."""
-        tps = [TP(topic, number) for topic in task.positions()]
-        for tp, end in (await self.app.consumer.highwaters(*tps)).items():
-            at = task.positions()[tp.topic]
-            if end is not None and at > end:
-                if not self._accept_loss:
-                    raise LossError(
-                        f"{tp.topic}/{number} ends at {end}, the progress stands at {at}: the topic is another, or has "
-                        "lost its end; --accept-loss goes on from its start"
-                    )
-                task.skip_to(tp.topic, 0)
-        for tp, offset in (await self.app.consumer.earliest_offsets(*tps)).items():
-            at = task.positions()[tp.topic]
-            if at < offset:
-                if not task.fresh and not self._accept_loss:
-                    raise LossError(
-                        f"{tp.topic}/{number} starts at {offset}, the progress stands at {at}: records between are "
-                        "gone; --accept-loss goes on"
-                    )
-                task.skip_to(tp.topic, offset)
+    def waiting(self) -> str | None:
+        """What stands between this worker and its work; None when it is ready."""
+        if not self.ready:
+            return f"recovering: {self.recovery.where()}" if self.recovery.begun else "no assignment yet"
+        wanted = {number: part.task.needs() for number, part in self.partitions.items() if part.task is not None}
+        if missing := {number: version for number, version in wanted.items() if version}:
+            return "waiting for model version " + ", ".join(f"{v} (partition {n})" for n, v in missing.items())
+        return None
 
     def resume_at(self) -> dict[tuple[str, int], int]:
         """Where each source is to be read from. Faust asks more than once, and tasks may have records by then."""
@@ -192,6 +190,8 @@ class Worker:
         if part.task is None:
             return
         ends, number = self.app.consumer.ends(), part.number
+        # a source whose re-keyer is behind is not at its end, whatever its topic holds
+        ends |= {(rekeyer.topic, number): None for rekeyer in self.rekeyers if rekeyer.behind}
         part.task.run(int(time.time() * 1000), {topic: ends.get((topic, number)) for topic in part.task.rule.sources})
         held = {(topic, number) for topic in part.task.held()}
         self.app.consumer.held = {at for at in self.app.consumer.held if at[1] != number} | held
@@ -245,6 +245,15 @@ class Worker:
         """What goes on beside the batches, from the first recovery on."""
         for coroutine in (self.models.run(), self.learner.run(), self._tick()):
             self._works.append(asyncio.ensure_future(self.guard(coroutine)))
+        for rekeyer in self.rekeyers:
+            self._works.append(asyncio.ensure_future(self.guard(rekeyer.watch())))
+            self._rekeying.append(asyncio.ensure_future(self.guard(rekeyer.run())))
+
+    async def hand_over(self) -> None:
+        """Before the end: whoever stands by re-keys at once, and not when the session is over."""
+        for one in self._rekeying:
+            one.cancel()
+        await asyncio.gather(*self._rekeying, return_exceptions=True)
 
     async def guard(self, work: Awaitable[Any]) -> None:
         """A failure here ends the process: Faust cannot give back a single partition."""

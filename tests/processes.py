@@ -18,6 +18,7 @@ from streams.settings import Settings, load
 from streams.topics import ensure
 
 SHOAL = [sys.executable, "-c", "from streams.cli import main; main()"]
+SECRETS = ("sasl_password", "ssl_keyfile_password", "hash_key")
 
 
 def deployment(bootstrap: str, prefix: str, **more: object) -> Settings:
@@ -57,6 +58,7 @@ def start(
     path = folder / "shoal.toml"
     path.write_text(_toml(settings, folder / "state"))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SHOAL_")}
+    clean |= _secrets(settings)
     with (folder / "worker.log").open("ab") as log:
         return subprocess.Popen(
             [*command, "--config", str(path), "-v", *arguments],
@@ -69,11 +71,28 @@ def _toml(settings: Settings, datadir: Path) -> str:
     for section in ("kafka", "topics", "state", "learner", "web"):
         lines.append(f"[{section}]")
         for name, value in getattr(settings, section).model_dump(mode="json", exclude_unset=True).items():
-            if name != "datadir":
+            if name not in ("datadir", *SECRETS):
                 lines.append(f"{name} = {json.dumps(value)}")
         if section == "state":
             lines.append(f'datadir = "{datadir}"')
+    if "sources" in settings.model_fields_set:
+        for source in settings.sources:
+            lines.append("[[sources]]")
+            told = source.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            lines += [f"{name} = {json.dumps(value)}" for name, value in told.items()]
     return "\n".join(lines) + "\n"
+
+
+def _secrets(settings: Settings) -> dict[str, str]:
+    """The variables that hold the secrets which are set: they belong in no file that others read."""
+    found = {}
+    for section in (settings.kafka, settings.learner):
+        for name in section.model_fields_set.intersection(SECRETS):
+            if (secret := getattr(section, name)) is not None:
+                found[f"SHOAL_{type(section).__name__.removesuffix('Settings').upper()}__{name.upper()}"] = (
+                    secret.get_secret_value()
+                )
+    return found
 
 
 def applied(settings: Settings) -> int:

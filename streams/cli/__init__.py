@@ -16,7 +16,7 @@ from streams.errors import ShoalError
 if TYPE_CHECKING:
     from streams.settings import Settings
 
-# a command lives in the module of its name; one without a module yet is not listed
+# a command lives in the module of its name (with _ for -); one without a module yet is not listed
 COMMANDS = {
     "demo": "Real traffic through a real Kafka, and the segments found in it.",
     "broker": "Start, stop or look at the embedded Kafka.",
@@ -29,6 +29,7 @@ COMMANDS = {
     "status": "Offsets, lag, watermark and model version of each partition.",
     "erase": "Erase a user, and wait for the receipt.",
     "advance": "Move the watermark by hand, for demos and tests.",
+    "dead-letters": "List rejected records, export them for repair, send them back.",
     "config": "The settings in force, secrets masked.",
 }
 EXIT_CODES = """\b
@@ -36,7 +37,7 @@ Exit codes:
    0  done
    1  anything not named below
    2  usage or settings
-   4  the broker cannot be had, started or reached
+   4  the broker cannot be had, started or reached, or forbids what is needed
    5  topics are missing, or other than the settings say
    6  state or a model version refused: another deployment's, or unreadable
    7  a transaction failed or was fenced off
@@ -70,12 +71,13 @@ class Lazy(click.Group):
     """Imports a subcommand when it is called, and turns what went wrong into a line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if find_spec(f"streams.cli.{name}")]
+        return [name for name in COMMANDS if find_spec(f"streams.cli.{name.replace('-', '_')}")]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
             return None
-        command: click.Command = getattr(importlib.import_module(f"streams.cli.{name}"), name)
+        word = name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"streams.cli.{word}"), word)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streams.files import lines
 from streams.replay import replay as send
-from streams.replay import span
+from streams.replay import span, speller
 
 if TYPE_CHECKING:
     from streams.cli import Context
@@ -29,7 +29,7 @@ def replay(
     context: Context, file: Path, schema: str, speed: float | None, rate: float | None, as_fast_as_possible: bool,
     allow_jumps: bool,
 ) -> None:  # fmt: skip
-    """Send the events of FILE (CSV or JSON lines, plain or .gz) into the source topics, in shoal's schema."""
+    """Send the events of FILE (CSV or JSON lines, plain or .gz) into the source topics, in their names."""
     if sum(map(bool, (speed, rate, as_fast_as_possible))) > 1:
         raise click.UsageError("--speed, --rate and --as-fast-as-possible exclude each other")
     settings = context.settings()
@@ -40,7 +40,7 @@ def replay(
     ) as bar:
         task = bar.add_task("replay", total=total)
         sent = send(
-            settings, lines(file, schema), speed=speed, rate=rate, allow_jumps=allow_jumps,
+            settings, lines(file, schema, speller(settings)), speed=speed, rate=rate, allow_jumps=allow_jumps,
             progress=lambda done: bar.update(task, completed=done),
         )  # fmt: skip
     console.print(f"{sent:,} events sent")

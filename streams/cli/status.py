@@ -37,3 +37,9 @@ def status(context: Context, as_json: bool) -> None:
             table.add_row(*first, topic, *(f"{at[name]:,}" for name in ("offset", "end", "lag")), *last)
             first, last = ["", ""], ["", "", "", ""]
     Console().print(table)
+    rekeyed = {topic: at["rekey"] for part in found[:1] for topic, at in part["sources"].items() if "rekey" in at}
+    if rekeyed:
+        table = Table("re-keyed source", "from", "owner", "lag")
+        for topic, by in rekeyed.items():
+            table.add_row(topic, by["topic"], by["owner"] or "nobody", f"{by['lag']:,}")
+        Console().print(table)

@@ -24,7 +24,7 @@ def topics(context: Context, check: bool, as_json: bool) -> None:
 
     Exit codes: 0 all are as the settings say, 2 settings, 4 no broker, 5 missing or otherwise.
     """
-    found = ensure(context.settings(), create=not check)
+    found = ensure(context.settings(), create=not check, strict=check)
     if as_json:
         told = [
             {"topic": spec.name, "partitions": spec.partitions, "config": spec.config, "state": state}

@@ -31,7 +31,7 @@ LINE_LIMIT = 10**12  # minor units a line: beyond it a price is taken for a mist
 USER_LIMIT = 1024  # bytes
 DEPTH = 64  # of nesting, in fields that are not ours: beyond it Python's recursion limit would be the judge
 _STRINGS, _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL), re.compile(rb"[\[\]{}]")
-_CODE = {reason: code for code, reason in enumerate(REASONS)}
+CODES = {reason: code for code, reason in enumerate(REASONS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Schema:
 
     name: str
     decode_one: Callable[[bytes], Any]
+    route_one: Callable[[bytes], Any]  # user_id and event_time alone, for re-keying
     types: Mapping[str, int]
     currency: str
     ahead: int  # ms
@@ -56,15 +57,21 @@ def schema(
     unknown = set(theirs) - set(FIELDS)
     if unknown:
         raise ValueError(f"no such field: {', '.join(sorted(unknown))}")
-    struct = msgspec.defstruct(
-        "Event", [(field, kind, None) for field, kind in FIELDS.items()], rename=theirs or None, gc=False
-    )
+    whole, route = (
+        msgspec.json.Decoder(
+            msgspec.defstruct(
+                "Event", [(field, FIELDS[field], None) for field in names],
+                rename={ours: their for ours, their in theirs.items() if ours in names} or None, gc=False,
+            )
+        ).decode
+        for names in (tuple(FIELDS), ("user_id", "event_time"))
+    )  # fmt: skip
     codes = {kind: code for code, kind in enumerate(TYPES)}
     for their, ours in (types or {}).items():
         if ours not in TYPES and ours != "other":
             raise ValueError(f"no such event type: {ours}")
         codes[their] = TYPES.index(ours) if ours in TYPES else OTHER
-    return Schema(name, msgspec.json.Decoder(struct).decode, codes, currency, ahead, max_bytes)
+    return Schema(name, whole, route, codes, currency, ahead, max_bytes)
 
 
 def decode(batch: RecordBatch, schema: Schema, *, source: int, key_before: int, now: int | None) -> EventBatch:
@@ -76,9 +83,9 @@ def decode(batch: RecordBatch, schema: Schema, *, source: int, key_before: int, 
     """
     n = len(batch.values)
     reasons: dict[int, tuple[str, str]] = {}
-    events = _parse(batch.values, schema, reasons)
+    events = parse(batch.values, schema.decode_one, schema.max_bytes, reasons)
     column = dict(zip(FIELDS, zip(*map(astuple, events), strict=True) if n else [()] * len(FIELDS), strict=True))
-    users = _users(column["user_id"], batch.keys, reasons, check_key=now is not None)
+    users = users_of(column["user_id"], batch.keys, reasons, check_key=now is not None)
     time = to_ms(column["event_time"])
     _flag(time == BAD, "bad_time", "event_time", reasons)
     if now is not None:
@@ -101,7 +108,7 @@ def decode(batch: RecordBatch, schema: Schema, *, source: int, key_before: int, 
 
     reason = np.zeros(n, np.uint8)
     for i, (name, _) in reasons.items():
-        reason[i], users[i], time[i], line[i] = _CODE[name], b"", 0, 0
+        reason[i], users[i], time[i], line[i] = CODES[name], b"", 0, 0
     key = np.maximum.accumulate(np.r_[key_before, np.where(reason == 0, time, -1)])[1:]
     return EventBatch(
         users=users, time=time, type=_mapped(column["event_type"], lambda t: schema.types.get(t, OTHER), np.int8),
@@ -116,9 +123,10 @@ def decode(batch: RecordBatch, schema: Schema, *, source: int, key_before: int, 
     )  # fmt: skip
 
 
-def _parse(values: Sequence[bytes | None], schema: Schema, reasons: dict[int, tuple[str, str]]) -> list[Any]:
-    """One struct a record; for a record that has none, a blank one and a reason."""
-    one, limit = schema.decode_one, schema.max_bytes
+def parse(
+    values: Sequence[bytes | None], one: Callable[[bytes], Any], limit: int, reasons: dict[int, tuple[str, str]]
+) -> list[Any]:
+    """One struct a record; for a record that has none, a blank one and a reason. limit: bytes of a value."""
     if None not in values and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
         whole = b"".join(values)  # type: ignore[arg-type]
         # few brackets, as in flat records; records that have none leave room for a deep one, which the except catches
@@ -161,11 +169,11 @@ def _depth(value: bytes) -> int:
     return deepest
 
 
-def _users(
+def users_of(
     idents: Sequence[str | int | None], keys: Sequence[bytes | None], reasons: dict[int, tuple[str, str]], *,
     check_key: bool,
 ) -> list[bytes]:  # fmt: skip
-    """Ids in UTF-8."""
+    """Ids in UTF-8; those that are none have a reason. check_key: whether the record's key must be the id."""
     plain = set(map(type, idents)) == {str}
     users = list(map(str.encode, idents)) if plain else [b"" if i is None else str(i).encode() for i in idents]  # type: ignore[arg-type]
     sizes = list(map(len, users))

@@ -26,7 +26,7 @@ from rich.table import Table
 from online_models.learner import Learner
 from state import vector
 from state.store import Meta, RowStore, block_cache
-from streams import training, transport
+from streams import fetch, training
 from streams.broker import Broker
 from streams.learner import params
 from streams.outbox import Topics
@@ -111,7 +111,7 @@ async def fetch_all(settings: Settings, total: int) -> tuple[list[RecordBatch], 
                     result.check_raise()
                     continue
                 while result.has_more():
-                    batch = transport.unpack(tp, result, settings.state.max_poll_records)
+                    batch = fetch.unpack(tp, result, settings.state.max_poll_records)
                     if batch is not None:
                         found.append(batch)
                         seen += len(batch)

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import streams.publisher
 import streams.worker
 from state.store import RowStore
 from streams.cli import main
@@ -43,16 +44,16 @@ def arm(name: str, hit: int, how: str) -> None:
         setattr(owner, method, wrapped)
 
     if name == "in_transaction":
-        send = Publisher._send
+        send = streams.publisher.send
 
-        async def sent(self: Publisher, topic: str, partition: int, records: Any) -> list[Any]:
-            out = await send(self, topic, partition, records)
-            if topic != self._changelog:
-                await asyncio.gather(*out)  # they lie on the broker
+        async def sent(producer: Any, topic: str, *arguments: Any) -> Any:
+            out = await send(producer, topic, *arguments)
+            if not topic.endswith("-changelog"):
+                await asyncio.gather(*(future for future, _ in out))  # they lie on the broker
                 fire()
             return out
 
-        Publisher._send = sent  # type: ignore[method-assign]
+        streams.publisher.send = sent  # type: ignore[assignment]
     elif name == "after_commit":
         commit = Publisher.commit
 

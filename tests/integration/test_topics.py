@@ -19,7 +19,7 @@ pytestmark = pytest.mark.kafka
 
 @pytest.fixture
 def settings(kafka: str, prefix: str) -> Settings:
-    one: dict[str, Any] = {"topics.replication": 1, "topics.partitions": 2}
+    one: dict[str, Any] = {"topics.replication": 1, "topics.min_insync_replicas": 1, "topics.partitions": 2}
     return load(environ={}, prefix=prefix, **one, **{"kafka.bootstrap_servers": kafka})
 
 
@@ -82,7 +82,7 @@ def test_more_replicas_than_brokers_names_the_setting(settings: Settings) -> Non
 def test_the_command(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = ["--bootstrap-servers", settings.kafka.bootstrap_servers, "--prefix", settings.prefix, "topics"]
-    environ = {"SHOAL_TOPICS__REPLICATION": "1"}
+    environ = {"SHOAL_TOPICS__REPLICATION": "1", "SHOAL_TOPICS__MIN_INSYNC_REPLICAS": "1"}
     shown = CliRunner().invoke(cli, [*options, "--check"], env=environ)
     assert shown.exit_code == 5
     assert shown.stderr.startswith("shoal: error: missing: ")
@@ -90,3 +90,16 @@ def test_the_command(settings: Settings, tmp_path: Path, monkeypatch: pytest.Mon
     assert made.exit_code == 0
     assert {topic["state"] for topic in json.loads(made.stdout)} == {"created"}
     assert CliRunner().invoke(cli, [*options, "--check"], env=environ).exit_code == 0
+    more = environ | {
+        "SHOAL_TOPICS__SOURCE_RETENTION": "200", "SHOAL_TOPICS__REPLICATION": "2",
+        "SHOAL_TOPICS__MIN_INSYNC_REPLICAS": "2",
+    }  # fmt: skip
+    short = CliRunner().invoke(cli, [*options, "--check"], env=more)
+    clicks = f"{settings.prefix}clickstream"
+    assert short.exit_code == 5
+    assert f"{clicks}: retention.ms: expected at least 720000000, found 604800000" in short.stderr
+    assert f"{clicks}: min.insync.replicas: expected at least 2, found 1" in short.stderr
+    assert f"{clicks}: replication: expected 2, found 1" in short.stderr
+    assert f"{settings.prefix}segments: retention.ms" not in short.stderr
+    ensure(load(environ=more, prefix=settings.prefix, **{"topics.partitions": 4,
+                "kafka.bootstrap_servers": settings.kafka.bootstrap_servers}), create=False)  # a worker lives with it

@@ -52,3 +52,11 @@ def test_memory_stays_within_twice_the_rows_and_a_segment() -> None:
         held.put_many({key: bytes([round_]) * (20 + (i * 7 + round_) % 30) for i, key in enumerate(KEYS)})
     sealed = sum(segment.rows for segment in held._segments.values())
     assert sealed + held._new_bytes <= 2 * sum(len(row or b"") for row in held.get_many(KEYS)) + 2 * cache.SEGMENT
+
+
+def test_more_at_once_than_a_segment_can_point_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "PIECE", 4)
+    held = RowCache(10**6)
+    held.put_many({b"%04d" % i: b"%04d" % i * 20 for i in range(200)})
+    assert max(segment.rows for segment in held._segments.values()) <= 4 * 80 + cache.SEGMENT
+    assert held.get_many([b"%04d" % i for i in range(200)]) == [b"%04d" % i * 20 for i in range(200)]

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("monitoring", "online_models", "state", "streams")
 README = (ROOT / "README.md").read_text()
 CODE = re.findall(r"```.*?```|`[^`]+`", README, re.S)
-THERE = [name for name in COMMANDS if find_spec(f"streams.cli.{name}")]
+THERE = [name for name in COMMANDS if find_spec(f"streams.cli.{name.replace('-', '_')}")]
 BUILD = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
 
 
@@ -65,7 +65,7 @@ def test_init_files_hold_a_docstring_only(package: str) -> None:
 
 def test_commands_of_the_readme_are_there_or_listed_as_missing() -> None:
     missing = set(re.findall(r"`(\w+)`", README.partition("## Not there yet")[2]))
-    commands = named(r"(?:^|[`\s(])shoal ([a-z]+)")
+    commands = named(r"(?:^|[`\s(])shoal ([a-z]+(?:-[a-z]+)*)")
     assert {"topics", "worker"} <= commands <= set(COMMANDS)
     assert commands <= {*THERE, *missing}
     assert set(COMMANDS) <= {*THERE, *missing}

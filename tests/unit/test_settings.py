@@ -43,11 +43,18 @@ def test_file_then_environment_then_overrides(tmp_path: Path) -> None:
         ('[topics]\npartitions = "4"', "topics.partitions"), ("[topics]\npartitions = true", "topics.partitions"),
         ("[web]\nport = 1.5", "web.port"), ("[web]\nport = 65536", "web.port"), ("lateness = nan", "lateness"),
         ("[learner]\nevery = inf", "learner.every"), ("[learner]\nk = 20\nfirst_rows = 10", "learner.first_rows"),
+        ("[topics]\nreplication = 1", "topics.min_insync_replicas must"),
+        ("[state]\nflush_interval = 30.0", "state.flush_interval must"),
         ("[alerts]\nrefunds = [9, 3]", "alerts.refunds"), ("[alerts]\nrequest_rate = [1]", "alerts.request_rate"),
         ('[topics]\nalerts = "segments"', "segments is named twice"), ("sources = []", "sources"),
         ('[[sources]]\nname = "a"\nnope = 1', "sources.0.nope: unknown"), ("kafka = 3", "kafka"),
         ('[[sources]]\nname = "a"\nschema = "ga5"', "sources.0.schema"), ("lateness = \n", "line 1"),
+        ('[[sources]]\nname = "a"\nrekey_from = "a"', "a is named twice"),
+        ('[[sources]]\nname = "a"\nrekey_from = "r"\n[[sources]]\nname = "b"\nrekey_from = "r"', "r is named twice"),
         ('[kafka]\nbootstrap_servers = "nowhere"', "kafka.bootstrap_servers"), ('application = "a b"', "application"),
+        ('[kafka]\nssl_keyfile = "k"', "kafka: ssl_keyfile"), ('[learner]\nhash_key = ""', "learner.hash_key"),
+        ('[[sources]]\nname = "a"\nschema = "rees46"\nfields = { a = "brand" }', "sources.0: fields"),
+        ('[[sources]]\nname = "a"\nschema = "rees46"\ntypes = { a = "view" }', "sources.0: types"),
     ],
 )  # fmt: skip
 def test_a_file_is_checked_strictly(written: str, key: str, tmp_path: Path) -> None:

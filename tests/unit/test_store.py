@@ -1,12 +1,15 @@
 """Rows through the cache and on disk."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from state import due, rows, windows
-from state.store import INDEXED, ForeignStore, Meta, RowStore
+from state.store import INDEXED, BrokenStore, ForeignStore, Meta, RowStore
+from tests.rocks import biggest, flip
 
 META = Meta("shoal", 0, 4)
 
@@ -43,6 +46,14 @@ def test_a_change_is_kept_until_it_is_written(tmp_path: Path) -> None:
         store.get_many([b"%d" % i])
     assert store.get_many([b"x"]) == [b"second"]
     store.close()
+
+
+def test_a_recovery_is_seen_though_the_progress_was_read_before(tmp_path: Path) -> None:
+    store = RowStore(tmp_path / "0", META, cache_rows=10)
+    store.apply([b"\0progress"], [b"old"], 1)
+    assert store.get_many([b"\0progress"]) == [b"old"]
+    store.apply([b"\0progress"], [b"new"], 2)
+    assert store.get_many([b"\0progress"]) == [b"new"]
 
 
 def test_another_deployments_rows_are_refused(tmp_path: Path) -> None:
@@ -100,3 +111,28 @@ def test_the_index_is_built_from_the_rows_and_kept_in_recovery(tmp_path: Path) -
     assert len(there) == len(keys) - 1
     assert (b"u1" in there, there[b"u2"]) == (False, 6_000_001 + 13)
     store.close()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.get_many([b"%06d" % i for i in range(20_000)]),
+        lambda store: store.scan(None, 1 << 30),
+        lambda store: [store.scan(b"%06d" % i, 100) for i in range(0, 20_000, 100)],
+    ],
+    ids=["get", "scan", "scan in pieces"],
+)
+def test_a_flipped_byte_is_never_read_as_rows(tmp_path: Path, read: Callable[[RowStore], object]) -> None:
+    """Nor as the end of them; the next open finds the mark, whatever the process did meanwhile."""
+    path = tmp_path / "0"
+    store = RowStore(path, META, cache_rows=10)
+    store.written({b"%06d" % i: os.urandom(200) for i in range(20_000)}, 1)
+    store.close()
+    flip(biggest(path), 200_000)
+    store = RowStore(path, META, cache_rows=10)
+    with pytest.raises(BrokenStore, match="checksum mismatch"):
+        read(store)
+    del store
+    for _ in range(2):
+        with pytest.raises(BrokenStore, match="checksum mismatch"):
+            RowStore(path, META, cache_rows=10)

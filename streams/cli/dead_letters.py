@@ -1,0 +1,120 @@
+"""`shoal dead-letters`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streams.cli.times import AS_OF
+
+if TYPE_CHECKING:
+    from streams.cli import Context
+    from streams.letters import Letter
+    from streams.settings import Settings
+
+LIMIT = 50
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--reason", "reasons", multiple=True, help="These alone; may be given more than once.")
+@click.option("--since", type=AS_OF, help="RFC 3339 or epoch ms: those rejected from then on.")
+@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="Of a list: the newest.")
+@click.option("--values", is_flag=True, help="Of a list: keys and values too. They hold user ids.")
+@click.option("--count", "counting", is_flag=True, help="How many there are, by reason and source.")
+@click.option("--export", "out", type=FILE, help="Write all that were not sent back to a new file, for repair.")
+@click.option("--send-back", "repaired", type=FILE, help="Send the events of a repaired export to their sources.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list, of a list or a count.")
+@click.pass_obj
+def dead_letters(
+    context: Context, reasons: tuple[str, ...], since: int | None, limit: int, values: bool, counting: bool,
+    out: Path | None, repaired: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """List dead letters, newest last; count them; export them for repair; send repaired ones back.
+
+    An export has a JSON object a line: "letter" names it, "value" is the record's text ("value_base64" where it is not
+    UTF-8). Repair "value", as text or as an object, and drop the lines that are not to be sent, e.g.
+
+    \b
+      shoal dead-letters --reason currency --export bad.jsonl
+      jq -c '.value |= (fromjson | .currency = "USD")' bad.jsonl > good.jsonl
+      shoal dead-letters --send-back good.jsonl
+
+    Each line is decoded as the worker will decode it; if one would be rejected again, its number and reason are told
+    and nothing is sent. The key becomes the event's user id. A letter is sent back once, whatever event_id it carries:
+    a receipt beside it remembers, and a line sent before is left out.
+
+    Exit codes: 0 done, 2 usage or settings, 4 broker, 5 no such topic, 7 a transaction failed, 10 a file or a line.
+    """
+    from streams import dead_letters as topic
+    from streams.letters import count, keep
+
+    if sum(map(bool, (counting, out, repaired))) > 1:
+        raise click.UsageError("--count, --export and --send-back exclude each other")
+    if repaired and (reasons or since is not None):
+        raise click.UsageError("--send-back sends the lines of the file: --reason and --since belong to --export")
+    settings = context.settings()
+    if repaired:
+        sent, before = asyncio.run(topic.send_back(settings, repaired))
+        known = f", {before:,} left out: sent back before" if before else ""
+        click.echo(f"{sent:,} sent{known}", err=True)
+    elif out:
+        written = asyncio.run(topic.export(settings, out, keep(reasons, since), since=since))
+        click.echo(f"{written:,} written", err=True)
+    elif counting:
+        wanted = keep(reasons, since)
+        counts = count(*asyncio.run(topic.gather(settings, wanted, since=since, bodies=False)))
+        _show(counts, ("reason", "topic", "count", "sent_back"), as_json)
+    else:
+        _list(settings, reasons, since, limit, values, as_json)
+
+
+def _list(
+    settings: Settings, reasons: tuple[str, ...], since: int | None, limit: int, values: bool, as_json: bool
+) -> None:
+    from streams import dead_letters as topic
+    from streams.letters import keep
+
+    wanted = keep(reasons, since)
+    letters, back = asyncio.run(topic.gather(settings, wanted, since=since, limit=limit, bodies=values))
+    columns = ["letter", "time", "reason", "detail", "topic", "partition", "offset", "sent_back"]
+    _show(
+        [_row(one, values=values, back=one.ident in back, as_json=as_json) for one in letters],
+        (*columns, "key", "value") if values else columns, as_json,
+    )  # fmt: skip
+
+
+def _row(one: Letter, *, values: bool, back: bool, as_json: bool) -> dict[str, Any]:
+    import numpy as np
+
+    from streams.cloudevents import rfc3339
+    from streams.letters import line, printable
+
+    row = line(one) | {"time": rfc3339(np.array([one.time]))[0], "sent_back": back}
+    if not values:
+        del row["key"], row["value"]
+    elif not as_json:
+        row |= {"key": printable(one.key), "value": printable(one.value)}
+    return row
+
+
+def _show(rows: list[dict[str, Any]], columns: tuple[str, ...] | list[str], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from streams.letters import printable
+
+    table = Table(*(name.replace("_", " ") for name in columns))
+    for row in rows:
+        cells = [row[name] for name in columns]
+        texts = ("yes" if cell is True else "" if cell is False else str(cell) for cell in cells)
+        table.add_row(*(Text(printable(text.encode())) for text in texts))
+    Console().print(table)

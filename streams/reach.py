@@ -1,0 +1,47 @@
+"""Why no broker can be reached: the clients say that they could not, and log the rest, attempt by attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError, SaslAuthenticationFailed
+
+from streams.errors import BrokerError
+from streams.security import aiokafka_options
+from streams.settings import Settings
+
+ASK_MS = 5_000
+
+
+async def unreachable(settings: Settings) -> BrokerError:
+    """The error to raise where a client could not come in: each server is tried once more, and what it says is told."""
+    options = aiokafka_options(settings)
+    found: dict[str, list[str]] = {}
+    for server in options.pop("bootstrap_servers"):
+        host, _, port = server.rpartition(":")
+        found.setdefault(await _why(host.strip("[]"), int(port), options), []).append(server)
+    return BrokerError("; ".join(f"no broker at {','.join(at)}: {why}" for why, at in found.items()))
+
+
+def unreachable_now(settings: Settings) -> BrokerError:
+    """The same where no event loop runs."""
+    return asyncio.run(unreachable(settings))
+
+
+async def _why(host: str, port: int, options: dict[str, Any]) -> str:
+    try:
+        (await create_conn(host, port, request_timeout_ms=ASK_MS, **options)).close()
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is refused: {error.verify_message} (kafka.ssl_cafile, kafka.ssl_check_hostname)"
+    except ssl.SSLError as error:
+        return f"no TLS: {error.reason or error}"
+    except SaslAuthenticationFailed as error:  # the broker's words, which never hold the password
+        return f"it refuses user {options['sasl_plain_username']!r}: {', '.join(map(str, error.args))}"
+    except KafkaError as error:
+        return str(error)
+    except (TimeoutError, OSError) as error:
+        return getattr(error, "strerror", None) or "no answer"
+    return "it answers, but not in time"

@@ -1,0 +1,39 @@
+"""Where a task's sources are read from when it begins, and what must be accepted before it does."""
+
+from __future__ import annotations
+
+from streams.loss import refuse
+from streams.standing import Standing
+from streams.task import Task
+
+
+def check_start(task: Task, number: int, standing: Standing, *, accept_loss: bool, had_rows: bool) -> None:
+    """Move each source to where its log begins where that is due, and note the topics' ids in the progress.
+
+    LossError where the progress is gone although there was one (had_rows: the local disk holds rows), where a source is
+    another topic of the same name, starts above the progress, or ends below it.
+    """
+    topics = list(task.positions())  # the sources, and the commands
+    committed = [topic for topic in topics if (topic, number) in standing.committed]
+    if task.fresh and (committed or had_rows):
+        sign = f"the group has committed offsets of {', '.join(committed)}" if committed else "the local disk has rows"
+        refuse(
+            accept_loss, f"partition {number}: the changelog holds no progress, although {sign}",
+            "begins anew: what the sources still hold counts once more",
+        )  # fmt: skip
+    for topic in topics:
+        source, at = task.progress.sources[topic], f"{topic}/{number}"
+        start, end = standing.starts[topic, number], standing.ends[topic, number]
+        known = bool(source.topic or source.offset or source.key >= 0)
+        wrong = ""
+        if source.topic and source.topic != standing.ids[topic]:
+            wrong = f"{at} is another topic of the same name, the progress stands at {source.offset} of a former one"
+        elif source.offset > end:
+            wrong = f"{at} ends at {end}, the progress stands at {source.offset}: it is another topic, or lost its end"
+        elif source.offset < start and known:
+            wrong = f"{at} starts at {start}, the progress stands at {source.offset}: records between are gone"
+        if wrong:
+            refuse(accept_loss, wrong, f"reads it from {start} on")
+        if wrong or source.offset < start:
+            task.skip_to(topic, start)
+        source.topic = standing.ids[topic]

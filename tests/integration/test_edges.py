@@ -1,0 +1,68 @@
+"""The edges of ownership and of a fetch, on real Kafka: what is flushed when, and a hole that the log does not have."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deployed import Deployed
+from tests.processes import wait_for
+
+pytestmark = pytest.mark.kafka
+SELDOM = {"state.flush_interval": 40.0, "state.transaction_timeout": 60.0}  # so that no tick flushes in a test's time
+
+# a worker that loses its second and its fifth fetch of a source, after the consumer's position has moved
+HOLED = """
+import streams.transport as transport
+whole, fetches = transport.unpack, 0
+def holed(tp, result, limit):
+    global fetches
+    batch = whole(tp, result, limit)
+    if batch is not None and tp.topic.endswith("clickstream"):
+        fetches += 1
+        if fetches in (2, 5):
+            return None
+    return batch
+transport.unpack = holed
+from streams.cli import main
+main()
+"""
+
+
+def test_a_stop_flushes_what_was_applied(kafka: str, prefix: str, tmp_path: Path) -> None:
+    made = Deployed(kafka, prefix, tmp_path, **SELDOM)
+    with made.run() as process:
+        wait_for(made.ready, "the worker")
+        made.send(500)
+        wait_for(lambda: made.applied() == 500, "the records")
+        assert made.counted() == {}
+        process.terminate()
+        assert process.wait(60) == 0, made.log()[-3000:]
+    assert made.counted() == dict(made.sent)
+
+
+def test_a_revoke_flushes_what_was_applied(kafka: str, prefix: str, tmp_path: Path) -> None:
+    made = Deployed(kafka, prefix, tmp_path, **SELDOM)
+    with made.run() as process:
+        wait_for(made.ready, "the worker")
+        made.send(500)
+        wait_for(lambda: made.applied() == 500, "the records")
+        assert made.counted() == {}
+        with made.run(folder=tmp_path / "other") as other:
+            wait_for(lambda: "Successfully synced group" in (tmp_path / "other" / "worker.log").read_text(), "it")
+            assert made.counted() == dict(made.sent)
+            assert (process.poll(), other.poll()) == (None, None)
+
+
+def test_a_hole_in_a_fetch_is_read_again(kafka: str, prefix: str, tmp_path: Path) -> None:
+    made = Deployed(kafka, prefix, tmp_path, **{"state.max_poll_records": 100})
+    made.send(3_000)
+    with made.run(program=[sys.executable, "-c", HOLED]) as process:
+        made.settled(process)
+        found = re.findall(r"clickstream/0: fetched (\d+), expected (\d+): reading again", made.log())
+        assert [int(at) > int(expected) for at, expected in found] == [True, True]
+        _, metrics = made.page("/metrics")
+        assert f'shoal_continuity_seeks_total{{topic="{made.clicks}"}} 2.0' in metrics

@@ -1,0 +1,149 @@
+"""Transactions at their edges, on real Kafka: where rows lie, and what ends one."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+
+from state.store import Meta, RowStore
+from streams import progress
+from streams.errors import TransactionError
+from streams.models import reading
+from streams.progress import PROGRESS_KEY, Progress
+from streams.publisher import BATCH, Publisher
+from streams.rejects import Record
+from streams.settings import Settings
+from streams.task import Flush
+from tests.processes import deployment, wait_for
+
+pytestmark = pytest.mark.kafka
+
+
+def flush(count: int, size: int = 1_000, outputs: dict[tuple[str, int], list[Record]] | None = None) -> Flush:
+    rows: dict[bytes, bytes | None] = {b"user-%d" % i: b"x" * size for i in range(count)}
+    rows[PROGRESS_KEY] = progress.dumps(Progress(ordinal=count))
+    return Flush(rows, {}, outputs or {}, {}, 0, np.zeros(0, np.int64))
+
+
+async def committed(settings: Settings, topic: str) -> list[tuple[int, bytes]]:
+    """(offset, key) of what a read_committed reader finds in partition 0 up to its end."""
+    from aiokafka.structs import TopicPartition
+
+    at, found = TopicPartition(topic, 0), []
+    async with reading(settings) as consumer:
+        consumer.assign([at])
+        await consumer.seek_to_beginning(at)
+        end = (await consumer.end_offsets([at]))[at]
+        while await consumer.position(at) < end:
+            for record in (await consumer.getmany(at, timeout_ms=200)).get(at, []):
+                found.append((record.offset, record.key))  # noqa: PERF401
+    return found
+
+
+async def test_the_offset_after_rows_of_several_batches(kafka: str, prefix: str, tmp_path: Path) -> None:
+    settings = deployment(kafka, prefix)
+    publisher, store = Publisher(settings, 0), RowStore(tmp_path / "0", Meta("t", 0, 4), cache_rows=1_000)
+    await publisher.start()
+    for count in (3, 2 * BATCH // 1_000 + 7, 1):  # the second fills three batches
+        made = flush(count)
+        store.written(made.rows, await publisher.commit(made))
+        offset, key = (await committed(settings, settings.changelog))[-1]
+        assert key == PROGRESS_KEY
+        assert store.offset() == offset + 1
+    await publisher.stop()
+
+
+async def test_a_fenced_producer_leaves_no_trace(kafka: str, prefix: str) -> None:
+    settings = deployment(kafka, prefix)
+    first, second = Publisher(settings, 0), Publisher(settings, 0)
+    await first.start()
+    await first.commit(flush(1))
+    await second.start()
+    with pytest.raises(TransactionError, match="partition 0: fenced off: another worker"):
+        await asyncio.wait_for(first.commit(flush(50)), 30)
+    await second.commit(flush(2))
+    assert [key for _, key in await committed(settings, settings.changelog)] == [
+        b"user-0", PROGRESS_KEY, b"user-0", b"user-1", PROGRESS_KEY,
+    ]  # fmt: skip
+    await second.stop()
+
+
+async def test_fenced_inside_a_transaction(kafka: str, prefix: str) -> None:
+    """What a dead owner had sent is aborted by the start of the next; the thawed one cannot commit it."""
+    settings = deployment(kafka, prefix)
+    first, second = Publisher(settings, 0), Publisher(settings, 0)
+    await first.start()
+    await first._producer.begin_transaction()
+    await first._send_all(flush(5), [])
+    await second.start()
+    with pytest.raises(TransactionError, match="fenced off"):
+        raise first._told(await raised(first._producer.commit_transaction()))
+    assert await committed(settings, settings.changelog) == []
+    await second.commit(flush(1))
+    assert len(await committed(settings, settings.changelog)) == 2
+    await second.stop()
+
+
+async def raised(work) -> BaseException:  # type: ignore[no-untyped-def]
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        await asyncio.wait_for(work, 30)
+    return caught.value
+
+
+async def test_a_transaction_that_the_broker_timed_out(kafka: str, prefix: str) -> None:
+    """The broker looks every ten seconds whether a transaction is older than it may be."""
+    settings = deployment(kafka, prefix, **{"state.transaction_timeout": 1.0, "state.flush_interval": 0.25})
+    publisher = Publisher(settings, 0)
+    await publisher.start()
+    await publisher._producer.begin_transaction()
+    await publisher._send_all(flush(5), [])
+    await aborted(settings)
+    error = publisher._told(await raised(publisher._producer.commit_transaction()))
+    assert str(error).startswith("partition 0: fenced off: another worker has taken over, or the transaction took")
+    assert "state.transaction_timeout (1 s)" in str(error)
+    again = Publisher(settings, 0)
+    await again.start()
+    await again.commit(flush(1))
+    assert len(await committed(settings, settings.changelog)) == 2
+    await again.stop()
+
+
+async def aborted(settings: Settings) -> None:
+    """Until the broker has ended the open transaction of partition 0: the last stable offset moves."""
+    from aiokafka.structs import TopicPartition
+
+    at = TopicPartition(settings.changelog, 0)
+    async with reading(settings) as consumer:
+        consumer.assign([at])
+        await consumer.seek_to_beginning(at)
+        async with asyncio.timeout(60):
+            while not (consumer.last_stable_offset(at) or 0) > 6:
+                await consumer.getmany(at, timeout_ms=200)
+
+
+async def test_an_output_over_the_topics_limit(kafka: str, prefix: str) -> None:
+    settings = deployment(kafka, prefix)
+    topic = settings.topic("segment_changes")
+    admin = KafkaAdminClient(bootstrap_servers=kafka)
+    admin.delete_topics([topic])
+    wait_for(lambda: topic not in admin.list_topics(), "the topic to go")
+    small = NewTopic(topic, settings.topics.partitions, 1, topic_configs={"max.message.bytes": "2000"})
+    admin.create_topics([small], wait_for_metadata=True)
+    admin.close()
+    publisher = Publisher(settings, 0)
+    await publisher.start()
+    with pytest.raises(TransactionError, match="MessageSizeTooLarge"):
+        await publisher.commit(flush(1, outputs={(topic, 0): [(b"k", b"v" * 10_000, [])]}))
+    assert await committed(settings, settings.changelog) == []  # aborted, not left open
+    await publisher.stop()
+    again = Publisher(settings, 0)
+    await again.start()
+    large = flush(1, size=BATCH + 100_000)  # a batch of its own
+    await again.commit(large)
+    assert [key for _, key in await committed(settings, settings.changelog)] == [b"user-0", PROGRESS_KEY]
+    await again.stop()
