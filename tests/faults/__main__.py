@@ -1,7 +1,7 @@
 """`make faults SEEDS=3`: every fault with seeds 1 to 3, and a table of what came out.
 
-A run's result is a JSON file in RESULTS (.shoal/faults by default); one that is there, for the same commit and without
-an error, is not run again unless FRESH=1. ONLY=name[,name] picks.
+A run's result is a JSON file in RESULTS (.shoal/faults by default); one that is there, for the same commit and well,
+is not run again unless FRESH=1. ONLY=name[,name] picks.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def main() -> int:
             for name in names:
                 path = chosen.results / f"{name}-{seed}.json"
                 known = json.loads(path.read_text()) if path.exists() else {}
-                if chosen.fresh or known.get("commit") != tried or known.get("error"):
+                if chosen.fresh or known.get("commit") != tried or not known["ok"]:
                     home = Path(tempfile.mkdtemp(prefix="shoal-fault-"))
                     if shared is None and not FAULTS[name].own:
                         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="shoal-faults-"))
