@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any
 
 from monitoring.metrics import Metrics
@@ -33,6 +34,7 @@ from streams.wire.events import EventBatch
 PASS_ROWS = 500  # users a turn of a sweep or of the pass after a swap: a few milliseconds between two batches
 PASS_SHARE = 0.2  # of the time between two flushes that the pass may take
 SWEEP_SHARE = 0.3  # and that the sweep may take: what it does not get to, the users' next events do
+FLUSH_ALONE = 1.0  # seconds after which a flush has the loop to itself: each batch between two of its steps delays it
 MODELS_WAIT = 60.0  # seconds for a version that a progress names to come from `models`
 HOUSEKEEPING = 5.0  # seconds between two commits of the group's offsets, for whoever watches lag, and trims of the heap
 
@@ -61,6 +63,7 @@ class Worker:
         )  # fmt: skip
         self.recovery = Recovery(settings.changelog, settings.state.recovery_deadline)
         self.standing: Standing
+        self._flushing = inf  # when the flush that is under way began, monotonic seconds
         self._resting = False  # between a revoke and the next assignment
         self._works: list[asyncio.Future[None]] = []
         self.on_start: Callable[[], Awaitable[None]] | None = None  # before the first assignment: the page
@@ -192,13 +195,17 @@ class Worker:
         ends, number = self.app.consumer.ends(), part.number
         # a source whose re-keyer is behind is not at its end, whatever its topic holds
         ends |= {(rekeyer.topic, number): None for rekeyer in self.rekeyers if rekeyer.behind}
-        part.task.run(int(time.time() * 1000), {topic: ends.get((topic, number)) for topic in part.task.rule.sources})
+        if time.monotonic() - self._flushing < FLUSH_ALONE:  # what is queued waits: it was offered
+            sources = part.task.rule.sources
+            part.task.run(int(time.time() * 1000), {topic: ends.get((topic, number)) for topic in sources})
         held = {(topic, number) for topic in part.task.held()}
         self.app.consumer.held = {at for at in self.app.consumer.held if at[1] != number} | held
 
     async def flush(self) -> None:
         """Flush all partitions; a failure ends the process."""
+        self._flushing = time.monotonic()
         await self.guard(asyncio.gather(*(part.flush() for part in list(self.partitions.values()))))
+        self._flushing = inf
 
     async def _tick(self) -> None:
         interval, told = self.settings.state.flush_interval, time.monotonic()

@@ -119,7 +119,9 @@ def corpus(settings: Settings, topic: str, now: int) -> list[Placed]:
 
 
 def test_each_bad_record_is_one_dead_letter_and_harms_nobody(kafka: str, prefix: str, tmp_path: Path) -> None:
-    settings = deployment(kafka, prefix, **{"topics.partitions": 2, "state.max_poll_records": 60})
+    # users whose event is of 1970 would be forgotten once five minutes are over
+    passed = {"topics.partitions": 2, "state.max_poll_records": 60, "forget_after": 36_500.0}
+    settings = deployment(kafka, prefix, **passed)
     now = int(time.time() * 1000)
     sent: dict[At, Record] = {}
     for topic in settings.source_topics:

@@ -133,7 +133,7 @@ async def spoil(made: Deployed) -> None:
 
 def test_a_recovery_that_takes_too_long(kafka: str, prefix: str, tmp_path: Path) -> None:
     """The page is up all the while, and says why the worker is not ready."""
-    made = Deployed(kafka, prefix, tmp_path, **{"state.recovery_deadline": 1.0})
+    made = Deployed(kafka, prefix, tmp_path, **{"state.recovery_deadline": 0.2})
     asyncio.run(rows_for(made, 400_000))
     seen: list[tuple[int, str]] = []
     with made.run() as process:
@@ -144,8 +144,10 @@ def test_a_recovery_that_takes_too_long(kafka: str, prefix: str, tmp_path: Path)
         assert process.returncode == 9, made.log()[-3000:]
     assert {status for status, _ in seen} <= {503, 0}
     assert any(body.startswith(("recovering: ", "no assignment yet")) for _, body in seen), seen
-    assert "recovery did not end within state.recovery_deadline (1 s): " in made.last_words()
-    assert re.search(rf"{made.settings.changelog}/0 at \d+ of 400002$", made.last_words()), made.last_words()
+    assert "recovery did not end within state.recovery_deadline (0.2 s): " in made.last_words()
+    # how far it comes in that time is the machine's to say
+    where = rf"({made.settings.changelog}/0 at \d+ of 400002|former owners are not fenced off yet)$"
+    assert re.search(where, made.last_words()), made.last_words()
 
 
 async def rows_for(made: Deployed, users: int) -> None:

@@ -329,7 +329,7 @@ async def test_one_that_was_frozen_is_fenced_and_leaves_no_trace(kafka: str, pre
     assert inside._producer is not None
     await inside._producer.begin_transaction()  # and frozen once some of it has been sent
     sent = await publisher.send(inside._producer, settings.source_topics[0], 0, [(b"u", b"of the frozen one", [])])
-    await asyncio.gather(*sent)
+    await asyncio.gather(*(future for future, _ in sent))
     await turns(rekeyer_of(settings, counts), lambda: counts[f"rekeyed:{settings.source_topics[0]}"] == 500)
     with pytest.raises(KafkaError):
         await inside._producer.commit_transaction()
