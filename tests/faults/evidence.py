@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
@@ -20,7 +22,18 @@ from streams.security import aiokafka_options
 from streams.settings import Settings
 from tests.faults.generate import TRUTH
 
-Change = dict[str, Any]  # the CloudEvent of a segment change
+
+class Move(NamedTuple):
+    """A segment change, as a reader sees it."""
+
+    ident: str
+    user: str
+    seq: int
+    frm: int | None
+    to: int | None
+    cause: str
+    as_of: int  # ms
+    version: int
 
 
 @dataclass(slots=True)
@@ -43,55 +56,80 @@ class Evidence:
     progress: dict[int, list[Progress]]
     rows: dict[bytes, bytes]  # the last of each user
     early: dict[bytes, bytes]  # those of the flush with which a partition's last record was applied
-    changes: list[Change]  # as a read_committed reader sees them
-    any_changes: list[Change]  # as any reader does
+    changes: list[Move]  # as a read_committed reader sees them
+    any_changes: list[Move]  # as any reader does
     letters: list[tuple[str, int, int, str]]  # dead letters: source topic, partition, offset, reason
     versions: dict[int, Version] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)  # ids of the commands sent
     receipts: list[str] = field(default_factory=list)  # and of those answered
 
 
+async def records_of(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> AsyncIterator[tuple[int, Any]]:
+    """All records of a topic with their partition, one partition after the other, up to the ends found at the start."""
+    for number in range(partitions):
+        tp = TopicPartition(topic, number)
+        consumer.assign([tp])
+        await consumer.seek_to_beginning(tp)
+        end = (await consumer.end_offsets([tp]))[tp]
+        while await consumer.position(tp) < end:
+            for record in (await consumer.getmany(tp, timeout_ms=200)).get(tp, []):
+                yield number, record
+
+
 async def read_topic(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, list[Any]]:
-    """All records of a topic, up to the ends found at the start."""
-    tps = [TopicPartition(topic, number) for number in range(partitions)]
-    consumer.assign(tps)
-    await consumer.seek_to_beginning(*tps)
-    ends = await consumer.end_offsets(tps)
+    """The same, kept."""
     found: dict[int, list[Any]] = {number: [] for number in range(partitions)}
-    for tp in tps:
-        while await consumer.position(tp) < ends[tp]:
-            for records in (await consumer.getmany(tp, timeout_ms=200)).values():
-                found[tp.partition] += records
+    async for number, record in records_of(consumer, topic, partitions):
+        found[number].append(record)
     return found
 
 
-def _state(
-    records: list[Any], topics: tuple[str, ...]
-) -> tuple[dict[bytes, bytes], dict[bytes, bytes], list[Progress]]:
-    """A partition's rows at the end and when the last record had just been applied, and its progress records."""
-    found: dict[int, Progress] = {}
-    for i, record in enumerate(records):
+async def _moves(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> list[Move]:
+    return [moved(json.loads(record.value)) async for _, record in records_of(consumer, topic, partitions)]
+
+
+def moved(change: dict[str, Any]) -> Move:
+    """A transition as its CloudEvent tells it."""
+    data: dict[str, Any] = change["data"]
+    as_of = round(datetime.fromisoformat(data["as_of"]).timestamp() * 1000)
+    return Move(change["id"], data["user"], data["seq"], data["from"], data["to"], data["cause"], as_of,
+                data["model_version"])  # fmt: skip
+
+
+async def _state(
+    consumer: AIOKafkaConsumer, topic: str, partitions: int, sources: tuple[str, ...]
+) -> tuple[dict[bytes, bytes], dict[bytes, bytes], dict[int, list[Progress]]]:
+    """Rows at the end and when a partition's last record had just been applied, and the progress records.
+
+    The changelog is read twice, for it may hold a million rows several times.
+    """
+    standing: dict[int, list[Progress]] = {number: [] for number in range(partitions)}
+    done: dict[int, int] = {}  # offset of the first progress record that stands where the last one does
+    async for number, record in records_of(consumer, topic, partitions):
         if record.key == PROGRESS_KEY:
             with suppress(Exception):  # planted
-                found[i] = progress.loads(record.value)
-    standing = list(found.values())
-
-    def at(one: Progress) -> list[int]:
-        return [one.sources[topic].offset for topic in topics]
-
-    done = next((i for i, one in found.items() if at(one) == at(standing[-1])), -1)
+                now = progress.loads(record.value)
+                before = standing[number][-1] if standing[number] else None
+                if before is None or any(now.sources[s].offset != before.sources[s].offset for s in sources):
+                    done[number] = record.offset
+                standing[number].append(now)
     rows: dict[bytes, bytes] = {}
     early: dict[bytes, bytes] = {}
-    for i, record in enumerate(records):
-        if i == done:  # the last record of its transaction
-            early = dict(rows)
+    mine: dict[bytes, bytes] = {}
+    last = -1
+    async for number, record in records_of(consumer, topic, partitions):
+        if number != last:
+            rows |= mine
+            mine, last = {}, number
+        if record.offset == done.get(number):  # the last record of its transaction
+            early |= mine
         if record.key == PROGRESS_KEY:
             continue
         if record.value is None:
-            rows.pop(record.key, None)
+            mine.pop(record.key, None)
         else:
-            rows[record.key] = record.value
-    return rows, early, standing
+            mine[record.key] = record.value
+    return rows | mine, early, standing
 
 
 async def _gather(settings: Settings) -> Evidence:
@@ -107,15 +145,9 @@ async def _gather(settings: Settings) -> Evidence:
                 logs[number].append(
                     [Logged(r.offset, r.value, dict(r.headers).get(TRUTH, b"").decode(), r.key) for r in records]
                 )
-        rows: dict[bytes, bytes] = {}
-        early: dict[bytes, bytes] = {}
-        standing: dict[int, list[Progress]] = {}
-        for number, records in (await read_topic(committed, settings.changelog, many)).items():
-            last, first, standing[number] = _state(records, settings.source_topics)
-            rows |= last
-            early |= first
-        changes = await read_topic(committed, settings.topic("segment_changes"), many)
-        any_changes = await read_topic(everything, settings.topic("segment_changes"), many)
+        rows, early, standing = await _state(committed, settings.changelog, many, settings.source_topics)
+        changes = await _moves(committed, settings.topic("segment_changes"), many)
+        any_changes = await _moves(everything, settings.topic("segment_changes"), many)
         letters = await read_topic(committed, settings.topic("dead_letters"), many)
         models = await read_topic(committed, settings.topic("models"), 1)
         commands = await read_topic(committed, settings.topic("commands"), many)
@@ -126,8 +158,7 @@ async def _gather(settings: Settings) -> Evidence:
     versions = {int(r.key): loads(r.value) for r in models[0] if r.value is not None}
     return Evidence(
         settings.source_topics, int(settings.lateness * 1000), dict(logs), standing, rows, early,
-        [json.loads(r.value) for records in changes.values() for r in records],
-        [json.loads(r.value) for records in any_changes.values() for r in records],
+        changes, any_changes,
         [letter(dict(r.headers)) for records in letters.values() for r in records], versions,
         [json.loads(r.value)["request_id"] for records in commands.values() for r in records],
         [json.loads(r.value)["data"]["request_id"] for records in receipts.values() for r in records],

@@ -26,12 +26,12 @@ from streams.models import reader
 from streams.partitioner import placed
 from streams.replay import replay
 from streams.settings import Settings
-from tests.faults.evidence import gather, read_topic
+from tests.faults.evidence import gather, moved, read_topic
 from tests.faults.generate import DAY, HOUR, MINUTE, Sent
 from tests.faults.order import UNIT
 from tests.faults.runner import Run
 from tests.faults.send import Sender
-from tests.faults.verify import moved, verify
+from tests.faults.verify import verify
 
 
 def sent(file: Path) -> list[Sent]:

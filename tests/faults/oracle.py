@@ -11,7 +11,8 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -19,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from online_models.version import Version
+from tests.faults.evidence import Move
 from tests.faults.order import UNIT, Applied, Erased, Event
 
 Ints = NDArray[np.int64]
@@ -26,22 +28,10 @@ HOUR, DAY = 12, 288  # in units
 WINDOWS = {"1h": (1, 12), "24h": (HOUR, DAY), "7d": (HOUR, 7 * DAY), "30d": (DAY, 30 * DAY)}  # pane, length
 TYPES = ("page_view", "view", "search", "add_to_cart", "remove_from_cart", "checkout")
 MEASURES = (*TYPES, "orders", "items", "spend", "sessions")
+CHUNK = 250_000  # steps at a time
 GAP = 30 * 60_000  # ms
 WEEK = 7 * 24 * 3_600_000
 EVENT, EXIT, SWAP, END = range(4)  # kinds of steps; those as of one time come in this order
-
-
-class Move(NamedTuple):
-    """A segment change, as a reader sees it."""
-
-    ident: str
-    user: str
-    seq: int
-    frm: int | None
-    to: int | None
-    cause: str
-    as_of: int  # ms
-    version: int
 
 
 @dataclass(slots=True)
@@ -132,6 +122,7 @@ def history(parts: Mapping[int, Applied]) -> History:
     raw = pa.table([pa.array(c, kind) for c, kind in zip(columns, kinds, strict=True)], list(names))
     con = duckdb.connect()
     con.execute("set threads = 2")
+    con.execute("set memory_limit = '3GB'")
     con.register("raw", raw)
     counted = ", ".join(f"(type = '{kind}')::bigint as {kind}" for kind in TYPES)
     con.execute(f"""
@@ -284,15 +275,15 @@ def _exits(found: History, parts: Mapping[int, Applied]) -> Steps:
 def segments(found: History, all_steps: Steps, versions: Mapping[int, Version]) -> Ints:
     """The nearest centre of each step under its version; -1 where it has none."""
     out = np.full(len(all_steps.user), -1)
-    judged = np.flatnonzero((all_steps.version > 0) & (all_steps.kind != END))
-    user, number = all_steps.user[judged], all_steps.number[judged]
-    first = np.searchsorted(found.user, user)
-    raw = features(
-        sums(found, user, number, all_steps.now[judged] // UNIT), found.hours[first + number - 1]
-    )
-    for one in np.unique(all_steps.version[judged]).tolist():
-        mine = all_steps.version[judged] == one
-        out[judged[mine]] = nearest(versions[one], raw[mine])
+    whole = np.flatnonzero((all_steps.version > 0) & (all_steps.kind != END))
+    for judged in np.array_split(whole, len(whole) // CHUNK + 1):
+        user, number = all_steps.user[judged], all_steps.number[judged]
+        first = np.searchsorted(found.user, user)
+        windows = sums(found, user, number, all_steps.now[judged] // UNIT)
+        raw = features(windows, found.hours[first + number - 1])
+        for one in np.unique(all_steps.version[judged]).tolist():
+            mine = all_steps.version[judged] == one
+            out[judged[mine]] = nearest(versions[one], raw[mine])
     return out
 
 
@@ -331,7 +322,8 @@ def moves(found: History, all_steps: Steps, segment: Ints) -> list[Move]:
     stands: dict[int, int] = {}
     causes = {EXIT: "expiry", SWAP: "model", END: "erased"}
     columns = (all_steps.user, all_steps.now, all_steps.kind, all_steps.version, all_steps.late, segment)
-    for user, now, kind, version, late, to in zip(*(c.tolist() for c in columns), strict=True):
+    chunks = (zip(*(c[a : a + CHUNK].tolist() for c in columns), strict=True) for a in range(0, len(segment), CHUNK))
+    for user, now, kind, version, late, to in chain.from_iterable(chunks):
         frm = stands.get(user)
         if version == 0 or to == frm or (kind == END and frm is None):
             continue

@@ -16,7 +16,7 @@ from streams.records import RecordBatch
 from streams.step import Rule
 from streams.task import Task
 from streams.wire import shoal
-from tests.faults.evidence import Evidence, Logged, letter
+from tests.faults.evidence import Evidence, Logged, letter, moved
 from tests.faults.generate import DAY, Sent
 
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
@@ -51,7 +51,7 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 6
                 out.rows.pop(key, None)
             else:
                 out.rows[key] = row
-        out.changes += [json.loads(value or b"") for _, value, _ in found.outputs.get(("changes", 0), [])]
+        out.changes += [moved(json.loads(value or b"")) for _, value, _ in found.outputs.get(("changes", 0), [])]
         receipts = [json.loads(value or b"") for _, value, _ in found.outputs.get(("receipts", 0), [])]
         out.receipts += [receipt["data"]["request_id"] for receipt in receipts]
         out.letters += [letter(dict(headers)) for _, _, headers in found.outputs.get(("dead", 0), [])]

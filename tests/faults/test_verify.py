@@ -94,7 +94,7 @@ def leave_out(evidence: Evidence) -> None:
 
 
 def invent(evidence: Evidence) -> None:
-    more = copy.deepcopy(evidence.changes[100]) | {"id": "no such id"}
+    more = evidence.changes[100]._replace(ident="no such id")
     evidence.changes.append(more)
     evidence.any_changes.append(more)
 
@@ -104,13 +104,16 @@ def send_twice(evidence: Evidence) -> None:
     evidence.any_changes.append(evidence.changes[100])
 
 
+def _change(evidence: Evidence, **fields: object) -> None:
+    evidence.changes[100] = evidence.any_changes[100] = evidence.changes[100]._replace(**fields)
+
+
 def move_in_time(evidence: Evidence) -> None:
-    data = evidence.changes[100]["data"]
-    data["as_of"] = str(np.datetime64(data["as_of"][:-1], "ms") + 1) + "Z"
+    _change(evidence, as_of=evidence.changes[100].as_of + 1)
 
 
 def say_another_cause(evidence: Evidence) -> None:
-    evidence.changes[100]["data"]["cause"] = "model" if evidence.changes[100]["data"]["cause"] != "model" else "late"
+    _change(evidence, cause="model" if evidence.changes[100].cause != "model" else "late")
 
 
 def lose_letter(evidence: Evidence) -> None:
@@ -144,9 +147,7 @@ def test_it_sees_what_is_planted(good: Evidence, plant: Plant, found: set[str]) 
 
 
 def _copied(good: Evidence) -> Evidence:
-    """Its own containers; any_changes the same records as changes."""
+    """Its own containers."""
     made = Evidence(**{field.name: copy.copy(getattr(good, field.name)) for field in fields(Evidence)})
     made.logs = {part: [list(log) for log in logs] for part, logs in good.logs.items()}
-    made.changes = copy.deepcopy(good.changes)
-    made.any_changes = list(made.changes)
     return made

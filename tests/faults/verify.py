@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
 import numpy as np
 
 from state import rows
 from streams import frame
 from tests.faults import oracle
-from tests.faults.evidence import Change, Evidence
-from tests.faults.oracle import MEASURES, UNIT, Move
+from tests.faults.evidence import Evidence, Move
+from tests.faults.oracle import MEASURES, UNIT
 from tests.faults.order import replayed
 
 
@@ -84,7 +82,8 @@ def _rows(report: Report, evidence: Evidence, found: oracle.History) -> None:
     """).fetchnumpy()
     _, _, *totals = whole.values()
     at = np.array([place[name] for name in both])
-    head = np.concatenate([rows.join(some)[0] for some in _chunks([stored[name] for name in both])])
+    heads = [rows.join([stored[name] for name in names])[0][["totals", "ids"]] for names in _chunks(both)]
+    head = {name: np.concatenate([one[name] for one in heads]) for name in ("totals", "ids")}
     # an event is one of the six types, an item (each line buys one), a refund or something else
     # plain sums over users would let a loss of one hide a repeat of another
     differs = head["totals"][:, : len(MEASURES)] - np.stack(totals, 1)[at]
@@ -106,21 +105,21 @@ def _cells(report: Report, evidence: Evidence, found: oracle.History) -> None:
     report.wrong_users += len(place) + len(stored) - 2 * len(both)
     if not both:
         return
-    given = [stored[name] for name in both]
-    now = max(map(rows.clock_of, given))
-    got = np.concatenate([frame.features(some, now)[1][:, :, : len(MEASURES)] for some in _chunks(given)])
-    at = np.array([place[name] for name in both])
+    now = max(rows.clock_of(row) for row in stored.values())
     number = np.bincount(found.user, minlength=len(found.users))
-    want = oracle.sums(found, at, number[at], np.full(len(at), now // UNIT))
-    wrong = got != want
-    report.wrong_cells += int(wrong.sum())
-    for i in np.flatnonzero(wrong.any((1, 2)))[:3].tolist():
-        window, measure = np.argwhere(wrong[i])[0].tolist()
-        report.examples.append(f"{both[i]} {MEASURES[measure]} {window}: {got[i, window, measure]} for "
-                               f"{want[i, window, measure]}")  # fmt: skip
+    for names in _chunks(both):
+        got = frame.features([stored[name] for name in names], now)[1][:, :, : len(MEASURES)]
+        at = np.array([place[name] for name in names])
+        want = oracle.sums(found, at, number[at], np.full(len(at), now // UNIT))
+        wrong = got != want
+        report.wrong_cells += int(wrong.sum())
+        for i in np.flatnonzero(wrong.any((1, 2)))[:3].tolist():
+            window, measure = np.argwhere(wrong[i])[0].tolist()
+            report.examples.append(f"{names[i]} {MEASURES[measure]} {window}: {got[i, window, measure]} for "
+                                   f"{want[i, window, measure]}")  # fmt: skip
 
 
-def _chunks(given: list[bytes], size: int = 50_000) -> list[list[bytes]]:
+def _chunks(given: list[str], size: int = 50_000) -> list[list[str]]:
     return [given[start : start + size] for start in range(0, len(given), size)]
 
 
@@ -132,11 +131,11 @@ def _hash(ident: str) -> int:
 
 def _transitions(report: Report, evidence: Evidence, wanted: Iterable[Move]) -> None:
     want = {move.ident: move for move in wanted}
-    got = [moved(change) for change in evidence.changes]
+    got = evidence.changes
     once = {move.ident: move for move in reversed(got)}
     report.repeated_transitions = len(got) - len(once)
     report.missing, report.invented = _compare(want, once, report.examples)
-    last = {move.ident: move for move in map(moved, evidence.any_changes)}
+    last = {move.ident: move for move in evidence.any_changes}
     report.dropped = len(evidence.any_changes) - len(evidence.changes)
     report.any_missing, report.any_invented = _compare(want, last, [])
 
@@ -147,14 +146,6 @@ def _compare(want: dict[str, Move], got: dict[str, Move], examples: list[str]) -
     invented = [move for ident, move in got.items() if want.get(ident) != move]
     examples += [f"missing {move}" for move in missing[:3]] + [f"invented {move}" for move in invented[:3]]
     return len(missing), len(invented)
-
-
-def moved(change: Change) -> Move:
-    """A transition as its record tells it."""
-    data: dict[str, Any] = change["data"]
-    as_of = round(datetime.fromisoformat(data["as_of"]).timestamp() * 1000)
-    return Move(change["id"], data["user"], data["seq"], data["from"], data["to"], data["cause"], as_of,
-                data["model_version"])  # fmt: skip
 
 
 def _receipts(report: Report, evidence: Evidence) -> None:
