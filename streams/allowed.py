@@ -15,10 +15,8 @@ from kafka.errors import (
 )
 
 from streams.errors import BrokerError
-from streams.reach import unreachable_now
-from streams.security import kafka_python_options
+from streams.reach import administering
 from streams.settings import Settings
-from streams.topics import BOOTSTRAP_MS
 
 COORDINATOR_SECONDS = 30.0  # a new cluster makes the topic of the groups when it is first asked for one
 
@@ -36,11 +34,7 @@ def needed(settings: Settings) -> dict[str, set[str]]:
 
 def check(settings: Settings) -> None:
     """BrokerError names the topics and groups for which this user lacks an operation. Topics are there."""
-    try:
-        admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError:
-        raise unreachable_now(settings) from None
-    try:
+    with administering(settings) as admin:
         lacking = []
         wanted = needed(settings)
         for topic in admin.describe_topics(sorted(wanted)):
@@ -49,15 +43,13 @@ def check(settings: Settings) -> None:
                 lacking.append(f"{' and '.join(sorted(lack)).lower()} topic {topic['name']}")
         group = f"{settings.prefix}{settings.application}"
         lacking += [f"read group {name}" for name in (group, f"{group}-learner") if not _may_join(admin, name)]
-    finally:
-        admin.close()
     if lacking:
         raise BrokerError(f"the brokers do not allow this user to {', '.join(lacking)}: ACLs are missing (see README)")
 
 
 def _may_join(admin: KafkaAdminClient, group: str) -> bool:
     try:
-        has = described(admin, group)["authorized_operations"]  # None for a group without members
+        has = described_group(admin, group)["authorized_operations"]  # None for a group without members
     except GroupAuthorizationFailedError:
         return False
     except KafkaError as error:
@@ -65,7 +57,7 @@ def _may_join(admin: KafkaAdminClient, group: str) -> bool:
     return has is None or "READ" in has
 
 
-def described(admin: KafkaAdminClient, group: str) -> dict[str, Any]:
+def described_group(admin: KafkaAdminClient, group: str) -> dict[str, Any]:
     """A group as its coordinator has it; waits for one. KafkaError where it cannot be had."""
     deadline = time.monotonic() + COORDINATOR_SECONDS
     while True:

@@ -14,8 +14,8 @@ from aiokafka.structs import TopicPartition
 
 from streams.commands import Command, encode
 from streams.errors import BrokerError, DataError
-from streams.models import reading
 from streams.partitioner import placed
+from streams.reading import reading
 from streams.security import aiokafka_options
 from streams.settings import Settings
 

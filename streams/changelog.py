@@ -9,9 +9,9 @@ from aiokafka.structs import TopicPartition
 
 from state import rows
 from streams import progress
-from streams.models import reading
 from streams.partitioner import placed
 from streams.progress import PROGRESS_KEY, Progress
+from streams.reading import reading, to_end
 from streams.settings import Settings
 
 TAIL = 2_000  # records from the end in which a progress record is looked for first: each flush writes one
@@ -82,14 +82,11 @@ async def _records(
     async with reading(settings) as consumer:
         tps = [TopicPartition(settings.changelog, number) for number in partitions]
         consumer.assign(tps)
-        first, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-        for tp in tps:
-            start = first[tp] if tail is None else max(first[tp], ends[tp] - tail)
-            consumer.seek(tp, start)
-            if whole is not None and start == first[tp]:
-                whole.add(tp.partition)
-        for tp in tps:
-            while await consumer.position(tp) < ends[tp]:
-                for records in (await consumer.getmany(tp, timeout_ms=200)).values():
-                    for record in records:
-                        yield record
+        first = starts = await consumer.beginning_offsets(tps)
+        if tail is not None:
+            ends = await consumer.end_offsets(tps)
+            starts = {tp: max(first[tp], ends[tp] - tail) for tp in tps}
+        if whole is not None:
+            whole |= {tp.partition for tp in tps if starts[tp] == first[tp]}
+        async for record in to_end(consumer, starts):
+            yield record

@@ -9,7 +9,6 @@ import numpy as np
 
 from streams.cloudevents import encoder, rfc3339
 from streams.records import RecordBatch
-from streams.wire.events import Reject
 from streams.wire.times import BAD, to_ms
 
 REQUEST_LIMIT = 200  # characters of a request id
@@ -72,10 +71,3 @@ def receipt(command: Command, result: str, batch: RecordBatch, offset: int, now:
     data = _Receipt(command.request_id, command.command, result, batch.partition, offset)
     ident = f"{batch.topic}-{batch.partition}-{offset}"
     return encoder("receipt")(ident, command.request_id, rfc3339(np.array([now]))[0], data)
-
-
-def bad(batch: RecordBatch, at: int, reason: str, detail: str) -> Reject:
-    return Reject(
-        reason, detail, batch.topic, batch.partition, batch.offsets[at], batch.timestamps[at], batch.keys[at],
-        batch.values[at],
-    )  # fmt: skip

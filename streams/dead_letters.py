@@ -21,11 +21,11 @@ from aiokafka.structs import TopicPartition
 from streams.crash import denied
 from streams.errors import DataError, TopicsError, TransactionError
 from streams.letters import SENT_BACK, Back, Keep, Letter, judge, letter, line, parse
-from streams.models import reading
 from streams.partitioner import placed
+from streams.publisher import transactional
 from streams.reach import unreachable
+from streams.reading import reading, to_end
 from streams.rules import schema_of
-from streams.security import aiokafka_options
 from streams.settings import Settings
 
 CHUNK = 500  # records a transaction
@@ -43,19 +43,15 @@ async def read(settings: Settings, since: int | None = None) -> AsyncIterator[Le
             raise TopicsError(f"missing: {topic}")
         tps = [TopicPartition(topic, number) for number in range(settings.topics.partitions)]
         consumer.assign(tps)
-        first, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        starts = await consumer.beginning_offsets(tps)
         if since is not None:
             found = await consumer.offsets_for_times(dict.fromkeys(tps, since))
-            first = {tp: found[tp].offset if found[tp] else ends[tp] for tp in tps}
-        for tp in tps:
-            consumer.seek(tp, first[tp])
-        for tp in tps:
-            while await consumer.position(tp) < ends[tp]:
-                for records in (await consumer.getmany(tp, timeout_ms=200)).values():
-                    for r in records:
-                        one = letter(r.partition, r.offset, r.timestamp, r.key, r.value, r.headers)
-                        if one is not None:
-                            yield one
+            ends = await consumer.end_offsets(tps)
+            starts = {tp: found[tp].offset if found[tp] else ends[tp] for tp in tps}
+        async for r in to_end(consumer, starts):
+            one = letter(r.partition, r.offset, r.timestamp, r.key, r.value, r.headers)
+            if one is not None:
+                yield one
 
 
 async def send_back(settings: Settings, path: Path) -> tuple[int, int]:
@@ -70,10 +66,7 @@ async def send_back(settings: Settings, path: Path) -> tuple[int, int]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     wanted = {one.letter for one in lines.values()}
-    producer = AIOKafkaProducer(
-        **aiokafka_options(settings), max_request_size=settings.topics.max_message_bytes,
-        transactional_id=f"{settings.prefix}{settings.application}-sent-back",
-    )  # fmt: skip
+    producer = transactional(settings, "sent-back")
     try:
         await producer.start()  # before the topic is read: whoever sends at the same time is fenced off, or is seen
         letters: dict[str, Letter] = {}

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import msgspec
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from online_models.version import Version, loads
 from streams.errors import StateError
-from streams.reach import unreachable
-from streams.security import aiokafka_options
+from streams.reading import reader, reading, to_end
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -27,7 +22,6 @@ class Models:
     def __init__(self, settings: Settings, on_version: Callable[[Version], None]) -> None:
         self._settings, self._on_version = settings, on_version
         self.versions: dict[int, Version] = {}
-        self.ready = asyncio.Event()  # read to the end that was seen at the start
 
     @property
     def newest(self) -> Version | None:
@@ -41,10 +35,7 @@ class Models:
         try:
             consumer.assign([at])
             await consumer.seek_to_beginning(at)
-            end = (await consumer.end_offsets([at]))[at]
             while True:
-                if not self.ready.is_set() and await consumer.position(at) >= end:
-                    self.ready.set()
                 for records in (await consumer.getmany(at, timeout_ms=200)).values():
                     for record in records:
                         self._take(record.key, record.value)
@@ -67,29 +58,6 @@ class Models:
         self._on_version(version)
 
 
-def reader(settings: Settings) -> AIOKafkaConsumer:
-    """A consumer outside any group that sees only what was committed."""
-    return AIOKafkaConsumer(
-        **aiokafka_options(settings), isolation_level="read_committed", enable_auto_commit=False,
-        auto_offset_reset="earliest", max_partition_fetch_bytes=8 << 20, fetch_max_wait_ms=200,
-    )  # fmt: skip
-
-
-@asynccontextmanager
-async def reading(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
-    """Such a consumer, started and stopped; BrokerError where no broker answers."""
-    consumer = reader(settings)
-    try:
-        await consumer.start()
-    except KafkaError:
-        await consumer.stop()
-        raise await unreachable(settings) from None
-    try:
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
 async def read_newest(settings: Settings) -> Version | None:
     """The newest version with its learner's state, read to the topic's end."""
     at = TopicPartition(settings.topic("models"), 0)
@@ -97,11 +65,7 @@ async def read_newest(settings: Settings) -> Version | None:
     number = 0
     async with reading(settings) as consumer:
         consumer.assign([at])
-        await consumer.seek_to_beginning(at)
-        end = (await consumer.end_offsets([at]))[at]
-        while await consumer.position(at) < end:
-            for records in (await consumer.getmany(at, timeout_ms=200)).values():
-                for record in records:
-                    if record.value is not None and int(record.key) > number:
-                        number, newest = int(record.key), record.value
+        async for record in to_end(consumer, await consumer.beginning_offsets([at])):
+            if record.value is not None and int(record.key) > number:
+                number, newest = int(record.key), record.value
     return None if newest is None else loads(newest)

@@ -9,7 +9,7 @@ import numpy as np
 
 from streams.alerts import RULES
 from streams.changes import CAUSES
-from streams.progress import Progress
+from streams.progress import PROGRESS_KEY, Progress
 from streams.rejects import Record, dead_letter
 from streams.step import Outcome
 from streams.wire.events import Reject
@@ -25,6 +25,18 @@ class Topics:
     dead_letters: str
     training: str
     receipts: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """A snapshot at a batch boundary: all but the index, which only the store keeps, is one transaction."""
+
+    rows: dict[bytes, bytes | None]  # the progress among them
+    index: dict[bytes, bytes | None]  # changes of the due index
+    outputs: dict[tuple[str, int], list[Record]]  # by topic and partition
+    acked: dict[str, int]  # next offset of each source
+    swept: int  # ms: up to where exits are decided
+    event_times: np.ndarray  # ms: of the events behind segment changes, for the latency metric
 
 
 class Outbox:
@@ -78,17 +90,10 @@ class Outbox:
     def receipt(self, request: str, value: bytes) -> None:
         self.outputs[self._topics.receipts, self._partition].append((request.encode(), value, []))
 
-    def take(self) -> Taken:
-        """Everything since the last take."""
+    def take(self, progress: bytes, acked: dict[str, int], swept: int) -> Flush:
+        """Everything since the last one, with the progress that it leads to."""
         caused = np.concatenate(self._caused) if self._caused else np.zeros(0, np.int64)
-        taken = Taken(self.rows, self.index, self.outputs, caused)
+        rows = self.rows | {PROGRESS_KEY: progress}
+        flush = Flush(rows, self.index, self.outputs, acked, swept, caused)
         self._clear()
-        return taken
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    rows: dict[bytes, bytes | None]
-    index: dict[bytes, bytes | None]
-    outputs: dict[tuple[str, int], list[Record]]  # by topic and partition
-    event_times: np.ndarray  # ms: of the events behind segment changes, for the latency metric
+        return flush

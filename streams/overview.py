@@ -12,16 +12,15 @@ from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
 from streams import changelog, rekey
-from streams.allowed import described
+from streams.allowed import described_group
 from streams.errors import BrokerError
-from streams.models import reading
 from streams.progress import Progress
-from streams.reach import unreachable_now
+from streams.reach import administering
+from streams.reading import reading
 from streams.rekeyer import newest
-from streams.security import kafka_python_options
 from streams.settings import Settings, SourceSettings
 from streams.status import told
-from streams.topics import BOOTSTRAP_MS, ensure
+from streams.topics import ensure
 
 
 def overview(settings: Settings) -> list[dict[str, Any]]:
@@ -33,20 +32,15 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
     progress = asyncio.run(changelog.read_progress(settings))
     rekeyed = asyncio.run(_rekeyed(settings))
     try:
-        admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError:
-        raise unreachable_now(settings) from None
-    try:
-        owners = _owners(admin, settings)
-        ends = _ends(admin, settings)
-        rekeyers = {
-            settings.prefix + source.name: _rekeyer(admin, settings, source, rekeyed[source.name])
-            for source in settings.rekeyed
-        }
+        with administering(settings) as admin:
+            owners = _owners(admin, settings)
+            ends = _ends(admin, settings)
+            rekeyers = {
+                settings.prefix + source.name: _rekeyer(admin, settings, source, rekeyed[source.name])
+                for source in settings.rekeyed
+            }
     except KafkaError as error:
         raise BrokerError(f"{error}") from None
-    finally:
-        admin.close()
     return [
         {
             "partition": number,
@@ -87,7 +81,7 @@ def _rekeyer(
     group = f"{settings.prefix}{settings.application}-rekey-{source.name}"
     owners = [
         f"{member['client_id']}{member['client_host']}"
-        for member in admin.describe_groups([group])[group]["members"]
+        for member in described_group(admin, group)["members"]
         if (member.get("member_assignment") or {}).get("assigned_partitions")
     ]
     raw = source.rekey_from or ""
@@ -105,7 +99,7 @@ def _owners(admin: KafkaAdminClient, settings: Settings) -> dict[int, str]:
     """Client and host of each partition's owner, as the workers' group has them."""
     group = f"{settings.prefix}{settings.application}"
     owners: dict[int, str] = {}
-    for member in described(admin, group)["members"]:
+    for member in described_group(admin, group)["members"]:
         assignment = member.get("member_assignment") or {}
         for topic in assignment.get("assigned_partitions", ()):
             if topic["topic"] == settings.source_topics[0]:

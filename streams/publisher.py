@@ -20,10 +20,10 @@ from aiokafka.errors import (
 
 from streams.crash import denied
 from streams.errors import TransactionError
+from streams.outbox import Flush
 from streams.rejects import Record
 from streams.security import aiokafka_options
 from streams.settings import Settings
-from streams.task import Flush
 
 BATCH = 900_000  # bytes; the default of 16 KiB makes a flush wait batch by batch
 ABORT = 2.0  # seconds for an abort after a failure

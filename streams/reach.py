@@ -1,19 +1,37 @@
-"""Why no broker can be reached: the clients say that they could not, and log the rest, attempt by attempt."""
+"""Reaching the brokers, and why they cannot be: clients say that they could not, and log the rest, by attempt."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError, SaslAuthenticationFailed
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError as AdminError
 
 from streams.errors import BrokerError
-from streams.security import aiokafka_options
+from streams.security import aiokafka_options, kafka_python_options
 from streams.settings import Settings
 
 ASK_MS = 5_000
+BOOTSTRAP_MS = 10_000
+
+
+@contextmanager
+def administering(settings: Settings) -> Iterator[KafkaAdminClient]:
+    """An admin client, closed at the end; BrokerError says why no broker can be reached."""
+    try:
+        admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
+    except AdminError:
+        raise unreachable_now(settings) from None
+    try:
+        yield admin
+    finally:
+        admin.close()
 
 
 async def unreachable(settings: Settings) -> BrokerError:

@@ -21,9 +21,9 @@ from aiokafka.structs import TopicPartition
 from streams import rekey
 from streams.errors import BrokerError, LossError, RejectsError, StateError, TransactionError
 from streams.fetch import FETCH_WAIT_MS, drain, ends, unpack
-from streams.models import reading
 from streams.ownership import Ownership, member
 from streams.publisher import send, transactional
+from streams.reading import reading, to_end
 from streams.records import RecordBatch
 from streams.rekey import Progress, Rekey
 from streams.rules import schema_of
@@ -242,10 +242,8 @@ async def newest(consumer: AIOKafkaConsumer, topic: str) -> Progress | None:
     first, end = (await consumer.beginning_offsets([at]))[at], (await consumer.end_offsets([at]))[at]
     found: bytes | None = None
     for start in sorted({first, max(first, end - TAIL)}, reverse=True):
-        consumer.seek(at, start)
-        while await consumer.position(at) < end:
-            for record in (await consumer.getmany(at, timeout_ms=200)).get(at, []):
-                found = record.value
+        async for record in to_end(consumer, {at: start}):
+            found = record.value
         if found is not None:
             break
     return None if found is None else _loads(found)

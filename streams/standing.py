@@ -12,10 +12,9 @@ from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
 from streams.errors import BrokerError, TopicsError
-from streams.reach import unreachable_now
-from streams.security import kafka_python_options
+from streams.reach import administering
 from streams.settings import Settings
-from streams.topics import BOOTSTRAP_MS, TOMBSTONE_MS
+from streams.topics import TOMBSTONE_MS
 
 PATIENCE = 10.0  # seconds for a coordinator or leader that moves
 At = tuple[str, int]  # topic, partition
@@ -34,12 +33,8 @@ class Standing:
 
 def look(settings: Settings, partitions: Iterable[int]) -> Standing:
     """Blocks for some requests. BrokerError where no broker answers, TopicsError where a topic is gone."""
-    try:
-        admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError:
-        raise unreachable_now(settings) from None
     deadline = time.monotonic() + PATIENCE
-    try:
+    with administering(settings) as admin:
         while True:
             try:
                 return _look(admin, settings, list(partitions))
@@ -47,8 +42,6 @@ def look(settings: Settings, partitions: Iterable[int]) -> Standing:
                 if not error.retriable or time.monotonic() > deadline:
                     raise BrokerError(f"the topics cannot be looked at: {error}") from None
                 time.sleep(0.1)
-    finally:
-        admin.close()
 
 
 def _look(admin: KafkaAdminClient, settings: Settings, partitions: list[int]) -> Standing:

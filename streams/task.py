@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,16 +13,14 @@ from state import due
 from state.windows import UNIT
 from streams import commands as commands_
 from streams import progress as progress_
-from streams.errors import RejectsError
-from streams.merge import Merge
-from streams.outbox import Outbox, Topics
+from streams.inbox import Decode, Inbox
+from streams.outbox import Flush, Outbox, Topics
 from streams.progress import ERASED, PROGRESS_KEY, RAISED, RECORDS, SWAP, Progress, Source
 from streams.records import RecordBatch
-from streams.rejects import Record, watch
+from streams.rejects import watch
 from streams.step import Outcome, Rule, bring, ending, floor_unit, step
-from streams.wire.events import REASONS, EventBatch, Reject, concatenate
+from streams.wire.events import REASONS, EventBatch, Reject
 
-QUEUE = 8_000  # records queued of a source beyond which it is held
 CHUNK = 8_000  # records a step
 
 
@@ -35,21 +31,6 @@ class Store(Protocol):
     def put_many(self, rows: Mapping[bytes, bytes | None], index: Mapping[bytes, bytes | None] = {}) -> None: ...
     def scan(self, after: bytes | None, limit: int) -> list[bytes]: ...
     def due(self, until: int, limit: int) -> list[bytes]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Flush:
-    """A snapshot at a batch boundary: all but the index, which only the store keeps, is one transaction."""
-
-    rows: dict[bytes, bytes | None]
-    index: dict[bytes, bytes | None]
-    outputs: dict[tuple[str, int], list[Record]]  # by topic and partition
-    acked: dict[str, int]
-    swept: int  # ms: up to where exits are decided
-    event_times: np.ndarray  # ms: of the events behind segment changes, for the latency metric
-
-
-Decode = Callable[[RecordBatch, int, int, int | None], EventBatch]  # batch, source, key before, now (ms)
 
 
 class Task:
@@ -68,10 +49,7 @@ class Task:
         for name in (*rule.sources, *([commands] if commands else [])):
             self.progress.sources.setdefault(name, Source())
         self.progress.journal = []
-        sources = [self.progress.sources[name] for name in rule.sources]
-        self._merge = Merge([s.key for s in sources], [s.offset for s in sources], concatenate)
-        self._raw: list[deque[RecordBatch]] = [deque() for _ in rule.sources]  # offered, not decoded
-        self._kept: list[deque[RecordBatch]] = [deque() for _ in rule.sources]  # decoded, not applied
+        self._inbox = self._open()
         self._orders: deque[RecordBatch] = deque()  # of the commands topic, not carried out
         self.version: Version | None = None
         self._next_version: Version | None = None
@@ -180,7 +158,7 @@ class Task:
         for at, offset in enumerate(batch.offsets):
             command = commands_.decode(batch.values[at])
             if isinstance(command, str):
-                self._out.reject(commands_.bad(batch, at, "bad_command", command))
+                self._out.reject(Reject.of(batch, at, "bad_command", command))
                 continue
             if command.command == "advance":
                 raised = self._raise_to(int(floor_unit(commands_.time(command) or 0)))
@@ -190,7 +168,7 @@ class Task:
             else:
                 user = commands_.user_key(command)
                 if self.rule.placed is not None and self.rule.placed([user])[0] != self.rule.partition:
-                    self._out.reject(commands_.bad(batch, at, "wrong_partition", "the user is in another partition"))
+                    self._out.reject(Reject.of(batch, at, "wrong_partition", "the user is in another partition"))
                     continue
                 result = "erased" if self._erase(user) else "unknown"
             self._out.receipt(command.request_id, commands_.receipt(command, result, batch, offset, now))
@@ -208,22 +186,23 @@ class Task:
 
     # -- records ----------------------------------------------------------------------------------------------
 
+    def _open(self) -> Inbox:
+        sources = self.rule.sources
+        return Inbox(sources, [self.progress.sources[name] for name in sources], self._decode)
+
     def offer(self, batch: RecordBatch) -> bool:
-        """A fetch of one source; False, and it is left out, where it is not contiguous with the one before."""
+        """A fetch of a source or of the commands; False, and it is left out, where it is not contiguous with the one
+        before."""
+        if batch.topic != self._commands:
+            return self._inbox.offer(batch)
         if batch.first != self.queued_ends()[batch.topic]:
             return False
-        if batch.topic == self._commands:
-            self._orders.append(batch)
-            return True
-        self._raw[self.rule.sources.index(batch.topic)].append(batch)
+        self._orders.append(batch)
         return True
 
     def queued_ends(self) -> dict[str, int]:
         """The next offset to read of each source, what was offered counted as read."""
-        ends = {
-            name: self._raw[i][-1].last + 1 if self._raw[i] else self._merge.position(i)
-            for i, name in enumerate(self.rule.sources)
-        }
+        ends = self._inbox.queued_ends()
         if self._commands:
             applied = self.progress.sources[self._commands].offset
             ends[self._commands] = self._orders[-1].last + 1 if self._orders else applied
@@ -231,15 +210,11 @@ class Task:
 
     def held(self) -> set[str]:
         """Topics that have enough queued: their fetches are not to be drained now."""
-        return {
-            name
-            for i, name in enumerate(self.rule.sources)
-            if self._merge.queued(i) + sum(len(b.offsets) for b in self._raw[i]) >= QUEUE
-        }
+        return self._inbox.held()
 
     def positions(self) -> dict[str, int]:
         """Next offset to read of each source, as of what was applied."""
-        found = {name: self._merge.applied(i) for i, name in enumerate(self.rule.sources)}
+        found = self._inbox.positions()
         if self._commands:
             found[self._commands] = self.progress.sources[self._commands].offset
         return found
@@ -247,8 +222,7 @@ class Task:
     def skip_to(self, topic: str, offset: int) -> None:
         """Start a source at an offset: its log begins there."""
         self.progress.sources[topic].offset = offset
-        sources = [self.progress.sources[name] for name in self.rule.sources]
-        self._merge = Merge([s.key for s in sources], [s.offset for s in sources], concatenate)
+        self._inbox = self._open()
 
     def run(self, now: int, ends: Mapping[str, int | None]) -> int:
         """Apply what may go; records applied. now: wall clock, ms. ends: last stable offset of each source,
@@ -260,36 +234,23 @@ class Task:
             self._carry_out(orders, now)
             self.progress.sources[self._commands].offset = orders.last + 1
             self._moved = True
-        for i, queue in enumerate(self._raw):
-            while queue:
-                batch = queue.popleft()
-                decoded = self._decode(batch, i, self._merge.key(i), now)
-                self._merge.offer(i, decoded, batch.last)
-                self._kept[i].append(batch)
+        merged, before = self._inbox.take(now, ends), self.progress.watermark
+        self.progress.holding = self._inbox.holding
+        size = 0 if merged is None else len(merged)
+        for start in range(0, size, CHUNK):
+            assert merged is not None
+            chunk = merged if size <= CHUNK else merged.take(np.arange(start, min(start + CHUNK, size)))
+            self._apply(chunk)  # also after a stop: what the merge has handed out is applied
+        self._inbox.forget()
+        for name, offset in self._inbox.positions().items():
+            if self.progress.sources[name].offset != offset:  # by control records alone, too
+                self.progress.sources[name].offset = offset
                 self._moved = True
-        at_end = []
-        for i, name in enumerate(self.rule.sources):
-            end = ends.get(name)
-            at_end.append(end is not None and self._merge.position(i) >= end)
-        merged = self._merge.take(at_end)
-        holding = self._merge.holding(at_end)
-        self.progress.holding = None if holding is None else self.rule.sources[holding]
-        applied, before = 0, self.progress.watermark
-        if merged is not None:
-            applied = size = len(merged)
-            for start in range(0, size, CHUNK):
-                chunk = merged if size <= CHUNK else merged.take(np.arange(start, min(start + CHUNK, size)))
-                self._apply(chunk)  # also after a stop: what the merge has handed out is applied
-        for i, name in enumerate(self.rule.sources):
-            source = self.progress.sources[name]
-            source.offset = self._merge.applied(i)
-            while self._kept[i] and self._kept[i][0].last < source.offset:
-                self._kept[i].popleft()
         if self.progress.watermark > before:
             self.progress.moved = now
-        elif all(at_end):
+        elif self._inbox.at_end:
             self._idle(now)
-        return applied
+        return size
 
     def _apply(self, batch: EventBatch) -> None:
         """Apply records in their order; where a user is forgotten before one of them, in pieces."""
@@ -330,7 +291,11 @@ class Task:
         self._collect(outcome)
         rejected = np.flatnonzero(batch.reason)
         for i in rejected.tolist():
-            self._out.reject(batch.rejects.get(i) or self._found_late(batch, i))
+            found = batch.rejects.get(i)
+            if found is None:  # by the step
+                reason = REASONS[int(batch.reason[i])]
+                found = self._inbox.reject(batch, i, reason, "the key is placed by another partitioner")
+            self._out.reject(found)
         if self._limits is not None:
             watch(self.progress, batch.reason, *self._limits)
         self.counts["events"] += len(row_of)
@@ -340,20 +305,6 @@ class Task:
         self._store.put_many(outcome.written, outcome.index)
         self._out.collect(outcome, self.progress)
 
-    def _found_late(self, batch: EventBatch, i: int) -> Reject:
-        """A reject that was found after decoding, with its original bytes."""
-        source, offset = int(batch.source[i]), int(batch.offset[i])
-        raw = next(b for b in self._kept[source] if b.last >= offset)
-        at = bisect_left(raw.offsets, offset)
-        reason = REASONS[int(batch.reason[i])]
-        return Reject(reason, "the key is placed by another partitioner", raw.topic, raw.partition, offset,
-                      raw.timestamps[at], raw.keys[at], raw.values[at])  # fmt: skip
-
-    def check(self) -> None:
-        """RejectsError where the task has stopped, now or under an earlier owner; to be asked after a flush."""
-        if self.progress.stopped:
-            raise RejectsError(self.progress.stopped)
-
     # -- flush ------------------------------------------------------------------------------------------------
 
     def cut(self, now: int) -> Flush | None:
@@ -362,10 +313,7 @@ class Task:
         if not self._moved:
             return None
         self._moved = False
-        taken = self._out.take()
         self.progress.wall = now
-        with_progress = dict(taken.rows)
-        with_progress[PROGRESS_KEY] = progress_.dumps(self.progress)
+        flush = self._out.take(progress_.dumps(self.progress), self.positions(), self.progress.swept)
         self.progress.journal = []
-        swept = self.progress.swept
-        return Flush(with_progress, taken.index, taken.outputs, self.positions(), swept, taken.event_times)
+        return flush

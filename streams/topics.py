@@ -16,12 +16,10 @@ from kafka.errors import (
 )
 
 from streams.errors import BrokerError, TopicsError
-from streams.reach import unreachable_now
-from streams.security import kafka_python_options
+from streams.reach import administering
 from streams.settings import Settings
 
 HOUR_MS = 3_600_000
-BOOTSTRAP_MS = 10_000
 FOREVER = (1 << 63) - 1  # ms
 # how long a tombstone stays readable; local state older than half of it is rebuilt
 TOMBSTONE_MS = 7 * 24 * HOUR_MS
@@ -78,27 +76,24 @@ def ensure(settings: Settings, *, create: bool = True, strict: bool = False) -> 
     BrokerError where no broker answers.
     """
     try:
-        admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError:
-        raise unreachable_now(settings) from None
-    try:
-        wanted = specs(settings)
-        found = {topic["name"]: topic["partitions"] for topic in admin.describe_topics()}
-        there = {name: len(partitions) for name, partitions in found.items()}
-        missing = [spec for spec in wanted if spec.name not in there]
-        faults = _faults(admin, [spec for spec in wanted if spec.name in there], there, settings)
-        faults += _raw_faults(admin, [source.rekey_from or "" for source in settings.rekeyed], there)
-        if strict:
-            faults += _short(admin, [spec for spec in wanted if spec.name in there], found, settings)
-        if missing and not create:
-            user = settings.kafka.sasl_username
-            hidden = f" (or user {user!r} may not read or describe them)" if user else ""
-            faults.append(f"missing: {', '.join(spec.name for spec in missing)}{hidden}")
-        if faults:
-            raise TopicsError("; ".join(faults))
-        if missing:
-            _create(admin, missing, settings.topics.replication)
-        return [(spec, "created" if spec in missing else "ok") for spec in wanted]
+        with administering(settings) as admin:
+            wanted = specs(settings)
+            found = {topic["name"]: topic["partitions"] for topic in admin.describe_topics()}
+            there = {name: len(partitions) for name, partitions in found.items()}
+            missing = [spec for spec in wanted if spec.name not in there]
+            faults = _faults(admin, [spec for spec in wanted if spec.name in there], there, settings)
+            faults += _raw_faults(admin, [source.rekey_from or "" for source in settings.rekeyed], there)
+            if strict:
+                faults += _short(admin, [spec for spec in wanted if spec.name in there], found, settings)
+            if missing and not create:
+                user = settings.kafka.sasl_username
+                hidden = f" (or user {user!r} may not read or describe them)" if user else ""
+                faults.append(f"missing: {', '.join(spec.name for spec in missing)}{hidden}")
+            if faults:
+                raise TopicsError("; ".join(faults))
+            if missing:
+                _create(admin, missing, settings.topics.replication)
+            return [(spec, "created" if spec in missing else "ok") for spec in wanted]
     except TopicAlreadyExistsError:  # another worker creates them too
         return ensure(settings, create=create, strict=strict)
     except InvalidReplicationFactorError:
@@ -107,8 +102,6 @@ def ensure(settings: Settings, *, create: bool = True, strict: bool = False) -> 
         ) from None
     except KafkaError as error:
         raise TopicsError(f"{error}") from None
-    finally:
-        admin.close()
 
 
 def _create(admin: KafkaAdminClient, missing: list[TopicSpec], replication: int) -> None:
@@ -188,17 +181,12 @@ def described(settings: Settings, name: str) -> tuple[str, int]:
     """A topic's id (one of the same name that was made anew has another; "" where the broker tells none), and its
     partitions. TopicsError where it is missing."""
     try:
-        admin = KafkaAdminClient(**kafka_python_options(settings), bootstrap_timeout_ms=BOOTSTRAP_MS)
-    except KafkaError:
-        raise unreachable_now(settings) from None
-    try:
-        (found,) = admin.describe_topics([name])
+        with administering(settings) as admin:
+            (found,) = admin.describe_topics([name])
     except UnknownTopicOrPartitionError:
         raise TopicsError(f"missing: {name}") from None
     except KafkaError as error:
         raise BrokerError(f"{name}: {error}") from None
-    finally:
-        admin.close()
     if not found["partitions"]:
         raise TopicsError(f"missing: {name}")
     return str(found.get("topic_id") or ""), len(found["partitions"])

@@ -14,17 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from aiokafka import AIOKafkaProducer
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, NewTopic
 from kafka.errors import PolicyViolationError
 from kafka.structs import TopicPartition
 
-from state import rows
-from streams import changelog
 from streams.topics import specs
-from tests.processes import SHOAL, deployment, wait_for, worker
+from tests.processes import SHOAL, deployment, views, wait_for, worker
 
 USERS = 97
 
@@ -63,11 +60,7 @@ class Deployed:
 
     def counted(self) -> dict[bytes, int]:
         """Views of each user's committed row."""
-        stored, _ = asyncio.run(changelog.read(self.settings))
-        if not stored:
-            return {}
-        views = rows.join(list(stored.values()))[0]["totals"][:, rows.PRODUCT_VIEWS]
-        return dict(zip(stored, np.asarray(views).tolist(), strict=True))
+        return views(self.settings)
 
     def settled(self, process: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
         """Until every record that was sent is counted exactly once, and not more."""

@@ -13,7 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aiokafka import ConsumerRecord
+from aiokafka.structs import TopicPartition
+
+from state import rows
 from streams import changelog
+from streams.reading import reading, to_end
 from streams.settings import Settings, load
 from streams.topics import ensure
 
@@ -93,6 +98,28 @@ def _secrets(settings: Settings) -> dict[str, str]:
                     secret.get_secret_value()
                 )
     return found
+
+
+async def read(settings: Settings, topic: str, partitions: int | None = None) -> list[ConsumerRecord]:
+    """All that was committed to a topic, one partition after the other."""
+    async with reading(settings) as consumer:
+        at = [TopicPartition(topic, number) for number in range(partitions or settings.topics.partitions)]
+        consumer.assign(at)
+        return [record async for record in to_end(consumer, await consumer.beginning_offsets(at))]
+
+
+def committed(settings: Settings, topic: str, partitions: int | None = None) -> list[ConsumerRecord]:
+    """The same where no event loop runs."""
+    return asyncio.run(read(settings, topic, partitions))
+
+
+def views(settings: Settings) -> dict[bytes, int]:
+    """Product views of each user in the rows that were committed."""
+    stored, _ = asyncio.run(changelog.read(settings))
+    if not stored:
+        return {}
+    counted = rows.join(list(stored.values()))[0]["totals"][:, rows.PRODUCT_VIEWS]
+    return dict(zip(stored, counted.tolist(), strict=True))
 
 
 def applied(settings: Settings) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.records import RecordBatch
+
 Ints = NDArray[np.int64]
 
 TYPES = ("page_view", "view", "search", "add_to_cart", "remove_from_cart", "checkout", "purchase", "refund")
@@ -32,6 +34,12 @@ class Reject:
     timestamp: int
     key: bytes | None
     value: bytes | None
+
+    @classmethod
+    def of(cls, batch: RecordBatch, at: int, reason: str, detail: str) -> Reject:
+        """The record at an index of a fetch."""
+        return cls(reason, detail, batch.topic, batch.partition, batch.offsets[at], batch.timestamps[at],
+                   batch.keys[at], batch.values[at])  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

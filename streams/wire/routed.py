@@ -63,8 +63,8 @@ def route(batch: RecordBatch, schema: Schema, *, key_before: int, now: int) -> R
     """Users and merge keys of a fetch. now: wall clock, ms.
 
     A reject has no user that can be read, or is too large to be sent on; what else is wrong with a record is for
-    whoever reads the rest of it. A record's merge key is the running maximum
-    of event times from key_before on; times that the schema does not allow do not move it.
+    whoever reads the rest of it. A record's merge key is the running maximum of event times from key_before on; times
+    that the schema does not allow do not move it.
     """
     n = len(batch)
     reasons: dict[int, tuple[str, str]] = {}
@@ -87,9 +87,5 @@ def route(batch: RecordBatch, schema: Schema, *, key_before: int, now: int) -> R
         users, values, list(headers), stamps,  # type: ignore[arg-type]  # a value that is none is a reject
         np.maximum.accumulate(np.r_[key_before, time])[1:], np.array(batch.offsets, np.int64),
         np.full(n, batch.partition, np.int32), reason,
-        {
-            i: Reject(name, detail, batch.topic, batch.partition, batch.offsets[i], batch.timestamps[i],
-                      batch.keys[i], batch.values[i])
-            for i, (name, detail) in reasons.items()
-        },
+        {i: Reject.of(batch, i, *why) for i, why in reasons.items()},
     )  # fmt: skip

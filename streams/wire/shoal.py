@@ -115,11 +115,7 @@ def decode(batch: RecordBatch, schema: Schema, *, source: int, key_before: int, 
         amount=line.astype(np.int64), quantity=quantity.astype(np.int64),
         **idents, **{name: _mapped(column[name], _half, np.uint32) for name in _HALF},
         offset=np.array(batch.offsets, np.int64), source=np.full(n, source, np.int8), key=key, reason=reason,
-        rejects={
-            i: Reject(name, detail, batch.topic, batch.partition, batch.offsets[i], batch.timestamps[i],
-                      batch.keys[i], batch.values[i])
-            for i, (name, detail) in reasons.items()
-        },
+        rejects={i: Reject.of(batch, i, *why) for i, why in reasons.items()},
     )  # fmt: skip
 
 

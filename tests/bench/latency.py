@@ -24,8 +24,8 @@ from aiokafka.structs import TopicPartition
 from rich.table import Table
 
 from streams.broker import Broker
-from streams.models import reader
 from streams.partitioner import placed
+from streams.reading import reader
 from streams.security import aiokafka_options
 from streams.settings import Settings
 from tests.bench import traffic, worker

@@ -29,13 +29,13 @@ from state.store import Meta, RowStore, block_cache
 from streams import fetch, training
 from streams.broker import Broker
 from streams.learner import params
-from streams.outbox import Topics
+from streams.outbox import Flush, Topics
 from streams.publisher import Publisher
 from streams.records import RecordBatch
 from streams.rules import rule_of, schema_of
 from streams.security import aiokafka_options
 from streams.settings import Settings
-from streams.task import Flush, Task
+from streams.task import Task
 from streams.wire import shoal
 from tests.bench import traffic, worker
 from tests.bench.measure import fresh, progress, table_console, write

@@ -27,12 +27,12 @@ from streams import progress
 from streams.backfill import fold
 from streams.broker import Broker
 from streams.files import Line
+from streams.outbox import Flush
 from streams.partitioner import placed
 from streams.progress import PROGRESS_KEY, Progress, Source
 from streams.publisher import Publisher
 from streams.settings import Settings
 from streams.standing import look
-from streams.task import Flush
 from tests.bench import traffic, worker
 from tests.bench.measure import cpu_seconds, fresh, memory_mib, table_console, write
 from tests.bench.measure import progress as bar_of

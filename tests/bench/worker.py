@@ -18,8 +18,8 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from streams import progress
-from streams.models import reader
 from streams.progress import PROGRESS_KEY
+from streams.reading import reader
 from streams.settings import Settings
 from tests.bench.measure import Figure, cpu_seconds, memory_mib
 from tests.processes import SHOAL, deployment

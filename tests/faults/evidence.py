@@ -16,8 +16,8 @@ from aiokafka.structs import TopicPartition
 
 from online_models.version import Version, loads
 from streams import progress
-from streams.models import reader
 from streams.progress import PROGRESS_KEY, Progress
+from streams.reading import reader, to_end
 from streams.security import aiokafka_options
 from streams.settings import Settings
 from tests.faults.generate import TRUTH
@@ -69,11 +69,8 @@ async def records_of(consumer: AIOKafkaConsumer, topic: str, partitions: int) ->
     for number in range(partitions):
         tp = TopicPartition(topic, number)
         consumer.assign([tp])
-        await consumer.seek_to_beginning(tp)
-        end = (await consumer.end_offsets([tp]))[tp]
-        while await consumer.position(tp) < end:
-            for record in (await consumer.getmany(tp, timeout_ms=200)).get(tp, []):
-                yield number, record
+        async for record in to_end(consumer, await consumer.beginning_offsets([tp])):
+            yield number, record
 
 
 async def read_topic(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, list[Any]]:

@@ -22,8 +22,8 @@ import numpy as np
 
 from streams import ask
 from streams.files import Line, lines
-from streams.models import reader
 from streams.partitioner import placed
+from streams.reading import reader
 from streams.replay import replay
 from streams.settings import Settings
 from tests.faults.evidence import gather, moved, read_topic

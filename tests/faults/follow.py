@@ -9,8 +9,8 @@ from contextlib import suppress
 from aiokafka.structs import TopicPartition
 
 from streams import progress
-from streams.models import reader
 from streams.progress import PROGRESS_KEY, Progress
+from streams.reading import reader
 from streams.settings import Settings
 
 

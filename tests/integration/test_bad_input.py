@@ -15,15 +15,11 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
-from aiokafka.structs import TopicPartition
 
-from state import rows
-from streams import changelog
-from streams.models import reader
 from streams.partitioner import placed
 from streams.settings import Settings
 from tests.poison import MARK, Record, event, odd, poison
-from tests.processes import applied, deployment, wait_for, worker
+from tests.processes import applied, committed, deployment, views, wait_for, worker
 
 pytestmark = pytest.mark.kafka
 CUT = 524_288  # bytes of a value that a dead letter holds at most
@@ -50,32 +46,10 @@ def send(settings: Settings, topic: str, records: Sequence[Placed]) -> dict[At, 
     return asyncio.run(run())
 
 
-def dead_letters(settings: Settings) -> list[ConsumerRecord]:
-    """All that was committed to the topic of dead letters."""
-
-    async def run() -> list[ConsumerRecord]:
-        consumer = reader(settings)
-        tps = [TopicPartition(settings.topic("dead_letters"), i) for i in range(settings.topics.partitions)]
-        await consumer.start()
-        try:
-            consumer.assign(tps)
-            await consumer.seek_to_beginning(*tps)
-            ends = await consumer.end_offsets(tps)
-            found: list[ConsumerRecord] = []
-            for tp in tps:
-                while await consumer.position(tp) < ends[tp]:
-                    found += [r for records in (await consumer.getmany(tp, timeout_ms=200)).values() for r in records]
-            return found
-        finally:
-            await consumer.stop()
-
-    return asyncio.run(run())
-
-
 def check_letters(settings: Settings, expected: dict[At, Record]) -> None:
     """Each reject lies there once, with its own key and bytes, and headers that say where it was and why."""
     letters: dict[At, ConsumerRecord] = {}
-    for letter in dead_letters(settings):
+    for letter in committed(settings, settings.topic("dead_letters")):
         h = dict(letter.headers)
         at = (h["topic"].decode(), int(h["partition"]), int(h["offset"]))
         assert at not in letters, f"{at} twice"
@@ -95,13 +69,6 @@ def check_letters(settings: Settings, expected: dict[At, Record]) -> None:
         assert (letter.key, letter.value) == (record.key, value)
         assert MARK not in detail
         assert len(detail) < 60
-
-
-def counted(settings: Settings) -> dict[bytes, int]:
-    """Views of each user in the rows that were committed."""
-    stored, _ = asyncio.run(changelog.read(settings))
-    heads = rows.join([stored[user] for user in stored])[0]
-    return dict(zip(stored, heads["totals"][:, rows.PRODUCT_VIEWS].tolist(), strict=True))
 
 
 def view(user: str, now: int) -> Record:
@@ -135,9 +102,9 @@ def test_each_bad_record_is_one_dead_letter_and_harms_nobody(kafka: str, prefix:
         assert process.wait(30) == 0
     check_letters(settings, {at: record for at, record in sent.items() if record.reason})
     good = [json.loads(r.value or b"") for r in sent.values() if not r.reason]
-    views = Counter({str(e["user_id"]).encode(): 0 for e in good})
-    views.update(str(e["user_id"]).encode() for e in good if e["event_type"] == "view")
-    assert counted(settings) == dict(views)
+    expected = Counter({str(e["user_id"]).encode(): 0 for e in good})
+    expected.update(str(e["user_id"]).encode() for e in good if e["event_type"] == "view")
+    assert views(settings) == dict(expected)
     log = (tmp_path / "worker.log").read_text()
     assert MARK not in log
     assert "Traceback" not in log
@@ -160,10 +127,10 @@ def test_most_records_bad_stops_the_worker_until_told_otherwise(kafka: str, pref
     reached = applied(settings)
     assert 10_000 <= reached <= len(sent)
     check_letters(settings, {at: r for at, r in rejects.items() if at[2] < reached})
-    assert sum(counted(settings).values()) == sum(not r.reason for at, r in sent.items() if at[2] < reached)
+    assert sum(views(settings).values()) == sum(not r.reason for at, r in sent.items() if at[2] < reached)
     with worker(settings, tmp_path, "--accept-rejects") as process:
         wait_for(lambda: process.poll() is not None or applied(settings) == len(sent), "the end")
         assert process.poll() is None
     check_letters(settings, rejects)
-    assert counted(settings) == Counter(r.key for r in good)
+    assert views(settings) == Counter(r.key for r in good)
     assert MARK not in (tmp_path / "worker.log").read_text()

@@ -13,13 +13,13 @@ from kafka.admin import NewTopic
 from state.store import Meta, RowStore
 from streams import progress
 from streams.errors import TransactionError
-from streams.models import reading
+from streams.outbox import Flush
 from streams.progress import PROGRESS_KEY, Progress
 from streams.publisher import BATCH, Publisher
+from streams.reading import reading
 from streams.rejects import Record
 from streams.settings import Settings
-from streams.task import Flush
-from tests.processes import deployment, wait_for
+from tests.processes import deployment, read, wait_for
 
 pytestmark = pytest.mark.kafka
 
@@ -32,17 +32,7 @@ def flush(count: int, size: int = 1_000, outputs: dict[tuple[str, int], list[Rec
 
 async def committed(settings: Settings, topic: str) -> list[tuple[int, bytes]]:
     """(offset, key) of what a read_committed reader finds in partition 0 up to its end."""
-    from aiokafka.structs import TopicPartition
-
-    at, found = TopicPartition(topic, 0), []
-    async with reading(settings) as consumer:
-        consumer.assign([at])
-        await consumer.seek_to_beginning(at)
-        end = (await consumer.end_offsets([at]))[at]
-        while await consumer.position(at) < end:
-            for record in (await consumer.getmany(at, timeout_ms=200)).get(at, []):
-                found.append((record.offset, record.key))  # noqa: PERF401
-    return found
+    return [(record.offset, record.key) for record in await read(settings, topic, 1)]
 
 
 async def test_the_offset_after_rows_of_several_batches(kafka: str, prefix: str, tmp_path: Path) -> None:

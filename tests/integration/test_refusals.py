@@ -17,9 +17,9 @@ from aiokafka import AIOKafkaProducer
 
 from state.rows import BLANK
 from streams import progress
+from streams.outbox import Flush
 from streams.progress import PROGRESS_KEY, Progress
 from streams.publisher import Publisher
-from streams.task import Flush
 from tests.deployed import Deployed
 from tests.processes import wait_for
 from tests.rocks import biggest, flip

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import KafkaError
-from aiokafka.structs import TopicPartition
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, NewTopic
 from kafka.partitioner.default import murmur2
@@ -28,14 +27,13 @@ from online_models.version import dumps
 from state.rows import join
 from streams import changelog, publisher
 from streams.errors import LossError, TopicsError, TransactionError
-from streams.models import reader
 from streams.overview import overview
 from streams.records import RecordBatch
 from streams.rekeyer import Rekeyer
 from streams.settings import Settings
 from streams.topics import ensure
 from tests.build import version
-from tests.processes import deployment, wait_for, worker
+from tests.processes import committed, deployment, wait_for, worker
 
 pytestmark = pytest.mark.kafka
 EVENTS, USERS, RAW, PARTITIONS = 20_000, 300, 3, 4
@@ -66,28 +64,12 @@ def send(kafka: str, topic: str, parts: dict[int, list[Message]]) -> None:
     asyncio.run(run())
 
 
-def committed(settings: Settings, topic: str, partitions: int) -> dict[int, list[ConsumerRecord]]:
+def by_partition(settings: Settings, topic: str, partitions: int) -> dict[int, list[ConsumerRecord]]:
     """What a read_committed reader finds, by partition."""
-
-    async def run() -> dict[int, list[ConsumerRecord]]:
-        consumer = reader(settings)
-        tps = [TopicPartition(topic, number) for number in range(partitions)]
-        await consumer.start()
-        try:
-            consumer.assign(tps)
-            await consumer.seek_to_beginning(*tps)
-            ends = await consumer.end_offsets(tps)
-            found: dict[int, list[ConsumerRecord]] = {number: [] for number in range(partitions)}
-            for tp in tps:
-                while await consumer.position(tp) < ends[tp]:
-                    for records in (await consumer.getmany(timeout_ms=200)).values():
-                        for record in records:
-                            found[record.partition].append(record)
-            return found
-        finally:
-            await consumer.stop()
-
-    return asyncio.run(run())
+    found: dict[int, list[ConsumerRecord]] = {number: [] for number in range(partitions)}
+    for record in committed(settings, topic, partitions):
+        found[record.partition].append(record)
+    return found
 
 
 def place(user: str) -> int:
@@ -213,7 +195,7 @@ def test_killed_twice_and_frozen_once_every_event_comes_once_and_in_order(
             wait_for(lambda: len_committed() > before, "some more to be re-keyed")
 
         def len_committed() -> int:
-            return sum(map(len, committed(settings, settings.source_topics[0], PARTITIONS).values()))
+            return sum(map(len, by_partition(settings, settings.source_topics[0], PARTITIONS).values()))
 
         for number, how in enumerate((signal.SIGKILL, signal.SIGSTOP, signal.SIGKILL)):
             first = owner()
@@ -234,7 +216,7 @@ def test_killed_twice_and_frozen_once_every_event_comes_once_and_in_order(
         told = overview(settings)[0]["sources"][settings.source_topics[0]]["rekey"]
         assert (told["topic"], told["lag"]) == (topic, 0)
         assert told["owner"].startswith("shoal-")
-    found = committed(settings, settings.source_topics[0], PARTITIONS)
+    found = by_partition(settings, settings.source_topics[0], PARTITIONS)
     for number in range(PARTITIONS):
         assert messages(found[number]) == keyed[number], f"partition {number}"
     with worker(plain, tmp_path / "plain"):
@@ -291,7 +273,7 @@ def test_the_readmes_sources_a_raw_topic_that_is_missing_compacted_grown_or_made
     keyed = f"rekeyed:{settings.source_topics[0]}"
 
     def lies() -> int:
-        return sum(map(len, committed(settings, settings.source_topics[0], 2).values()))
+        return sum(map(len, by_partition(settings, settings.source_topics[0], 2).values()))
 
     send(kafka, raw, events(100, 1) | {})
     asyncio.run(turns(rekeyer_of(settings, counts), lambda: counts[keyed] == 100))

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.structs import TopicPartition
 
 from streams import ask, changelog
 from streams.errors import DataError
-from streams.models import reading
 from streams.partitioner import placed
 from streams.settings import Settings
 from tests.build import stream
-from tests.processes import SHOAL, applied, deployment, wait_for, worker
+from tests.processes import SHOAL, applied, committed, deployment, wait_for, worker
 
 pytestmark = pytest.mark.kafka
 DAY = 86_400_000
@@ -35,22 +33,8 @@ async def send(settings: Settings, topic: str, records: list[tuple[bytes, bytes]
     await producer.stop()
 
 
-async def read(settings: Settings, topic: str) -> list[Any]:
-    """All records of a topic, each partition in order."""
-    found = []
-    async with reading(settings) as consumer:
-        at = [TopicPartition(topic, number) for number in range(settings.topics.partitions)]
-        consumer.assign(at)
-        ends = await consumer.end_offsets(at)
-        for tp in at:
-            await consumer.seek_to_beginning(tp)
-            while await consumer.position(tp) < ends[tp]:
-                found += (await consumer.getmany(tp, timeout_ms=200)).get(tp, [])
-    return found
-
-
 def changes(settings: Settings) -> list[dict[str, Any]]:
-    records = asyncio.run(read(settings, settings.topic("segment_changes")))
+    records = committed(settings, settings.topic("segment_changes"))
     return [json.loads(record.value)["data"] for record in records]
 
 
@@ -88,9 +72,9 @@ def test_expiry_erasure_and_oblivion(kafka: str, prefix: str, tmp_path: Path) ->
         assert b"u3" not in asyncio.run(changelog.read(settings))[0]
         mine = [c for c in changes(settings) if c["user"] == "u3"]
         assert (mine[-1]["to"], mine[-1]["cause"], mine[-1]["seq"]) == (None, "erased", mine[-2]["seq"] + 1)
-        held = [r.value for r in asyncio.run(read(settings, settings.topic("segments"))) if r.key == b"u3"]
+        held = [r.value for r in committed(settings, settings.topic("segments")) if r.key == b"u3"]
         assert held[-1] is None
-        assert all(b"u3" not in r.value for r in asyncio.run(read(settings, settings.topic("commands_results"))))
+        assert all(b"u3" not in r.value for r in committed(settings, settings.topic("commands_results")))
         assert sum(part.users for part in progress(settings).values()) == 39
 
         late = {"event_time": last, "event_type": "view", "user_id": "u3", "event_id": "again"}
@@ -109,7 +93,7 @@ def test_expiry_erasure_and_oblivion(kafka: str, prefix: str, tmp_path: Path) ->
         def reasons() -> list[bytes]:
             return sorted(
                 dict(r.headers)["reason"]
-                for r in asyncio.run(read(settings, settings.topic("dead_letters")))
+                for r in committed(settings, settings.topic("dead_letters"))
                 if dict(r.headers)["topic"] == settings.topic("commands").encode()
             )
 

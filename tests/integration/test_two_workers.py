@@ -13,20 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka.structs import TopicPartition
 
 from online_models.version import Version, assign, loads
 from state import rows, vector, windows
 from streams import changelog
 from streams.demo import DATA, SCHEMA
 from streams.files import lines
-from streams.models import read_newest, reader
+from streams.models import read_newest
 from streams.overview import overview
 from streams.partitioner import placed
 from streams.progress import Progress
 from streams.replay import replay
 from streams.settings import Settings
-from tests.processes import deployment, wait_for, worker
+from tests.processes import committed, deployment, wait_for, worker
 
 pytestmark = pytest.mark.kafka
 RATE = 500.0  # events a second: some 35 seconds
@@ -54,21 +53,9 @@ def judged(stored: dict[bytes, bytes], progress: dict[int, Progress], version: V
     return assign(version, vector.raw(sums, heads["hours"].astype(np.int64))).segment
 
 
-async def states(settings: Settings) -> dict[int, bool]:
+def states(settings: Settings) -> dict[int, bool]:
     """Whether each version in `models` carries the learner's state."""
-    consumer, at = reader(settings), TopicPartition(settings.topic("models"), 0)
-    await consumer.start()
-    found: dict[int, bool] = {}
-    try:
-        consumer.assign([at])
-        await consumer.seek_to_beginning(at)
-        end = (await consumer.end_offsets([at]))[at]
-        while await consumer.position(at) < end:
-            for record in (await consumer.getmany(at, timeout_ms=200)).get(at, []):
-                found[int(record.key)] = bool(loads(record.value).state)
-    finally:
-        await consumer.stop()
-    return found
+    return {int(r.key): bool(loads(r.value).state) for r in committed(settings, settings.topic("models"), 1)}
 
 
 def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) -> None:
@@ -109,7 +96,7 @@ def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) 
             wait_for(lambda: not any(p["pass_under_way"] for p in overview(settings)), "the pass in the changelog")
             stored, progress = asyncio.run(changelog.read(settings))
             version = asyncio.run(read_newest(settings))
-            kept = asyncio.run(states(settings))
+            kept = states(settings)
     assert version is not None
     assert {part.version for part in progress.values()} == {version.number}
     assert version.number >= 3

@@ -19,8 +19,8 @@ from aiokafka.structs import TopicPartition
 
 from state import rows
 from streams import changelog, progress
-from streams.models import reader
 from streams.progress import PROGRESS_KEY, Progress
+from streams.reading import reader
 from streams.settings import Settings, load
 from streams.topics import ensure
 
