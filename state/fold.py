@@ -83,8 +83,10 @@ class Asked:
     ending: int = FORGOTTEN  # or ERASED
 
     @classmethod
-    def nothing(cls, rows_: int) -> Asked:
-        return cls(np.zeros(rows_, bool), 0, 0, np.full(rows_, rows.NEVER), np.full(rows_, rows.NEVER))
+    def by_events(cls, swap: NDArray[np.bool_], mark: int = 0, swept: int = 0) -> Asked:
+        """What a batch asks: no more than its events."""
+        never = np.full(len(swap), rows.NEVER)
+        return cls(swap, mark, swept, never, never)
 
 
 def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) -> tuple[Steps, Panes, Ints]:

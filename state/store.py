@@ -30,12 +30,12 @@ from state.rows import LAYOUT
 OFFSET_KEY = b"\x00\x00offset"  # next changelog offset that the rows stand for
 META_KEY = b"\x00\x00meta"
 SEEN_KEY = b"\x00\x00seen"  # ms: when the rows were last known to be all that the changelog holds
-KEPT_ASIDE = 2  # broken stores of a partition that are kept for whoever wants to look at them
-BROKEN = ("Corruption", "IO error: No such file")  # how RocksDB begins when the files are at fault
 INDEX_KEY = b"\x00\x00index"  # what the due index was built for; none while it is not complete
 SWEPT_KEY = b"\x00\x00swept"  # ms: up to where exits of the rows here are decided
-INDEX_FORMAT = b"1:%d"
+INDEX_FORMAT = b"1:%d"  # the index's own format, and the units after which users are forgotten
 INDEXED = 20_000  # rows at a time when it is built
+KEPT_ASIDE = 2  # broken stores of a partition that are kept for whoever wants to look at them
+BROKEN = ("Corruption", "IO error: No such file")  # how RocksDB begins when the files are at fault
 
 _MISSING = object()
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class RowStore:
             if found.changelog not in ("", meta.changelog):
                 raise LostChangelog(f"{self.path} holds rows of another changelog topic of the same name")
         if stored != (mine_now := msgspec.json.encode(meta)):
-            self._db.put(META_KEY, mine_now, self._write)
+            self._sound(lambda: self._db.put(META_KEY, mine_now, self._write))
 
     def _read(self, key: bytes) -> bytes | None:
         found: bytes | None = self._sound(lambda: self._db.get(key))

@@ -16,8 +16,8 @@ from state.rows import Heads, Ints
 from streams.cloudevents import encoder, event_ids, rfc3339
 
 CAUSES = ("first", "behaviour", "late", "model", "expiry", "forgotten", "erased")
-FIRST, BEHAVIOUR, LATE, MODEL, EXPIRY, GONE, ERASED = range(7)
-_BY_STEP = np.array([ERASED, GONE, EXPIRY, MODEL], np.int8)  # steps without an event, from fold.ERASED up
+FIRST, BEHAVIOUR, LATE, MODEL, EXPIRY, FORGOTTEN, ERASED = range(7)
+_BY_STEP = np.array([ERASED, FORGOTTEN, EXPIRY, MODEL], np.int8)  # steps without an event, from fold.ERASED up
 SHOWN = 3  # features that a change names
 
 

@@ -24,6 +24,7 @@ class Partition:
         self.task: Task | None = None  # from the end of recovery on
         self.waits_since: float | None = None  # monotonic seconds, while the task's model version is not there
         self.acked: dict[str, int] = {}  # next offset of each source that the last flush stands for
+        self.flushing_since: float | None = None  # monotonic seconds, while a flush is under way
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -65,9 +66,10 @@ class Partition:
             self._metrics.count(self.task.counts)
             self.task.counts.clear()
             if flush is not None:
+                self.flushing_since = time.monotonic()
                 offset = await self._publisher.commit(flush)
                 self.store.written(flush.rows, offset, flush.index, flush.swept)
-                self.acked = flush.acked
+                self.acked, self.flushing_since = flush.acked, None
                 done = time.time()
                 self._metrics.observe_flush(done - begun)
                 self._metrics.observe_latency(done - flush.event_times / 1000.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
 import msgspec
@@ -9,6 +10,15 @@ import msgspec
 PROGRESS_KEY = b"\x00progress"
 LAYOUT = 1
 BINS = 168  # quarter octaves of spend in minor units, up to 2**42
+
+
+class Entry(IntEnum):
+    """What an entry of the journal begins with."""
+
+    RECORDS = 0  # source index, records applied
+    SWAP = 1  # version, mark
+    RAISED = 2  # the watermark, as idle time or a command set it
+    ERASED = 3  # user
 
 
 class Source(msgspec.Struct):
@@ -56,13 +66,8 @@ class Progress(msgspec.Struct):
 
     @property
     def unswept(self) -> int:
-        """Event time (ms) whose exits the sweep has yet to decide."""
+        """Event time (ms) whose exits the sweep has yet to decide; 0 before the first sweep."""
         return max(0, self.watermark - self.swept) if self.swept else 0
-
-
-# What the journal's entries begin with. RECORDS: source index, records applied; SWAP: version, mark; RAISED: the
-# watermark as idle time or a command set it; ERASED: user.
-RECORDS, SWAP, RAISED, ERASED = range(4)
 
 
 def dumps(progress: Progress) -> bytes:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from streams.errors import LossError
 from streams.merge import Merge
 from streams.partitioner import placed
 from streams.progress import Source
@@ -52,41 +51,33 @@ def loads(data: bytes) -> Progress:
 
 
 def resume(
-    stored: Progress | None, topic: str, ident: str, firsts: Sequence[int], ends: Sequence[int], *, written: bool,
-    accept_loss: bool,
-) -> Progress:  # fmt: skip
-    """Where re-keying goes on, or begins.
+    stored: Progress | None, topic: str, ident: str, firsts: Sequence[int], ends: Sequence[int], *, written: bool
+) -> tuple[Progress, list[str]]:
+    """Where re-keying goes on, or begins; and what that would pass over or send twice.
 
     topic, ident: the raw one and its id; firsts, ends: of its partitions. written: whether the keyed topic has records.
-    LossError, unless accepted, where records would be sent twice or passed over.
     """
-
-    def refuse(what: str) -> None:
-        if not accept_loss:
-            raise LossError(f"{what}; --accept-loss goes on")
-
+    fresh = Progress(topic=topic, ident=ident, logs=[Source(first) for first in firsts])
     if stored is None:
-        if written:
-            refuse(
-                f"{topic}: the keyed topic holds records, but the progress of its re-keyer is gone: all that {topic} "
-                "holds would be sent once more"
-            )
-        return Progress(topic=topic, ident=ident, logs=[Source(first) for first in firsts])
+        gone = (
+            f"{topic}: the keyed topic holds records, but the progress of its re-keyer is gone: all that {topic} holds "
+            "would be sent once more"
+        )
+        return fresh, [gone] if written else []
     if stored.topic != topic or stored.ident != ident or len(stored.logs) > len(firsts):
-        refuse(f"{topic} is not the {stored.topic} that was re-keyed so far: it would be sent from its start")
-        return Progress(topic=topic, ident=ident, logs=[Source(first) for first in firsts])
+        return fresh, [f"{topic} is not the {stored.topic} that was re-keyed so far: it would be sent from its start"]
+    losses = []
     logs = stored.logs + [Source() for _ in firsts[len(stored.logs) :]]  # it has grown
     for i, (log, first, end) in enumerate(zip(logs, firsts, ends, strict=True)):
         if log.offset > end:
-            refuse(f"{topic}/{i} ends at {end}, its re-keyer stands at {log.offset}: it has lost its end")
+            losses.append(f"{topic}/{i} ends at {end}, its re-keyer stands at {log.offset}: it has lost its end")
             logs[i] = Source(first)
         elif log.offset < first:
-            refuse(
-                f"{topic}/{i} starts at {first}, its re-keyer stands at {log.offset}: records between are gone"
-            )
+            between = f"its re-keyer stands at {log.offset}: records between are gone"
+            losses.append(f"{topic}/{i} starts at {first}, {between}")
             logs[i] = Source(first, log.key)
     stored.logs = logs
-    return stored
+    return stored, losses
 
 
 @dataclass(slots=True)

@@ -21,8 +21,9 @@ from aiokafka.structs import TopicPartition
 from streams import rekey
 from streams.errors import BrokerError, LossError, RejectsError, StateError, TransactionError
 from streams.fetch import FETCH_WAIT_MS, drain, ends, unpack
+from streams.loss import refuse
 from streams.ownership import Ownership, member
-from streams.publisher import send, transactional
+from streams.publisher import send, transaction, transactional
 from streams.reading import reading, to_end
 from streams.records import RecordBatch
 from streams.rekey import Progress, Rekey
@@ -135,10 +136,11 @@ class Rekeyer:
             stored = await newest(consumer, self._progress)
             firsts, lasts = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
             written = any((await consumer.end_offsets(keyed)).values())
-        progress = rekey.resume(
-            stored, self.raw, ident, [firsts[tp] for tp in tps], [lasts[tp] for tp in tps], written=written,
-            accept_loss=self._accept_loss,
-        )  # fmt: skip
+        progress, losses = rekey.resume(
+            stored, self.raw, ident, [firsts[tp] for tp in tps], [lasts[tp] for tp in tps], written=written
+        )
+        for loss in losses:
+            refuse(self._accept_loss, loss, "goes on")
         rejects = self._settings.rejects
         self._reader.assign(tps)
         for tp, source in zip(tps, progress.logs, strict=True):
@@ -179,15 +181,10 @@ class Rekeyer:
         producer = self._producer
         assert producer is not None
         if cut is not None:
-            try:
-                async with producer.transaction():
-                    sent: list[Any] = []
-                    for (topic, partition), outputs in cut.outputs.items():
-                        sent += await send(producer, topic, partition, outputs.records, outputs.stamps)
-                    sent += await send(producer, self._progress, 0, [(PROGRESS_KEY, cut.progress, [])])
-                    await asyncio.gather(*(future for future, _ in sent))
-            except KafkaError as error:
-                raise TransactionError(f"{self.topic}: its re-keyer's transaction failed: {error!r}") from error
+            async with transaction(producer, self._settings, f"{self.topic}, re-keyed") as sent:
+                for (topic, partition), outputs in cut.outputs.items():
+                    sent += await send(producer, topic, partition, outputs.records, outputs.stamps)
+                sent += await send(producer, self._progress, 0, [(PROGRESS_KEY, cut.progress, [])])
             self._count(rekey.counts | {f"rekeyed:{self.topic}": cut.records})
             rekey.counts.clear()
         if rekey.progress.stopped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -47,7 +47,6 @@ class Outcome:
     training_records: list[tuple[bytes, bytes]] = field(default_factory=list)
     caused: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # ms: times of the events behind changes
     repeated: int = 0
-    born: int = 0
     ended: int = 0
     exits: int = 0
 
@@ -101,24 +100,23 @@ def step(
     first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
     born = row[first][heads["birth"][row[first]] < 0]
     heads["birth"][born] = ordinal[at[first[np.isin(row[first], born)]]]
-    out.born = len(born)
     progress.users += len(born)
     events = fold.Events(
         row, batch.time[at], watermark[at], batch.type[at], batch.amount[at], batch.quantity[at],
         batch.session[at], batch.order[at], batch.category[at], batch.brand[at],
         np.stack((batch.country[at], batch.region[at], batch.city[at]), 1), local_block(batch.time[at], rule.timezone),
     )  # fmt: skip
-    asked = fold.Asked.nothing(len(heads))
+    swap = np.zeros(len(heads), bool)
     if version is not None:
-        asked.swap[row[first]] = heads["model"][row[first]] != version.number
-        asked.swap[born] = False
-    asked = replace(asked, mark=progress.mark, swept=progress.swept)
+        swap[row[first]] = heads["model"][row[first]] != version.number
+        swap[born] = False
     was = _due(heads, panes, owner, np.maximum(heads["clock"], progress.swept), rule)
     was[heads["birth"] < 0] = was[born] = due.NONE
     was_swept = was
     if progress.sweeping:
         was_swept = _due(heads, panes, owner, np.maximum(heads["clock"], progress.sweeping), rule)
         was_swept[was == due.NONE] = due.NONE
+    asked = fold.Asked.by_events(swap, progress.mark, progress.swept)
     steps, panes, owner = fold.fold(heads, panes, owner, events, asked)
     raw = vector.raw(steps.windows, steps.hours)
     out.exits = int(np.count_nonzero(steps.event == fold.EXIT))

@@ -15,7 +15,7 @@ from streams import commands as commands_
 from streams import progress as progress_
 from streams.inbox import Decode, Inbox
 from streams.outbox import Flush, Outbox, Topics
-from streams.progress import ERASED, PROGRESS_KEY, RAISED, RECORDS, SWAP, Progress, Source
+from streams.progress import PROGRESS_KEY, Entry, Progress, Source
 from streams.records import RecordBatch
 from streams.rejects import watch
 from streams.step import Outcome, Rule, bring, ending, floor_unit, step
@@ -85,7 +85,7 @@ class Task:
         self.progress.version = self.version.number
         self.progress.mark = self.progress.swept
         self.progress.cursor = b""
-        self._note(SWAP, self.version.number, self.progress.mark)
+        self._note(Entry.SWAP, self.version.number, self.progress.mark)
         self._extra = sorted(key for key, row in rows.items() if row is not None)
 
     def pass_on(self, limit: int) -> int:
@@ -144,13 +144,13 @@ class Task:
         if time <= self.progress.watermark:
             return False
         self.progress.watermark = time
-        self._note(RAISED, time, 0)
+        self._note(Entry.RAISED, time, 0)
         return True
 
-    def _note(self, *entry: Any) -> None:
+    def _note(self, kind: Entry, *what: Any) -> None:
         self._moved = True
         if self._journal:
-            self.progress.journal.append(list(entry))
+            self.progress.journal.append([kind, *what])
 
     # -- commands ---------------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class Task:
         outcome = bring([user], [row], self.progress.watermark, self.progress, self.version, self.rule, erase=True)
         outcome.index = dict.fromkeys(due.entry(at, user) for at in due.every(row, self.rule.forget))
         self._collect(outcome)
-        self._note(ERASED, user, 0)
+        self._note(Entry.ERASED, user, 0)
         return True
 
     # -- records ----------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ class Task:
         if self._journal:
             run = np.flatnonzero(np.r_[True, batch.source[1:] != batch.source[:-1]])
             for first, last in zip(run.tolist(), [*run.tolist()[1:], len(batch)], strict=True):
-                self._note(RECORDS, int(batch.source[first]), last - first)
+                self._note(Entry.RECORDS, int(batch.source[first]), last - first)
         self._collect(outcome)
         rejected = np.flatnonzero(batch.reason)
         for i in rejected.tolist():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from math import inf
 from typing import Any
 
 from monitoring.metrics import Metrics
@@ -31,10 +30,11 @@ from streams.task import Task
 from streams.wire import shoal
 from streams.wire.events import EventBatch
 
-PASS_ROWS = 500  # users a turn of a sweep or of the pass after a swap: a few milliseconds between two batches
+TURN_ROWS = 500  # users a turn of a sweep or of the pass after a swap: a few milliseconds between two batches
 PASS_SHARE = 0.2  # of the time between two flushes that the pass may take
 SWEEP_SHARE = 0.3  # and that the sweep may take: what it does not get to, the users' next events do
-FLUSH_ALONE = 1.0  # seconds after which a flush has the loop to itself: each batch between two of its steps delays it
+FLUSH_ALONE = 1.0  # seconds after which a flush has the loop to itself, for each batch between two of its steps delays
+# it; what is fetched meanwhile is queued
 MODELS_WAIT = 60.0  # seconds for a version that a progress names to come from `models`
 HOUSEKEEPING = 5.0  # seconds between two commits of the group's offsets, for whoever watches lag, and trims of the heap
 
@@ -63,7 +63,6 @@ class Worker:
         )  # fmt: skip
         self.recovery = Recovery(settings.changelog, settings.state.recovery_deadline)
         self.standing: Standing
-        self._flushing = inf  # when the flush that is under way began, monotonic seconds
         self._resting = False  # between a revoke and the next assignment
         self._works: list[asyncio.Future[None]] = []
         self.on_start: Callable[[], Awaitable[None]] | None = None  # before the first assignment: the page
@@ -81,9 +80,7 @@ class Worker:
     async def _own(self, owned: set[int]) -> None:
         self.ready, self._resting = False, False
         self.recovery.end()
-        self.recovery = Recovery(
-            self.settings.changelog, self.settings.state.recovery_deadline, self.recovery.last
-        )
+        self.recovery = Recovery(self.settings.changelog, self.settings.state.recovery_deadline, self.recovery.last)
         self.recovery.start()
         await self.release()
         if not owned:
@@ -195,7 +192,8 @@ class Worker:
         ends, number = self.app.consumer.ends(), part.number
         # a source whose re-keyer is behind is not at its end, whatever its topic holds
         ends |= {(rekeyer.topic, number): None for rekeyer in self.rekeyers if rekeyer.behind}
-        if time.monotonic() - self._flushing < FLUSH_ALONE:  # what is queued waits: it was offered
+        late = time.monotonic() - FLUSH_ALONE
+        if not any(one.flushing_since is not None and one.flushing_since < late for one in self.partitions.values()):
             sources = part.task.rule.sources
             part.task.run(int(time.time() * 1000), {topic: ends.get((topic, number)) for topic in sources})
         held = {(topic, number) for topic in part.task.held()}
@@ -203,9 +201,7 @@ class Worker:
 
     async def flush(self) -> None:
         """Flush all partitions; a failure ends the process."""
-        self._flushing = time.monotonic()
         await self.guard(asyncio.gather(*(part.flush() for part in list(self.partitions.values()))))
-        self._flushing = inf
 
     async def _tick(self) -> None:
         interval, told = self.settings.state.flush_interval, time.monotonic()
@@ -243,7 +239,7 @@ class Worker:
     async def _in_turn(self, work: Callable[[Task, int], int], until: float) -> None:
         """Go on with the partitions' sweeps or passes, in turn, for a bounded time."""
         while time.monotonic() < until:
-            looked = [work(part.task, PASS_ROWS) for part in self.partitions.values() if part.task is not None]
+            looked = [work(part.task, TURN_ROWS) for part in self.partitions.values() if part.task is not None]
             if not any(looked):
                 break
             await asyncio.sleep(0)

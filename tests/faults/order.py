@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from streams.progress import RAISED, RECORDS, SWAP, Progress
+from streams.progress import Entry, Progress
 from tests.faults.evidence import Logged
 
 UNIT = 300_000  # ms
@@ -93,7 +93,7 @@ def replayed(
     events = [[None if record.reason else parse(record.value) for record in log] for log in logs]
     for now in standing:
         for kind, what, value in now.journal:
-            if kind == RECORDS:
+            if kind == Entry.RECORDS:
                 source, taken = int(what), value
                 if place[source] + taken > len(logs[source]):  # more than there are
                     out.clashes += 1
@@ -107,10 +107,10 @@ def replayed(
                     out.records += 1
                     at += 1
                 place[source] += taken
-            elif kind == SWAP:
+            elif kind == Entry.SWAP:
                 out.swaps.append(Swap(at, int(what), value))
                 at += 1
-            elif kind == RAISED:
+            elif kind == Entry.RAISED:
                 watermark = max(watermark, int(what))
             else:
                 out.erased.append(Erased(at, bytes(what).decode(), watermark))

@@ -83,7 +83,7 @@ def arm(name: str, hit: int, how: str) -> None:
 
 if __name__ == "__main__":
     if point := os.environ.get("FAILPOINT"):
-        streams.worker.PASS_ROWS = 25  # a pass of the few users here takes more than a turn
+        streams.worker.TURN_ROWS = 25  # a pass of the few users here takes more than a turn
         chosen, number, end = point.split(":")
         arm(chosen, int(number), end)
     main()

@@ -32,13 +32,17 @@ main()
 """
 
 
+def apply_without_a_flush(made: Deployed) -> None:
+    wait_for(made.ready, "the worker")
+    made.send(500)
+    wait_for(lambda: made.applied() == 500, "the records")
+    assert made.counted() == {}
+
+
 def test_a_stop_flushes_what_was_applied(kafka: str, prefix: str, tmp_path: Path) -> None:
     made = Deployed(kafka, prefix, tmp_path, **SELDOM)
     with made.run() as process:
-        wait_for(made.ready, "the worker")
-        made.send(500)
-        wait_for(lambda: made.applied() == 500, "the records")
-        assert made.counted() == {}
+        apply_without_a_flush(made)
         process.terminate()
         assert process.wait(60) == 0, made.log()[-3000:]
     assert made.counted() == dict(made.sent)
@@ -47,10 +51,7 @@ def test_a_stop_flushes_what_was_applied(kafka: str, prefix: str, tmp_path: Path
 def test_a_revoke_flushes_what_was_applied(kafka: str, prefix: str, tmp_path: Path) -> None:
     made = Deployed(kafka, prefix, tmp_path, **SELDOM)
     with made.run() as process:
-        wait_for(made.ready, "the worker")
-        made.send(500)
-        wait_for(lambda: made.applied() == 500, "the records")
-        assert made.counted() == {}
+        apply_without_a_flush(made)
         with made.run(folder=tmp_path / "other") as other:
             wait_for(lambda: "Successfully synced group" in (tmp_path / "other" / "worker.log").read_text(), "it")
             assert made.counted() == dict(made.sent)

@@ -15,7 +15,7 @@ from streams import progress
 from streams.errors import TransactionError
 from streams.outbox import Flush
 from streams.progress import PROGRESS_KEY, Progress
-from streams.publisher import BATCH, Publisher
+from streams.publisher import BATCH, Publisher, told
 from streams.reading import reading
 from streams.rejects import Record
 from streams.settings import Settings
@@ -69,10 +69,10 @@ async def test_fenced_inside_a_transaction(kafka: str, prefix: str) -> None:
     first, second = Publisher(settings, 0), Publisher(settings, 0)
     await first.start()
     await first._producer.begin_transaction()
-    await first._send_all(flush(5), [])
+    await first._send(flush(5), [])
     await second.start()
     with pytest.raises(TransactionError, match="fenced off"):
-        raise first._told(await raised(first._producer.commit_transaction()))
+        raise told(await raised(first._producer.commit_transaction()), "partition 0", 20.0)
     assert await committed(settings, settings.changelog) == []
     await second.commit(flush(1))
     assert len(await committed(settings, settings.changelog)) == 2
@@ -91,9 +91,9 @@ async def test_a_transaction_that_the_broker_timed_out(kafka: str, prefix: str) 
     publisher = Publisher(settings, 0)
     await publisher.start()
     await publisher._producer.begin_transaction()
-    await publisher._send_all(flush(5), [])
+    await publisher._send(flush(5), [])
     await aborted(settings)
-    error = publisher._told(await raised(publisher._producer.commit_transaction()))
+    error = told(await raised(publisher._producer.commit_transaction()), "partition 0", 1.0)
     assert str(error).startswith("partition 0: fenced off: another worker has taken over, or the transaction took")
     assert "state.transaction_timeout (1 s)" in str(error)
     again = Publisher(settings, 0)

@@ -52,7 +52,8 @@ def run(events: fold.Events, cuts: list[int]) -> tuple[list[bytes], dict[int | t
         order = np.arange(a, b)
         order = order[np.argsort(events.row[order], kind="stable")]
         heads, panes, owner = rows.join(stored)
-        steps, panes, owner = fold.fold(heads, panes, owner, pick(events, order), fold.Asked.nothing(USERS))
+        asked = fold.Asked.by_events(np.zeros(USERS, bool))
+        steps, panes, owner = fold.fold(heads, panes, owner, pick(events, order), asked)
         stored = list(rows.cut(heads, panes, owner))
         for i in range(len(steps.row)):
             exit_ = (int(steps.row[i]), -int(steps.now[i]))

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from kafka.partitioner.default import murmur2
 
 from streams import rekey
-from streams.errors import LossError
 from streams.progress import Source
 from streams.records import RecordBatch
 from streams.rejects import Record
@@ -206,22 +205,20 @@ def test_a_wrong_schema_stops_it_until_rejects_are_accepted() -> None:
          [Source(5, 7), Source(1)]),
     ],
 )  # fmt: skip
-def test_what_would_be_lost_or_sent_twice_is_refused_until_accepted(
+def test_what_would_be_lost_or_sent_twice_is_told(
     stored: Progress | None, written: bool, firsts: list[int], ends: list[int], told: str, then: list[Source]
 ) -> None:
-    again = None if stored is None else rekey.loads(rekey.dumps(stored))
-    with pytest.raises(LossError, match=told):
-        rekey.resume(stored, "raw", "2", firsts, ends, written=written, accept_loss=False)
-    found = rekey.resume(again, "raw", "2", firsts, ends, written=written, accept_loss=True)
+    found, losses = rekey.resume(stored, "raw", "2", firsts, ends, written=written)
+    assert [told in loss for loss in losses] == [True]
     assert (found.topic, found.ident, found.logs) == ("raw", "2", then)
 
 
-def test_what_goes_on_is_not_refused() -> None:
+def test_what_goes_on_loses_nothing() -> None:
     stored = Progress(topic="raw", ident="2", logs=[Source(5, 7)])
-    found = rekey.resume(stored, "raw", "2", [5, 0], [5, 9], written=True, accept_loss=False)
-    assert found.logs == [Source(5, 7), Source()]  # the topic has grown
-    fresh = rekey.resume(None, "raw", "2", [3], [9], written=False, accept_loss=False)
-    assert fresh.logs == [Source(3)]
+    found, losses = rekey.resume(stored, "raw", "2", [5, 0], [5, 9], written=True)
+    assert (found.logs, losses) == ([Source(5, 7), Source()], [])  # the topic has grown
+    fresh, losses = rekey.resume(None, "raw", "2", [3], [9], written=False)
+    assert (fresh.logs, losses) == ([Source(3)], [])
 
 
 def test_a_progress_of_another_layout_is_refused() -> None:

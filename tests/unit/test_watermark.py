@@ -14,7 +14,7 @@ from state import windows
 from state.memory import MemoryStore
 from streams import frame, progress
 from streams.outbox import Topics
-from streams.progress import PROGRESS_KEY, RAISED, RECORDS, SWAP
+from streams.progress import PROGRESS_KEY, Entry
 from streams.records import RecordBatch
 from streams.step import Rule
 from streams.task import Task
@@ -101,7 +101,7 @@ def test_the_journal_says_what_was_applied_in_which_order() -> None:
     wm = T - 5 * MINUTE + 10 * MINUTE
     assert task.progress.journal == []
     said = progress.loads(flush.rows[PROGRESS_KEY] or b"")
-    assert said.journal == [[RECORDS, 0, 3], [RAISED, wm, 0], [SWAP, 2, wm]]
+    assert said.journal == [[Entry.RECORDS, 0, 3], [Entry.RAISED, wm, 0], [Entry.SWAP, 2, wm]]
 
 
 @settings(max_examples=60, deadline=None)
