@@ -69,7 +69,11 @@ class Deployed:
             assert process.poll() is None, self.log()[-3000:]
             return sum(self.counted().values()) >= sum(self.sent.values())
 
-        wait_for(reached, "all that was sent", seconds)
+        try:
+            wait_for(reached, "all that was sent", seconds)
+        except AssertionError as error:
+            counted = sum(self.counted().values())
+            raise AssertionError(f"{error}: {counted} of {sum(self.sent.values())}\n{self.log()[-5000:]}") from None
         assert self.counted() == dict(self.sent)
 
     def log(self) -> str:
