@@ -41,7 +41,9 @@ def bad_and_good(now: int) -> Iterator[tuple[bytes | None, bytes | None, int | N
     """Key, value and partition (None: the right one) of records of every kind."""
     for i in range(200):
         user = f"{USER}-good-{i % 40}"
-        yield user.encode(), event(user, now + i, price=100.0, event_type=("view", "purchase", "refund")[i % 3]), None
+        kind = ("view", "purchase", "refund")[i % 3]
+        good = event(user, now + i, price=100.0, event_type=kind, event_id=f"{HIDDEN} {i}")  # no repeats: all teach
+        yield user.encode(), good, None
     odd: dict[str, bytes | None] = {
         "null": None, "no json": HIDDEN.encode(), "bytes": b"\xff\xfe" + HIDDEN.encode(),
         "cut": event(f"{USER}-cut", now)[:-1], "NUL": event(f"{USER}\0", now),
@@ -107,10 +109,10 @@ def test_a_worker_tells_neither_secrets_nor_people(roles: Roles) -> None:
         clean(refused.stderr, "what cannot be sent back")
         for form in ((), ("--json",)):
             clean(ok(roles.shoal("worker", "config", *form)), "config")
+        wait_for(lambda: "model version 1" in log.read_text(), "a model")  # its words are looked at, too
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     text = log.read_text()
-    assert "model version 1" in text
     clean(text, "the log")
 
 
