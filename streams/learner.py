@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from online_models.learner import Learner, Params
+from online_models.rows import ROW
 from online_models.version import Version, dumps
 from state import vector
 from streams import training
@@ -36,6 +37,7 @@ def params(settings: Settings) -> Params:
     return Params(
         k=chosen.k, first_rows=chosen.first_rows, every_rows=chosen.every_rows, every_ms=int(chosen.every * 1000),
         window=chosen.window, seed=chosen.seed, ratios=vector.R, names=list(vector.NAMES),
+        hysteresis=chosen.hysteresis,
     )  # fmt: skip
 
 
@@ -88,13 +90,13 @@ class LearnerService:
 
     async def _learn(self, batches: Mapping[TopicPartition, list[Any]]) -> None:
         for records in batches.values():
-            now, raw, fits = training.decode([r.value for r in records], self._columns, self._width)
-            offsets = np.array([records[i].offset for i in fits.tolist()], np.int64)
-            self._count({"learned": len(offsets)})
+            keys, values = [r.key for r in records], [r.value for r in records]
+            rows = training.decode(keys, values, [r.offset for r in records], self._columns, self._width)
+            self._count({"learned": int(np.count_nonzero(rows.kind == ROW))})
             assert self._learner is not None
-            if len(offsets):
+            if len(rows):
                 before = self._learner.version
-                for version in await asyncio.to_thread(self._learner.learn, raw, now, offsets):
+                for version in await asyncio.to_thread(self._learner.learn, rows):
                     await self._publish(version, before)
                     before = version
 

@@ -132,6 +132,7 @@ class LearnerSettings(Section):
     every: Annotated[float, Field(gt=0, le=31_536_000)] = 3_600.0
     rows_per_hour: Positive = 2_000
     window: Annotated[int, Field(ge=100, le=60_000)] = 6_000
+    hysteresis: Annotated[float, Field(ge=0, lt=1)] = 0.15
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 7
     hash_key: Annotated[SecretStr, Field(min_length=1)] = SecretStr("shoal")
 
