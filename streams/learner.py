@@ -21,7 +21,7 @@ from online_models.learner import Learner, Params
 from online_models.rows import ROW
 from online_models.version import Version, dumps
 from state import vector
-from streams import training
+from streams import lineage, training
 from streams.errors import TransactionError
 from streams.models import read_newest
 from streams.ownership import Ownership, member
@@ -48,6 +48,7 @@ class LearnerService:
         self._settings, self._count = settings, count
         self._topic = settings.topic("training_rows")
         self._models = settings.topic("models")
+        self._lineage = settings.topic("segment_lineage")
         self._columns = training.layout(vector.NAMES)
         self._width = 2 * vector.R + len(vector.PLAIN)
         self._ownership = Ownership()
@@ -119,15 +120,16 @@ class LearnerService:
         """The version with the state to go on from; the one before keeps only what assigning needs: many may be kept,
         for partitions that stand at them."""
         assert self._producer is not None
-        records: list[tuple[int, bytes | None]] = [(version.number, dumps(version))]
+        records: list[tuple[str, bytes, bytes | None]] = [(self._models, b"%d" % version.number, dumps(version))]
         if before is not None:
-            records.append((before.number, dumps(msgspec.structs.replace(before, state=b""))))
+            records.append((self._models, b"%d" % before.number, dumps(msgspec.structs.replace(before, state=b""))))
         if version.number > KEEP:
-            records.append((version.number - KEEP, None))
+            records.append((self._models, b"%d" % (version.number - KEEP), None))
+        records += [(self._lineage, key, value) for key, value in lineage.documents(version)]
         try:
             async with self._producer.transaction():
-                for number, data in records:
-                    await self._producer.send_and_wait(self._models, value=data, key=str(number).encode(), partition=0)
+                for topic, key, data in records:
+                    await self._producer.send_and_wait(topic, value=data, key=key, partition=0)
         except KafkaError as error:
             raise TransactionError(f"model version {version.number} could not be published: {error!r}") from error
 

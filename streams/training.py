@@ -20,7 +20,6 @@ from state.fold import HOUR_MS, Steps
 from state.rows import Heads, Ints
 from streams.progress import Shop
 
-ORDER = b"order"  # key of a record that is no row: what others want of the learner
 _HEAD = np.dtype(
     [
         ("columns", "<u4"), ("kind", "u1"), ("now", "<i8"), ("born", "<i8"), ("carts", "<u4"), ("orders", "<u4"),
@@ -107,7 +106,7 @@ def encode(
 def decode(
     keys: Sequence[bytes | None], values: Sequence[bytes | None], offsets: Sequence[int], columns: int, width: int
 ) -> Rows:
-    """The records that are rows of this layout; others, an ORDER among them, are left out."""
+    """The records that are rows of this layout; others, orders among them (online_models/orders.py), are left out."""
     size = _HEAD.itemsize + 8 * width
     fits = [
         i

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from online_models import orders
 from online_models.rows import DAY, OUTCOME, ROW, Rows
 from state import vector, windows
 from state.memory import MemoryStore
@@ -86,5 +87,5 @@ def test_a_followed_users_day_ends_without_another_event() -> None:
 
 
 def test_an_order_is_no_row() -> None:
-    found = training.decode([training.ORDER, None, b"k" * 16], [b"{}", b"x", b"short"], [1, 2, 3], 0, WIDTH)
+    found = training.decode([orders.KEY, None, b"k" * 16], [b"{}", b"x", b"short"], [1, 2, 3], 0, WIDTH)
     assert len(found) == 0
