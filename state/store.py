@@ -223,6 +223,7 @@ class RowStore:
                 users, rows = [], []
         self._write_index(users, rows)
         self._sound(lambda: self._db.put(INDEX_KEY, INDEX_FORMAT % self._forget, self._write))
+        self._sound(self._db.flush)  # a kill soon after would have all of it done again
         self._indexed, self._from = True, due.PREFIX
 
     def _write_index(self, users: Sequence[bytes], rows: Sequence[bytes]) -> None:

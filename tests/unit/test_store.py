@@ -1,6 +1,7 @@
 """Rows through the cache and on disk."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,10 @@ def test_the_index_is_built_from_the_rows_and_kept_in_recovery(tmp_path: Path) -
     store = RowStore(tmp_path / "0", META, cache_rows=1000, forget=100)
     store.apply([*keys, b"\0progress"], [row(now, 6_000_000 - 20)] * len(keys) + [b"p"], 9)
     store.index()
+    shutil.copytree(tmp_path / "0", tmp_path / "killed")
+    killed = RowStore(tmp_path / "killed", META, cache_rows=1000, forget=100)
+    assert len(killed.due(1 << 31, 1 << 20)) == len(keys)  # without another index()
+    killed.close()
     entries = store.due(1 << 31, 1 << 20)
     assert sorted(due.split(entry)[1] for entry in entries) == sorted(keys)
     assert {due.split(entry)[0] for entry in entries} == {6_000_101}  # before its hour leaves the day
