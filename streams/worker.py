@@ -225,6 +225,7 @@ class Worker:
                 told = time.monotonic()
                 acked = {(t, part.number): o for part in self.partitions.values() for t, o in part.acked.items()}
                 await self.app.consumer.commit_positions(acked)
+                await self.app.consumer.look()
                 await asyncio.to_thread(heap.trim)
 
     def _check_models(self) -> None:
