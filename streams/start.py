@@ -21,6 +21,7 @@ def check_start(task: Task, number: int, standing: Standing, *, accept_loss: boo
             accept_loss, f"partition {number}: the changelog holds no progress, although {sign}",
             "begins anew: what the sources still hold counts once more",
         )  # fmt: skip
+        task.keep()
     for topic in topics:
         source, at = task.progress.sources[topic], f"{topic}/{number}"
         start, end = standing.starts[topic, number], standing.ends[topic, number]
@@ -34,6 +35,7 @@ def check_start(task: Task, number: int, standing: Standing, *, accept_loss: boo
             wrong = f"{at} starts at {start}, the progress stands at {source.offset}: records between are gone"
         if wrong:
             refuse(accept_loss, wrong, f"reads it from {start} on")
+            task.keep()
         if wrong or source.offset < start:
             task.skip_to(topic, start)
         source.topic = standing.ids[topic]

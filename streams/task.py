@@ -57,8 +57,9 @@ class Task:
         self._out = Outbox(topics, rule.partition)
         self.counts = self._out.counts
         self._moved = False
-        if accept_rejects:
+        if accept_rejects and self.progress.stopped:
             self.progress.stopped = None
+            self.keep()
 
     # -- models -----------------------------------------------------------------------------------------------
 
@@ -223,6 +224,10 @@ class Task:
         """Start a source at an offset: its log begins there."""
         self.progress.sources[topic].offset = offset
         self._inbox = self._open()
+
+    def keep(self) -> None:
+        """The next cut has a progress even if nothing comes: what was accepted is accepted once for all."""
+        self._moved = True
 
     def run(self, now: int, ends: Mapping[str, int | None]) -> int:
         """Apply what may go; records applied. now: wall clock, ms. ends: last stable offset of each source,

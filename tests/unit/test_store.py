@@ -118,6 +118,31 @@ def test_the_index_is_built_from_the_rows_and_kept_in_recovery(tmp_path: Path) -
     store.close()
 
 
+def test_an_index_whose_building_was_cut_short_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the setting is by then what the former index was built for."""
+    now = 6_000_000 * windows.UNIT
+
+    def opened(forget: int) -> RowStore:
+        return RowStore(tmp_path / "0", META, cache_rows=1000, forget=forget)
+
+    store = opened(100)
+    store.apply([b"a", b"b"], [row(now, 6_000_000)] * 2, 2)
+    store.index()
+    store.close()
+    store = opened(1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(RowStore, "_write_index", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.index()
+    store.close()  # what had been written is on the disk
+    store = opened(100)
+    store.index()
+    assert [due.split(entry)[1] for entry in store.due(1 << 31, 10)] == [b"a", b"b"]
+    store.close()
+
+
 @pytest.mark.parametrize(
     "read",
     [
