@@ -178,6 +178,8 @@ class Task:
         self._bring([user], self.progress.watermark)  # it may be forgotten by now
         (row,) = self._store.get_many([user])
         if row is None:
+            self._out.gone(user)  # where an accepted loss left copies of a row that is not here
+            self._moved = True
             return False
         outcome = bring([user], [row], self.progress.watermark, self.progress, self.version, self.rule, erase=True)
         outcome.index = dict.fromkeys(due.entry(at, user) for at in due.every(row, self.rule.forget))

@@ -65,12 +65,17 @@ GONE = "partition 0: the changelog holds no progress, although"
          {"clickstream": 10, "purchases": 7}),
         (task(clickstream=Source(40, 5, "one"), purchases=Source(51, 5)), STANDING, False,
          "purchases/0 ends at 50, the progress stands at 51", {"clickstream": 40, "purchases": 0}),
+        (task(clickstream=Source(40, 5, "one"), purchases=Source(51, 5, "two")), STANDING, False,
+         "purchases/0 ends at 50, the progress stands at 51", {"clickstream": 40, "purchases": 50}),
         (task(clickstream=Source(9, 5, "one"), purchases=Source(50, 5)), STANDING, False,
          "clickstream/0 starts at 10, the progress stands at 9", {"clickstream": 10, "purchases": 50}),
         (task(clickstream=Source(0, -1, "one"), purchases=Source(50, 5)), STANDING, False,
          "clickstream/0 starts at 10, the progress stands at 0", {"clickstream": 10, "purchases": 50}),
     ],
-    ids=["progress gone", "progress gone, rows there", "recreated, grown past", "ends below", "expired", "never read"],
+    ids=[
+        "progress gone", "progress gone, rows there", "recreated, grown past", "ends below", "lost its end", "expired",
+        "never read",
+    ],
 )  # fmt: skip
 def test_what_is_lost_is_refused_until_it_is_accepted(
     made: Task, standing: Standing, had_rows: bool, told: str, then: dict[str, int], capsys: pytest.CaptureFixture[str]
