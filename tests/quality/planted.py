@@ -31,6 +31,7 @@ SWITCH = 0.08  # of all shoppers
 VANISH, APPEAR, PRICES = 0.55, 0.60, 0.75  # shares of the days, when these come
 LATE, TWICE = 0.04, 0.02
 PRODUCTS, CATEGORIES = 2_000, 24
+_SPAN = 40  # bits of a time since START
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +82,17 @@ class Planted:
 
     def kind_at(self, now: int) -> Ints:
         """The kind of each user (users,) as of now (ms); NOBODY before the first phase and after the last."""
-        return self._phase(now)[0]
+        return self.kind_of(np.arange(self.users), np.full(self.users, now))
+
+    def kind_of(self, user: Ints, time: Ints) -> Ints:
+        """The kind of each user (n,) as of each time (n,)."""
+        at = self._phase(user, time)
+        return np.where(at >= 0, self.phases.kind[at], NOBODY)
 
     def since(self, now: int) -> Ints:
         """Since when each user (users,) is what it is as of now; ms, START - 1 where there was no phase yet."""
-        return self._phase(now)[1]
+        at = self._phase(np.arange(self.users), np.full(self.users, now))
+        return np.where(at >= 0, self.phases.start[at], START - 1)
 
     def live(self, now: int) -> list[int]:
         """The kinds that some users are of as of now."""
@@ -97,12 +104,11 @@ class Planted:
         shuffled = np.random.default_rng((self.seed, 99)).permutation(self.users)
         return [f"u{100_000 + i}" for i in shuffled.tolist()]
 
-    def _phase(self, now: int) -> tuple[Ints, Ints]:
-        kind, since = np.full(self.users, NOBODY), np.full(self.users, START - 1)
-        begun = np.flatnonzero(self.phases.start <= now)  # ascending within a user: the last one stays
-        kind[self.phases.user[begun]] = self.phases.kind[begun]
-        since[self.phases.user[begun]] = self.phases.start[begun]
-        return kind, since
+    def _phase(self, user: Ints, time: Ints) -> Ints:
+        """The phase in force, -1 none."""
+        key = (self.phases.user << _SPAN) + self.phases.start - START
+        at = np.searchsorted(key, (user << _SPAN) + np.maximum(time - START, -1), "right") - 1
+        return np.where((at >= 0) & (self.phases.user[at] == user), at, -1)
 
 
 def shop(seed: int, users: int = 3_000, days: int = 40, prices: float = 1.0) -> Planted:
@@ -118,7 +124,8 @@ def shop(seed: int, users: int = 3_000, days: int = 40, prices: float = 1.0) -> 
     start[gone] = np.minimum(start[gone], int(0.3 * vanish))
     phases = [(np.arange(users), start, kind)]
     phases.append((gone, np.full(len(gone), int(vanish)), np.full(len(gone), NOBODY)))
-    movers = rng.permutation(np.flatnonzero((kind < len(LASTING)) & (start < 0.2 * days * DAY)))[: round(SWITCH * users)]
+    settled = np.flatnonzero((kind < len(LASTING)) & (start < 0.2 * days * DAY))
+    movers = rng.permutation(settled)[: round(SWITCH * users)]
     when = rng.uniform(0.3 * days, 0.75 * days, len(movers)) * DAY
     to = (kind[movers] + rng.integers(1, len(LASTING), len(movers))) % len(LASTING)
     phases.append((movers, when.astype(np.int64), to))
