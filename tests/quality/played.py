@@ -7,10 +7,12 @@ not depend on a model is kept by seed under .shoal/quality, named by the code th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,8 +38,28 @@ CODE = ("state/*.py", "streams/training.py", "streams/step.py", "streams/task.py
         "tests/quality/planted.py", "tests/quality/played.py")  # fmt: skip
 EVERY = 12 * HOUR  # what is measured is measured each so much event time
 LIMIT = 1 << 30
-_TRAINING = "training-rows"
-_NOWHERE = Topics("segment-changes", "segments", "alerts", "dead-letters", _TRAINING, "commands-results")
+_TRAINING, _CHANGES = "training-rows", "segment-changes"
+_NOWHERE = Topics(_CHANGES, "segments", "alerts", "dead-letters", _TRAINING, "commands-results")
+
+
+class _Data(msgspec.Struct):
+    cause: str
+
+
+class _Event(msgspec.Struct):
+    data: _Data
+
+
+_CAUSE = msgspec.json.Decoder(_Event)
+
+
+class Flushed(NamedTuple):
+    """Training records, and the changes of segment: planted users and causes."""
+
+    keys: list[bytes]
+    values: list[bytes]
+    moved: list[int]
+    causes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +138,19 @@ class Core:
                     )  # fmt: skip
             task.run(0, dict(task.queued_ends()))
 
-    def flush(self) -> tuple[list[bytes], list[bytes]]:
-        """Cut all partitions; keys and values of the training rows since the last time."""
-        keys: list[bytes] = []
-        values: list[bytes] = []
+    def flush(self) -> Flushed:
+        """Cut all partitions: what they have said since the last time."""
+        out = Flushed([], [], [], [])
         for task in self.tasks:
             flush = task.cut(0)
-            for key, value, _ in flush.outputs.get((_TRAINING, 0), ()) if flush else ():
-                keys.append(key)
-                values.append(value)
-        return keys, values
+            for (topic, _), records in flush.outputs.items() if flush else ():
+                if topic == _TRAINING:
+                    out.keys.extend(key for key, _, _ in records)
+                    out.values.extend(value for _, value, _ in records)
+                elif topic == _CHANGES:
+                    out.moved.extend(self._number[key] for key, _, _ in records)
+                    out.causes.extend(_CAUSE.decode(value).data.cause for _, value, _ in records)
+        return out
 
     def adopt(self, version: Version) -> None:
         for task in self.tasks:
@@ -220,8 +245,8 @@ def _play(
     for i, now in enumerate(times.tolist()):
         core.feed(now)
         more = core.flush()
-        keys += more[0]
-        values += more[1]
+        keys += more.keys
+        values += more.values
         upto[i] = len(keys)
         user, stored = core.rows()
         raw[i, user], last[i, user] = features(stored, now)
@@ -232,26 +257,3 @@ def _play(
 def _digest() -> str:
     files = sorted(path for pattern in CODE for path in ROOT.glob(pattern))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
-
-
-def live(planted: Planted, learn: Callable[[Taught, int], Sequence[Version]], every: int = HOUR) -> Iterator[tuple[int, Ints, list[Version]]]:
-    """A worker and a learner together: time, segment of each planted user, versions that came, each EVERY.
-
-    learn: rows and the offset of the first -> versions. Each `every` of event time the worker applies what has
-    arrived, takes the newest version, re-judges, and sweeps.
-    """
-    core, offset = Core(planted), 0
-    came: list[Version] = []
-    for now in range(START + every, planted.end + 1, every):
-        core.feed(now)
-        keys, values = core.flush()  # swaps, too
-        core.settle()
-        rows_ = taught(planted, keys, values, core.settings)
-        versions = list(learn(rows_, offset))
-        offset += len(rows_)
-        came += versions
-        for version in versions[-1:]:
-            core.adopt(version)
-        if (now - START) % EVERY == 0:
-            yield now, core.segments(), came
-            came = []
