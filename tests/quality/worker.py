@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+import msgspec
 import numpy as np
 
 from online_models.learner import Learner
@@ -14,9 +14,9 @@ from state import rows
 from streams import learner as service
 from streams.settings import Settings
 from tests.quality.planted import DAY, HOUR, START, Ints, Planted
-from tests.quality.played import EVERY, Core, Taught, features, taught
+from tests.quality.played import EVERY, Core, Taught, taught
 
-STEP = HOUR  # of event time, between two flushes
+STEP = 3 * HOUR  # of event time, between two flushes
 IDLE = DAY  # without an event: idle
 
 
@@ -43,13 +43,9 @@ class Seen:
     remodelled: list[Ints] = field(default_factory=list)  # (users,) changes of cause `model` in the EVERY before
 
 
-def settings(**learner: Any) -> Settings:
-    return Settings(topics={"partitions": 1}, learner=learner)  # type: ignore[arg-type]
-
-
-def teach(learner: Learner, rows_: Taught, offset: int) -> list[Version]:
+def teach(learner: Learner, rows_: Taught) -> list[Version]:
     """The one place that calls Learner.learn."""
-    return learner.learn(rows_.raw, rows_.now, offset + np.arange(len(rows_)))
+    return learner.learn(rows_.rows)
 
 
 def live(planted: Planted, chosen: Settings, progress: Callable[[float], None] = lambda _: None) -> Seen:
@@ -70,11 +66,11 @@ def live(planted: Planted, chosen: Settings, progress: Callable[[float], None] =
         if core.tasks[0].progress.version != number:
             number = core.tasks[0].progress.version
             seen.swaps.append(_swap(core, now, number, moved))
-        rows_ = taught(planted, first.keys + second.keys, first.values + second.values, chosen)
-        for version in teach(learner, rows_, offset):
+        rows_ = taught(planted, first.keys + second.keys, first.values + second.values, offset, chosen)
+        for version in teach(learner, rows_):
             seen.versions.append((now, _light(version)))
             core.adopt(version)
-        offset += len(rows_)
+        offset += len(first.keys) + len(second.keys)
         if (now - START) % EVERY == 0:
             seen.times.append(now)
             seen.segments.append(core.segments())
@@ -85,8 +81,6 @@ def live(planted: Planted, chosen: Settings, progress: Callable[[float], None] =
 
 
 def _light(version: Version) -> Version:
-    import msgspec
-
     return msgspec.structs.replace(version, state=b"")
 
 
@@ -96,9 +90,4 @@ def _swap(core: Core, now: int, number: int, moved: Ints) -> Swap:
     had = (heads["segment"] != rows.UNASSIGNED) & (heads["last"] < now - STEP)
     hit = np.isin(user, moved)
     idle, active = had & (heads["last"] < now - IDLE), heads["last"] >= now - 7 * DAY
-    return Swap(
-        now, number, int(idle.sum()), int((idle & hit).sum()), int(active.sum()), int((active & hit).sum())
-    )
-
-
-__all__ = ["Seen", "Swap", "features", "live", "settings", "teach"]
+    return Swap(now, number, int(idle.sum()), int((idle & hit).sum()), int(active.sum()), int((active & hit).sum()))
