@@ -118,8 +118,9 @@ def idle_churn(data: Data, labels: Labels) -> float:
     found = []
     for i in np.flatnonzero(steady(data)).tolist():
         idle = data.active(i, 400) & ~data.active(i, 1)
-        found.append(float((labels.before[i] != labels.now[i])[idle].mean()))
-    return float(np.mean(found))
+        if idle.any():
+            found.append(float((labels.before[i] != labels.now[i])[idle].mean()))
+    return float(np.mean(found)) if found else float("nan")
 
 
 def measures(data: Data, labels: Labels) -> dict[str, float]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from online_models.learner import Learner
+from online_models.lineage import Lineage
 from online_models.version import Version
 from state import rows
 from streams import learner as service
@@ -20,8 +23,7 @@ STEP = 3 * HOUR  # of event time, between two flushes
 IDLE = DAY  # without an event: idle
 
 
-@dataclass(frozen=True, slots=True)
-class Swap:
+class Swap(NamedTuple):
     """One change of version: how many of those who were quiet, and of all, it moved to another segment."""
 
     time: int  # ms
@@ -38,9 +40,27 @@ class Seen:
 
     times: list[int] = field(default_factory=list)  # ms
     segments: list[Ints] = field(default_factory=list)  # (users,) each, -1 none
-    versions: list[tuple[int, Version]] = field(default_factory=list)  # ms when it came, without the learner's state
+    versions: list[tuple[int, list[Lineage]]] = field(default_factory=list)  # ms when each came, what it says
     swaps: list[Swap] = field(default_factory=list)
     remodelled: list[Ints] = field(default_factory=list)  # (users,) changes of cause `model` in the EVERY before
+
+
+def save(seen: Seen, path: Path) -> None:
+    said = [[came, msgspec.to_builtins(lineage)] for came, lineage in seen.versions]
+    np.savez_compressed(
+        path, times=np.array(seen.times), segments=np.array(seen.segments, np.int32),
+        remodelled=np.array(seen.remodelled, np.int32), swaps=np.array(seen.swaps, np.int64).reshape(-1, 6),
+        versions=np.frombuffer(msgspec.json.encode(said), np.uint8),
+    )  # fmt: skip
+
+
+def load(path: Path) -> Seen:
+    with np.load(path, allow_pickle=False) as kept:
+        versions = msgspec.json.decode(kept["versions"].tobytes(), type=list[tuple[int, list[Lineage]]])
+        return Seen(
+            kept["times"].tolist(), list(kept["segments"].astype(np.int64)), versions,
+            [Swap(*line) for line in kept["swaps"].tolist()], list(kept["remodelled"].astype(np.int64)),
+        )  # fmt: skip
 
 
 def teach(learner: Learner, rows_: Taught) -> list[Version]:
@@ -68,7 +88,7 @@ def live(planted: Planted, chosen: Settings, progress: Callable[[float], None] =
             seen.swaps.append(_swap(core, now, number, moved))
         rows_ = taught(planted, first.keys + second.keys, first.values + second.values, offset, chosen)
         for version in teach(learner, rows_):
-            seen.versions.append((now, _light(version)))
+            seen.versions.append((now, version.lineage))
             core.adopt(version)
         offset += len(first.keys) + len(second.keys)
         if (now - START) % EVERY == 0:
@@ -78,10 +98,6 @@ def live(planted: Planted, chosen: Settings, progress: Callable[[float], None] =
             remodelled = np.zeros(planted.users, np.int64)
             progress((now - START) / (planted.end - START))
     return seen
-
-
-def _light(version: Version) -> Version:
-    return msgspec.structs.replace(version, state=b"")
 
 
 def _swap(core: Core, now: int, number: int, moved: Ints) -> Swap:
