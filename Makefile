@@ -7,7 +7,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: run test lint verify faults exits bench profile clean
+.PHONY: run test lint verify faults exits bench quality profile clean
 .DEFAULT_GOAL := run
 MAKEFLAGS += --no-print-directory
 
@@ -35,6 +35,9 @@ exits: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+quality: $(STAMP)
+	@$(BIN)/python -m tests.quality --seeds $(or $(SEEDS),6) $(ARGS)
 
 profile: $(STAMP)
 	@$(BIN)/python -m tests.bench.profile $(ARGS)
