@@ -1,0 +1,1 @@
+"""How good the segments are, measured on planted and on real shoppers."""
