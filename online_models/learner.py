@@ -6,11 +6,11 @@ from collections import deque
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from online_models.kmeans import KMeans
 from online_models.nearest import Floats, nearest
 from online_models.refit import refit
+from online_models.rows import ROW, Rows
 from online_models.scaler import fit
 from online_models.version import Version
 
@@ -26,6 +26,7 @@ class Params(msgspec.Struct, frozen=True):
     seed: int
     ratios: int
     names: list[str]
+    hysteresis: float = 0.0
 
 
 class _State(msgspec.Struct):
@@ -62,18 +63,19 @@ class Learner:
         learner._kmeans._count, learner._kmeans._recent = np.array(state.count), np.array(state.recent)
         return learner
 
-    def learn(self, raw: Floats, now: NDArray[np.int64], offset: NDArray[np.int64]) -> list[Version]:
-        """Apply rows (n, 2R + L) of times now (ms) at log offsets; the versions that fall due, in order."""
+    def learn(self, rows: Rows) -> list[Version]:
+        """Apply rows in log order; the versions that fall due, in order."""
+        rows = rows.take(rows.kind == ROW)
         found, start = [], 0
-        for i, at in enumerate(now.tolist()):
+        for i, at in enumerate(rows.now.tolist()):
             self._since += 1
             self._rows += 1
             self._time = max(self._time, at)
             if self._due():
-                self._take(raw[start : i + 1])
-                found.append(self._publish(int(offset[i]) + 1))
+                self._take(rows.raw[start : i + 1])
+                found.append(self._publish(int(rows.offset[i]) + 1))
                 start = i + 1
-        self._take(raw[start:])
+        self._take(rows.raw[start:])
         return found
 
     def _take(self, raw: Floats) -> None:
@@ -108,7 +110,9 @@ class Learner:
         state = _State(raw.astype("<f8").tobytes(), self._kmeans._count.tolist(), self._kmeans._recent.tolist())
         self.version = Version(
             number=1 if self.version is None else self.version.number + 1, names=params.names, ratios=params.ratios,
-            scaler=scaler, centre_bytes=centres.astype("<f8").tobytes(), weights=share.tolist(), learned_to=learned_to,
+            scaler=scaler, ids=list(range(params.k)), next_id=params.k, centre_bytes=centres.astype("<f8").tobytes(),
+            profile_bytes=centres.astype("<f8").tobytes(), weights=share.tolist(), learned_to=learned_to,
+            hysteresis=params.hysteresis,
             rows=self._rows, event_time=self._time, parent=0 if self.version is None else self.version.number,
             error=float(np.cumsum(distance)[-1]) / len(distance), state=msgspec.msgpack.encode(state),
         )  # fmt: skip

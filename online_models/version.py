@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.nearest import Floats, nearest
+from online_models.encoder import Encoder
+from online_models.lineage import Lineage
+from online_models.nearest import Floats, distances
+from online_models.rows import Ints
 from online_models.scaler import Scaler
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -20,25 +24,45 @@ class Version(msgspec.Struct, frozen=True):
     names: list[str]  # of the features
     ratios: int
     scaler: Scaler
-    centre_bytes: bytes  # (k, F) little-endian float64
+    ids: list[int]  # (k,) the segment of each centre; an id is never used again
+    next_id: int  # the first that was never used
+    centre_bytes: bytes  # (k, D) little-endian float64
+    profile_bytes: bytes  # (k, F) likewise: mean features of each segment's people
     weights: list[float]  # share of the window's rows
     learned_to: int  # next offset of training-rows to learn from
     rows: int  # learned so far
     event_time: int  # ms, largest learned from
     parent: int
     error: float  # mean squared distance over the window
+    hysteresis: float = 0.0  # how much nearer, as a share of the distance, another centre has to be for a user to move
+    space: Literal["windows", "embedding"] = "windows"  # where the centres lie
+    encoder: Encoder | None = None  # of the embeddings, whatever the segments are made of
+    quality: dict[str, float] = {}  # on rows that were held out
+    lineage: list[Lineage] = []  # what became of the segments of the parent
     state: bytes = b""
     format: int = FORMAT
     checksum: str = ""
 
     @property
     def centres(self) -> Floats:
-        return np.frombuffer(self.centre_bytes, "<f8").reshape(-1, len(self.names)).astype(np.float64)
+        return np.frombuffer(self.centre_bytes, "<f8").reshape(len(self.ids), -1).astype(np.float64)
+
+    def place(self, raw: Floats, features: Floats) -> Floats:
+        """Where lines lie among the centres (n, D): raw (n, 2R + L), features (n, F) of this version's scaler."""
+        if self.space == "windows":
+            return features
+        assert self.encoder is not None
+        return self.encoder.encode(self.encoder.features(raw))
+
+    @property
+    def profile(self) -> Floats:
+        return np.frombuffer(self.profile_bytes, "<f8").reshape(len(self.ids), -1).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Of n lines: segment, runner-up, margin in [0, 1] (how much farther the runner-up is), features (n, F)."""
+    """Of n lines: segment and runner-up by id, margin in [-1, 1] (how much farther the runner-up is than the segment;
+    below 0 where a user is held that has a nearer centre), features (n, F)."""
 
     segment: NDArray[np.int32]
     runner_up: NDArray[np.int32]
@@ -46,13 +70,52 @@ class Assignment:
     features: Floats
 
 
-def assign(version: Version, raw: Floats) -> Assignment:
-    """Features and nearest centres of a raw matrix; a line's answer does not depend on the lines around it."""
+def assign(version: Version, raw: Floats, row: Ints | None = None, held: Ints | None = None) -> Assignment:
+    """Features and segments of a raw matrix (n, 2R + L); a line's answer does not depend on the lines around it, but
+    for the user's own before it.
+
+    A user stays in the segment of the line before unless another centre is nearer by more than the version's
+    hysteresis. row (n,): user of each line, ascending, a user's lines in order; held (users,): the segment that each
+    comes from, -1 for none. Without them each line is judged by itself.
+    """
     features = version.scaler.transform(raw)
-    segment, runner_up, first, second = nearest(features, version.centres)
-    total = first + second
-    margin = np.where(total > 0, (second - first) / np.where(total > 0, total, 1.0), 0.0)
-    return Assignment(segment, runner_up, margin, features)
+    distance = distances(version.place(raw, features), version.centres)
+    found = chosen = distance.argmin(0)  # the lower index of equals
+    if row is not None and held is not None and version.hysteresis > 0:
+        chosen = _held(distance, found, row, index(version.ids, held), (1.0 - version.hysteresis) ** 2)
+    line = np.arange(len(raw))
+    mine = distance[chosen, line]
+    if len(version.ids) > 1:
+        distance[chosen, line] = np.inf
+    second = distance.argmin(0)
+    total = mine + distance[second, line]
+    margin = np.where(total > 0, (distance[second, line] - mine) / np.where(total > 0, total, 1.0), 0.0)
+    ids = np.array(version.ids, np.int32)
+    return Assignment(ids[chosen], ids[second], margin, features)
+
+
+def index(ids: list[int], segment: Ints) -> Ints:
+    """Which centre is each segment's, -1 where none is."""
+    known = np.array(ids, np.int64)
+    order = np.argsort(known)
+    at = order[np.minimum(np.searchsorted(known, segment, sorter=order), len(ids) - 1)]
+    return np.where(known[at] == segment, at, -1)
+
+
+def _held(distance: Floats, found: NDArray[np.int64], row: Ints, held: Ints, nearer: float) -> NDArray[np.int64]:
+    """Centres as users keep them: the one before where it is good enough, else the nearest.
+
+    distance (k, n) squared; found (n,) the nearest; held (users,) centres that users come from, -1 for none.
+    """
+    enough = distance * nearer <= distance[found, np.arange(len(found))]
+    open_ = np.flatnonzero(np.count_nonzero(enough, axis=0) > 1)  # elsewhere only the nearest will do
+    out = found.tolist()
+    rows, first = row.tolist(), held.tolist()
+    for i in open_.tolist():
+        before = out[i - 1] if i and rows[i - 1] == rows[i] else first[rows[i]]
+        if before >= 0 and enough[before, i]:
+            out[i] = before
+    return np.array(out, np.int64)
 
 
 def _sum(version: Version) -> str:
@@ -75,6 +138,13 @@ def loads(data: bytes) -> Version:
     if version.checksum != _sum(version):
         raise ValueError("the checksum does not fit: the version is damaged")
     width = len(version.names)
-    if not width or len(version.centre_bytes) % (8 * width) or len(version.scaler.median) != width:
+    if version.space == "embedding" and version.encoder is None:
+        raise ValueError("segments in the space of an encoder, and no encoder")
+    if version.encoder is not None and version.encoder.names != version.names:
+        raise ValueError("the encoder is for features of another layout")
+    within = version.encoder.latent if version.space == "embedding" and version.encoder else width
+    sizes = len(version.centre_bytes), len(version.profile_bytes), len(version.scaler.median)
+    k = len(version.ids)
+    if not width or not k or sizes != (8 * k * within, 8 * k * width, width):
         raise ValueError("the shapes do not fit the names")
     return version

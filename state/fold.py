@@ -21,6 +21,8 @@ HOUR_MS = 3_600_000
 PURCHASE, REFUND = 6, 7
 _STEP = np.int64(36)  # bits of a step's place within its row in a key
 SWAP, EXIT, FORGOTTEN, ERASED = -1, -2, -3, -4  # in Steps.event
+LIFETIME = ("carts", "orders", "sessions")
+_LIFETIME = [rows.CARTS, rows.ORDERS, rows.SESSIONS]
 _SESSION_AS_ORDER = np.uint64(0x9E3779B97F4A7C15)  # keeps an order named by its session apart from a transaction
 
 
@@ -53,6 +55,8 @@ class Steps:
     windows: NDArray[np.int64]  # (s, 4, 11)
     hours: NDArray[np.int64]  # (s, 8) decayed events by block, of the day, as of the step
     ordinal: Ints  # of the event within the user's active hour, from 1; 0 for others
+    lifetime: Ints  # (s, 3) carts, orders and sessions of the user so far, as of the step
+    outcome: NDArray[np.bool_]  # a cart or an order
 
 
 def measures(events: Events, new_session: NDArray[np.bool_], new_order: NDArray[np.bool_]) -> Ints:
@@ -148,14 +152,19 @@ def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) 
     )
 
     ordinal = _ordinals(heads, row, now, first, end)
+    lifetime = heads["totals"][step_row][:, _LIFETIME]
     hours = heads["hours"][step_row].astype(np.int64)
     if n:
         last = end - 1
         hours[event_at] = affinity.add(heads, row, now, events.block, events.category, events.brand)
+        grown = np.cumsum(added[:, _LIFETIME], axis=0)
+        grown -= np.repeat((grown - added[:, _LIFETIME])[first], end - first, axis=0)
+        lifetime[event_at] += grown
         if len(other_at):  # an exit has the hours of the event before it
             before_it = np.maximum.accumulate(np.where(step_event >= 0, np.arange(count), -1))[other_at]
             same = (before_it >= 0) & (step_row[before_it] == step_row[other_at])
             hours[other_at[same]] = hours[before_it[same]]
+            lifetime[other_at[same]] = lifetime[before_it[same]]
         heads["clock"][touched] = now[last]
         heads["last"][touched] = latest[last]
         heads["totals"][touched] += np.add.reduceat(added, first, axis=0)
@@ -166,7 +175,9 @@ def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) 
     step_ordinal[event_at] = ordinal
     step_late = np.zeros(count, bool)
     step_late[event_at] = start < now // unit
-    steps = Steps(step_row, step_now, step_event, step_late, sums, hours, step_ordinal)
+    step_outcome = np.zeros(count, bool)
+    step_outcome[event_at] = (added[:, rows.CARTS] > 0) | (added[:, rows.ORDERS] > 0)
+    steps = Steps(step_row, step_now, step_event, step_late, sums, hours, step_ordinal, lifetime, step_outcome)
     if not n:
         return steps, panes, owner
     whole_row = np.concatenate((pane_row, row))

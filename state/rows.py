@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-LAYOUT = 1
+LAYOUT = 2
 MEASURES = (
     "page_views", "product_views", "searches", "carts", "cart_removals",
     "checkouts", "orders", "items", "spend", "sessions",
@@ -55,6 +55,8 @@ HEAD = np.dtype(
         ("alert_seq", "<u4"),
         ("model", "<u4"),  # version under which the segment was judged last
         ("alert_since", "<i8", RULES),
+        ("born", "<u4"),  # time of the first event applied, in units of five minutes; 0 not known
+        ("followed", "u1"),  # 1: training rows of its first day were sent, so its day's end is too
     ]
 )
 PANE = np.dtype([("start", "<u4"), ("counts", "<u4", 9), ("items", "<i8"), ("spend", "<i8")])
@@ -63,6 +65,9 @@ PANE = np.dtype([("start", "<u4"), ("counts", "<u4", 9), ("items", "<i8"), ("spe
 IDS = (("ids", 16), ("sessions", 8), ("orders", 8))
 _KEPT = [name for name in HEAD.names or () if name not in dict(IDS)]
 STORED = np.dtype([(name, HEAD.fields[name][0]) for name in _KEPT] + [("held", "u1", 3), ("small", "<u2")])  # type: ignore[index]
+# Layout 1 lacked what a new user's fields need; the rest is the same, in the same order.
+_SINCE_2 = ("born", "followed")
+_STORED_1 = np.dtype([(name, STORED.fields[name][0]) for name in STORED.names or () if name not in _SINCE_2])  # type: ignore[index]
 SMALL = np.dtype([("start", "<u4"), ("counts", "u1", 9), ("items", "u1"), ("spend", "<i4")])
 
 Heads = NDArray[np.void]
@@ -84,10 +89,10 @@ class LayoutError(ValueError):
 def join(rows: Sequence[bytes | None]) -> tuple[Heads, Panes, Ints]:
     """Rows as arrays: heads (n,), panes (p,), and the row index of each pane (p,), ascending.
 
-    A missing row becomes a blank head without panes (birth -1).
+    A missing row becomes a blank head without panes (birth -1); a row of an earlier layout is upgraded.
     """
     size, n = STORED.itemsize, len(rows)
-    whole = [BLANK if row is None else row for row in rows]
+    whole = [BLANK if row is None else row if row[0] == LAYOUT else _upgraded(row) for row in rows]
     stored = np.frombuffer(b"".join([row[:size] for row in whole]), STORED)
     if n and (stored["layout"] != LAYOUT).any():
         raise LayoutError(f"row layout {int(stored['layout'].max())}, expected {LAYOUT}")
@@ -115,8 +120,19 @@ def join(rows: Sequence[bytes | None]) -> tuple[Heads, Panes, Ints]:
     return heads, panes, owner
 
 
+def _upgraded(row: bytes) -> bytes:
+    """A row of layout 1 in this one; others as they are."""
+    if int.from_bytes(row[:2], "little") != 1 or len(row) < _STORED_1.itemsize:
+        return row
+    old = np.frombuffer(row, _STORED_1, 1)
+    head = _converted(old, STORED)
+    head["layout"] = LAYOUT
+    return head.tobytes() + row[_STORED_1.itemsize :]
+
+
 def unreadable(rows: Sequence[bytes]) -> list[int]:
     """Indices of those that are no rows of this layout, by their lengths and layout numbers."""
+    rows = [_upgraded(row) for row in rows]
     size, length = STORED.itemsize, np.fromiter(map(len, rows), np.int64, len(rows))
     whole = np.flatnonzero(length >= size)
     stored = np.frombuffer(b"".join([rows[i][:size] for i in whole.tolist()]), STORED)
@@ -157,12 +173,14 @@ def _filled(held: Ints) -> NDArray[np.bool_]:
     return np.concatenate([np.arange(room) < held[:, i, None] for i, (_, room) in enumerate(IDS)], axis=1)
 
 
-def _converted(panes: Panes, kind: np.dtype) -> Panes:
-    if panes.dtype == kind:
-        return panes
-    out = np.empty(len(panes), kind)
+def _converted(values: NDArray[np.void], kind: np.dtype) -> NDArray[np.void]:
+    """The same values as another structured type; a field that they lack is 0."""
+    if values.dtype == kind:
+        return values
+    out = np.zeros(len(values), kind)
     for name in kind.names or ():
-        out[name] = panes[name]
+        if name in (values.dtype.names or ()):
+            out[name] = values[name]
     return out
 
 

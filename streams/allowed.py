@@ -24,7 +24,8 @@ COORDINATOR_SECONDS = 30.0  # a new cluster makes the topic of the groups when i
 def needed(settings: Settings) -> dict[str, set[str]]:
     """Operations by topic."""
     both = (settings.topic("training_rows"), settings.topic("models"), settings.changelog)
-    outputs = map(settings.topic, ("segment_changes", "segments", "alerts", "dead_letters", "commands_results"))
+    names = ("segment_changes", "segments", "alerts", "dead_letters", "commands_results", "segment_lineage")
+    outputs = map(settings.topic, names)
     read = (*settings.source_topics, settings.topic("commands"))
     return (
         {name: {"READ"} for name in read} | {name: {"WRITE"} for name in outputs}

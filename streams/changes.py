@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.version import Assignment, Version
+from online_models.version import Assignment, Version, index
 from state import fold, rows, vector
 from state.fold import Steps
 from state.rows import Heads, Ints
@@ -33,13 +33,14 @@ class Changes:
     frm: Ints
     to: Ints
     cause: NDArray[np.int8]  # index into CAUSES
+    version: Ints  # under which the segment before was judged last, where the cause is the model
 
     def __len__(self) -> int:
         return len(self.row)
 
 
 _NO = np.zeros(0, np.int64)
-NONE = Changes(_NO, _NO, _NO, _NO, _NO, _NO, _NO, _NO.astype(np.int8))
+NONE = Changes(_NO, _NO, _NO, _NO, _NO, _NO, _NO, _NO.astype(np.int8), _NO)
 
 
 class Reason(msgspec.Struct):
@@ -66,6 +67,7 @@ class _Change(msgspec.Struct, rename={"frm": "from"}):
     cause: str
     as_of: str
     model_version: int
+    previous_version: int | None
     margin: float | None
     runner_up: int | None
     features: list[Reason]
@@ -98,27 +100,29 @@ def find(heads: Heads, steps: Steps, assigned: Assignment, number: int) -> Chang
     cause = np.where(steps.late[step], LATE, BEHAVIOUR)
     cause = np.where(event < 0, _BY_STEP[np.minimum(event, -1)], cause)
     cause = np.where(frm == rows.UNASSIGNED, FIRST, cause).astype(np.int8)
+    version = heads["model"][row].astype(np.int64)
     end = start + count - 1
     for name, value in (("seq", seq), ("since", now), ("frm", frm), ("cause", cause)):
         heads[name][row[end]] = value[end]
     heads["change_model"][row[end]] = number
     heads["segment"][touched] = segment[last]
     heads["model"][touched] = number
-    return Changes(row, step, now, heads["birth"][row], seq, frm, segment[step], cause)
+    return Changes(row, step, now, heads["birth"][row], seq, frm, segment[step], cause, version)
 
 
 def reasons(version: Version, features: NDArray[np.float64], frm: Ints, to: Ints) -> list[list[Reason]]:
-    """For each line the features that speak most for `to` against `frm` (-1: the mean of the centres).
+    """For each line the features that speak most for `to` against `frm` (no segment of this version: the mean of all).
 
-    features (c, F); a feature's weight is how much farther it lies from the old centre than from the new.
+    features (c, F); a feature's weight is how much farther it lies from the old segment's mean than from the new one's.
     """
-    centres = version.centres
-    mean = np.zeros(centres.shape[1])
-    for centre in centres:
-        mean += centre
-    mean /= len(centres)
-    old = np.where((frm >= 0)[:, None], centres[np.maximum(frm, 0)], mean)
-    weight = (features - old) ** 2 - (features - centres[to]) ** 2
+    profile = version.profile
+    mean = np.zeros(profile.shape[1])
+    for line in profile:
+        mean += line
+    mean /= len(profile)
+    place = index(version.ids, frm)
+    old = np.where((place >= 0)[:, None], profile[np.maximum(place, 0)], mean)
+    weight = (features - old) ** 2 - (features - profile[index(version.ids, to)]) ** 2
     best = np.argsort(-weight, axis=1, kind="stable")[:, :SHOWN]
     value = np.round(np.take_along_axis(features, best, 1), 6).tolist()
     weights = np.round(np.take_along_axis(weight, best, 1), 6).tolist()
@@ -137,22 +141,26 @@ def documents(
     is gone leaves a change to null and a tombstone in segments."""
     if not len(found):
         return []
-    why = reasons(version, assigned.features[found.step], found.frm, np.maximum(found.to, 0))
+    to = np.where(found.to == rows.UNASSIGNED, version.ids[0], found.to)
+    why = reasons(version, assigned.features[found.step], found.frm, to)
     times, keys = rfc3339(found.now), [users[row] for row in found.row.tolist()]
     births, seqs = found.birth.tolist(), found.seq.tolist()
     change, current = encoder("segment-change"), encoder("segment")
     out: list[tuple[bytes, bytes, bytes | None]] = []
-    for key, ident, twin, time, seq, frm, to, cause, margin, runner_up, features, source in zip(
+    for key, ident, twin, time, seq, frm, to, cause, before, margin, runner_up, features, source in zip(
         keys, event_ids(keys, births, seqs, "segment-change"), event_ids(keys, births, seqs, "segment"), times, seqs,
-        found.frm.tolist(), found.to.tolist(), found.cause.tolist(), assigned.margin[found.step].tolist(),
-        assigned.runner_up[found.step].tolist(), why, sources, strict=True,
+        found.frm.tolist(), found.to.tolist(), found.cause.tolist(), found.version.tolist(),
+        assigned.margin[found.step].tolist(), assigned.runner_up[found.step].tolist(), why, sources, strict=True,
     ):  # fmt: skip
         user, was = key.decode(), None if frm == rows.UNASSIGNED else frm
         if to == rows.UNASSIGNED:
-            gone = _Change(user, seq, was, None, CAUSES[cause], time, version.number, None, None, [], None)
+            gone = _Change(user, seq, was, None, CAUSES[cause], time, version.number, None, None, None, [], None)
             out.append((key, change(ident, user, time, gone), None))
             continue
-        moved = _Change(user, seq, was, to, CAUSES[cause], time, version.number, margin, runner_up, features, source)
+        previous = before if cause == MODEL else None
+        moved = _Change(
+            user, seq, was, to, CAUSES[cause], time, version.number, previous, margin, runner_up, features, source
+        )
         stands = _Current(user, to, time, seq, version.number)
         out.append((key, change(ident, user, time, moved), current(twin, user, time, stands)))
     return out

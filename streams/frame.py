@@ -38,7 +38,8 @@ def table(users: Sequence[bytes], stored: Sequence[bytes], now: int, version: Ve
     heads, sums = features(stored, now)
     segment = heads["segment"]
     if version is not None:
-        segment = assign(version, vector.raw(sums, heads["hours"].astype(np.int64))).segment
+        raw = vector.raw(sums, heads["hours"].astype(np.int64))
+        segment = assign(version, raw, np.arange(len(heads)), heads["segment"].astype(np.int64)).segment
     columns: list[pa.Array] = [
         pa.array([user.decode() for user in users], pa.string()),
         pa.array(segment, pa.int32(), mask=np.asarray(segment) == rows.UNASSIGNED),

@@ -18,9 +18,10 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from online_models.learner import Learner, Params
+from online_models.rows import ROW
 from online_models.version import Version, dumps
 from state import vector
-from streams import training
+from streams import lineage, training
 from streams.errors import TransactionError
 from streams.models import read_newest
 from streams.ownership import Ownership, member
@@ -36,6 +37,7 @@ def params(settings: Settings) -> Params:
     return Params(
         k=chosen.k, first_rows=chosen.first_rows, every_rows=chosen.every_rows, every_ms=int(chosen.every * 1000),
         window=chosen.window, seed=chosen.seed, ratios=vector.R, names=list(vector.NAMES),
+        hysteresis=chosen.hysteresis,
     )  # fmt: skip
 
 
@@ -46,6 +48,7 @@ class LearnerService:
         self._settings, self._count = settings, count
         self._topic = settings.topic("training_rows")
         self._models = settings.topic("models")
+        self._lineage = settings.topic("segment_lineage")
         self._columns = training.layout(vector.NAMES)
         self._width = 2 * vector.R + len(vector.PLAIN)
         self._ownership = Ownership()
@@ -88,13 +91,13 @@ class LearnerService:
 
     async def _learn(self, batches: Mapping[TopicPartition, list[Any]]) -> None:
         for records in batches.values():
-            now, raw, fits = training.decode([r.value for r in records], self._columns, self._width)
-            offsets = np.array([records[i].offset for i in fits.tolist()], np.int64)
-            self._count({"learned": len(offsets)})
+            keys, values = [r.key for r in records], [r.value for r in records]
+            rows = training.decode(keys, values, [r.offset for r in records], self._columns, self._width)
+            self._count({"learned": int(np.count_nonzero(rows.kind == ROW))})
             assert self._learner is not None
-            if len(offsets):
+            if len(rows):
                 before = self._learner.version
-                for version in await asyncio.to_thread(self._learner.learn, raw, now, offsets):
+                for version in await asyncio.to_thread(self._learner.learn, rows):
                     await self._publish(version, before)
                     before = version
 
@@ -117,15 +120,16 @@ class LearnerService:
         """The version with the state to go on from; the one before keeps only what assigning needs: many may be kept,
         for partitions that stand at them."""
         assert self._producer is not None
-        records: list[tuple[int, bytes | None]] = [(version.number, dumps(version))]
+        records: list[tuple[str, bytes, bytes | None]] = [(self._models, b"%d" % version.number, dumps(version))]
         if before is not None:
-            records.append((before.number, dumps(msgspec.structs.replace(before, state=b""))))
+            records.append((self._models, b"%d" % before.number, dumps(msgspec.structs.replace(before, state=b""))))
         if version.number > KEEP:
-            records.append((version.number - KEEP, None))
+            records.append((self._models, b"%d" % (version.number - KEEP), None))
+        records += [(self._lineage, key, value) for key, value in lineage.documents(version)]
         try:
             async with self._producer.transaction():
-                for number, data in records:
-                    await self._producer.send_and_wait(self._models, value=data, key=str(number).encode(), partition=0)
+                for topic, key, data in records:
+                    await self._producer.send_and_wait(topic, value=data, key=key, partition=0)
         except KafkaError as error:
             raise TransactionError(f"model version {version.number} could not be published: {error!r}") from error
 

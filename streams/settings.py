@@ -67,6 +67,7 @@ class Topics(Section):
     source_retention: Annotated[int, Field(ge=-1, le=876_000)] = 168
     output_retention: Annotated[int, Field(ge=-1, le=876_000)] = 720
     dead_letter_retention: Annotated[int, Field(ge=-1, le=876_000)] = 2160
+    lineage_retention: Annotated[int, Field(ge=-1, le=876_000)] = -1
     command_retention: Annotated[int, Field(ge=-1, le=876_000)] = 168
     training_retention: Annotated[int, Field(ge=-1, le=876_000)] = 720
     max_message_bytes: Annotated[int, Field(ge=1_048_576, le=1 << 30)] = 16 << 20
@@ -76,6 +77,7 @@ class Topics(Section):
     dead_letters: TopicName = "dead-letters"
     training_rows: TopicName = "training-rows"
     models: TopicName = "models"
+    segment_lineage: TopicName = "segment-lineage"
     commands: TopicName = "commands"
     commands_results: TopicName = "commands-results"
 
@@ -132,6 +134,7 @@ class LearnerSettings(Section):
     every: Annotated[float, Field(gt=0, le=31_536_000)] = 3_600.0
     rows_per_hour: Positive = 2_000
     window: Annotated[int, Field(ge=100, le=60_000)] = 6_000
+    hysteresis: Annotated[float, Field(ge=0, lt=1)] = 0.15
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 7
     hash_key: Annotated[SecretStr, Field(min_length=1)] = SecretStr("shoal")
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.rows import DAY, ROW
 from online_models.version import Version, assign
 from state import due, fold, rows, seen, vector, windows
 from state.rows import Ints
@@ -99,7 +100,9 @@ def step(
     row = row_of[at]
     first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
     born = row[first][heads["birth"][row[first]] < 0]
-    heads["birth"][born] = ordinal[at[first[np.isin(row[first], born)]]]
+    at_birth = at[first[np.isin(row[first], born)]]
+    heads["birth"][born] = ordinal[at_birth]
+    heads["born"][born] = batch.time[at_birth] // windows.UNIT
     progress.users += len(born)
     events = fold.Events(
         row, batch.time[at], watermark[at], batch.type[at], batch.amount[at], batch.quantity[at],
@@ -186,8 +189,9 @@ def bring(
     raw = vector.raw(steps.windows, steps.hours)
     _decide(out, users, heads, steps, raw, version, rule)
     _alert(out, users, heads, steps, progress, rule)
+    days = _teach_days(out, users, heads, steps, raw, rule)
     out.exits = int(np.count_nonzero(steps.event == fold.EXIT))
-    said = np.concatenate((out.changes.step, np.array([alert.step for alert in out.alerts], np.int64)))
+    said = np.concatenate((out.changes.step, np.array([alert.step for alert in out.alerts], np.int64), days))
     moved = np.zeros(len(heads), bool)
     moved[steps.row[said]] = True
     np.maximum.at(heads["clock"], steps.row[said], steps.now[said])
@@ -221,7 +225,7 @@ def _decide(
     """Segment changes of all steps; at (n,) says which record of the batch each event is."""
     if version is None or not len(steps.row):
         return
-    assigned = assign(version, raw)
+    assigned = assign(version, raw, steps.row, heads["segment"].astype(np.int64))
     found = out.changes = changes.find(heads, steps, assigned, version.number)
     sources: list[changes.Record | None] = [None] * len(found)
     if batch is not None and at is not None:
@@ -256,15 +260,42 @@ def _train(
     out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, raw: NDArray[np.float64],
     at: Ints, watermark: Ints, progress: Progress, rule: Rule,
 ) -> None:  # fmt: skip
-    wanted, mixed = training.chosen(steps, heads["birth"][steps.row])
+    """Training rows of a batch; marks the new users among them as followed, in place."""
+    wanted, kind, mixed = training.chosen(steps, heads["birth"][steps.row])
     order = np.argsort(at[steps.event[wanted]], kind="stable")  # the applied order
-    wanted, mixed = wanted[order], mixed[order]
+    wanted, kind, mixed = wanted[order], kind[order], mixed[order]
     hours = alerts.hour_of(watermark[at[steps.event[wanted]]])
-    wanted = wanted[training.sampled(progress.shop, hours, mixed, rule.training_hourly)]
-    columns = training.layout(vector.NAMES)
-    for i in wanted.tolist():
-        user = training.pseudonym(users[int(steps.row[i])], rule.training_key)
-        out.training_records.append((user, training.encode(int(steps.now[i]), columns, raw[i])))
+    sent = training.sampled(progress.shop, hours, mixed, rule.training_hourly)
+    wanted, kind = wanted[sent], kind[sent]
+    row = steps.row[wanted]
+    young = (kind == ROW) & (steps.now[wanted] < training.day_end(heads["born"][row].astype(np.int64)))
+    heads["followed"][row[young]] = 1
+    _teach(out, users, heads, steps, raw, wanted, kind, rule)
+    _teach_days(out, users, heads, steps, raw, rule)
+
+
+def _teach_days(
+    out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, raw: NDArray[np.float64], rule: Rule
+) -> Ints:
+    """Training rows of followed users whose first day ends, the steps; they are followed no more, in place: a step that
+    is decided once more, as a sweep under way may ask, is not told twice."""
+    ends = training.day_ends(heads, steps)
+    _teach(out, users, heads, steps, raw, ends, np.full(len(ends), DAY, np.int8), rule)
+    heads["followed"][steps.row[ends]] = 0
+    return ends
+
+
+def _teach(
+    out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, raw: NDArray[np.float64],
+    wanted: Ints, kind: NDArray[np.int8], rule: Rule,
+) -> None:  # fmt: skip
+    if not len(wanted):
+        return
+    row = steps.row[wanted]
+    born = heads["born"][row].astype(np.int64)
+    values = training.encode(kind, steps, wanted, born, training.layout(vector.NAMES), raw)
+    names = [training.pseudonym(users[i], rule.training_key) for i in row.tolist()]
+    out.training_records += zip(names, values, strict=True)
 
 
 def local_block(time: Ints, timezone: str) -> Ints:

@@ -63,6 +63,7 @@ def specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(settings.topic("commands_results"), many, kept(chosen.command_retention)),
         TopicSpec(settings.topic("training_rows"), 1, kept(chosen.training_retention)),
         TopicSpec(settings.topic("models"), 1, compacted),
+        TopicSpec(settings.topic("segment_lineage"), 1, kept(chosen.lineage_retention)),
         # small segments are compacted, and so recovered, sooner
         TopicSpec(settings.changelog, many, compacted | {"segment.bytes": str(256 << 20)}),
     ]

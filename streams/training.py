@@ -1,35 +1,56 @@
 """Training rows: which steps the learner sees, and their bytes.
 
 At most one row a user and active hour: the event whose number within the hour is 1, 2, 4 or 8, as a hash of
-user and hour says, so that short and long visits are both seen. In a busy shop only those of some users.
+user and hour says, so that short and long visits are both seen. In a busy shop only those of some users. Of the same
+users carts and purchases are told at once, so that it is known what came after a row; and of those who are new, their
+features a day later.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.rows import OUTCOME, ROW, USER, Rows
+from state import fold, windows
 from state.fold import HOUR_MS, Steps
-from state.rows import Ints
+from state.rows import Heads, Ints
 from streams.progress import Shop
 
-_HEAD = struct.Struct("<qI")  # as of (ms), layout of the raw matrix
+_HEAD = np.dtype(
+    [
+        ("columns", "<u4"), ("kind", "u1"), ("now", "<i8"), ("born", "<i8"), ("carts", "<u4"), ("orders", "<u4"),
+        ("sessions", "<u4"),
+    ]
+)  # fmt: skip
 
 
-def chosen(steps: Steps, birth: Ints) -> tuple[Ints, NDArray[np.uint64]]:
-    """Steps (indices) that could be sent, and a hash of each one's user, uniform over 2**32 values.
+def chosen(steps: Steps, birth: Ints) -> tuple[Ints, NDArray[np.int8], NDArray[np.uint64]]:
+    """Steps (indices) that could be sent, what each is (ROW, OUTCOME), and a hash of each one's user, uniform over
+    2**32 values.
 
     birth (s,) of each step's row, which with the partition names the user.
     """
     user = _mix(birth.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))  # splitmix64's constants
     mixed = _mix(user ^ (steps.now // HOUR_MS).astype(np.uint64) * np.uint64(0xBF58476D1CE4E5B9))
     wanted = np.int64(1) << (mixed >> np.uint64(62)).astype(np.int64)
-    found = np.flatnonzero((steps.event >= 0) & (steps.ordinal == wanted))
-    return found, user[found] >> np.uint64(32)
+    row = (steps.event >= 0) & (steps.ordinal == wanted)
+    found = np.flatnonzero(row | steps.outcome)
+    return found, np.where(row[found], ROW, OUTCOME).astype(np.int8), user[found] >> np.uint64(32)
+
+
+def day_end(born: Ints) -> Ints:
+    """The edge (ms) at which the hour of a first event (units of five minutes) leaves the window of 24 hours."""
+    return (born // windows.HOUR + 25) * windows.HOUR * windows.UNIT
+
+
+def day_ends(heads: Heads, steps: Steps) -> Ints:
+    """Steps (indices) that end the first day of a followed user."""
+    end = day_end(heads["born"].astype(np.int64))[steps.row]
+    return np.flatnonzero((steps.event == fold.EXIT) & (steps.now == end) & (heads["followed"][steps.row] != 0))
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -70,21 +91,33 @@ def layout(names: Sequence[str]) -> int:
     return int.from_bytes(hashlib.blake2b("\n".join(names).encode(), digest_size=4).digest(), "little")
 
 
-def encode(now: int, columns: int, raw: NDArray[np.float64]) -> bytes:
-    return _HEAD.pack(now, columns) + raw.astype("<f8").tobytes()
+def encode(
+    kind: NDArray[np.int8], steps: Steps, at: Ints, born: Ints, columns: int, raw: NDArray[np.float64]
+) -> list[bytes]:
+    """Records of steps at (n,), each of a kind (n,); born (n,), units; raw (s, width), a line a step."""
+    head = np.zeros(len(at), _HEAD)
+    head["columns"], head["kind"], head["now"], head["born"] = columns, kind, steps.now[at], born * windows.UNIT
+    for i, name in enumerate(fold.LIFETIME):
+        head[name] = steps.lifetime[at, i]
+    heads, size = head.tobytes(), _HEAD.itemsize
+    return [heads[i * size : (i + 1) * size] + line.tobytes() for i, line in enumerate(raw[at].astype("<f8"))]
 
 
-def decode(values: Sequence[bytes], columns: int, width: int) -> tuple[Ints, NDArray[np.float64], Ints]:
-    """Records -> as of (n,), raw matrix (n, width), and which records they were; others are of another layout."""
-    size = _HEAD.size + 8 * width
+def decode(
+    keys: Sequence[bytes | None], values: Sequence[bytes | None], offsets: Sequence[int], columns: int, width: int
+) -> Rows:
+    """The records that are rows of this layout; others, orders among them (online_models/orders.py), are left out."""
+    size = _HEAD.itemsize + 8 * width
     fits = [
         i
-        for i, value in enumerate(values)
-        if value is not None and len(value) == size and _HEAD.unpack_from(value)[1] == columns
-    ]
-    if not fits:
-        return np.zeros(0, np.int64), np.zeros((0, width)), np.zeros(0, np.int64)
-    data = np.frombuffer(b"".join([values[i] for i in fits]), np.uint8).reshape(len(fits), size)
-    now = np.ascontiguousarray(data[:, :8]).view("<i8")[:, 0]
-    raw = np.ascontiguousarray(data[:, _HEAD.size :]).view("<f8")
-    return now.astype(np.int64), raw.astype(np.float64), np.array(fits, np.int64)
+        for i, (key, value) in enumerate(zip(keys, values, strict=True))
+        if value is not None and len(value) == size and key is not None and len(key) == USER.itemsize
+        and value[:4] == columns.to_bytes(4, "little")
+    ]  # fmt: skip
+    data = np.frombuffer(b"".join([values[i] or b"" for i in fits]), np.uint8).reshape(len(fits), size)
+    head = np.ascontiguousarray(data[:, : _HEAD.itemsize]).view(_HEAD)[:, 0]
+    raw = np.ascontiguousarray(data[:, _HEAD.itemsize :]).view("<f8").astype(np.float64)
+    wide = {name: head[name].astype(np.int64) for name in ("now", "born", "carts", "orders", "sessions")}
+    user = np.frombuffer(b"".join([keys[i] or b"" for i in fits]), USER)
+    offset = np.array([offsets[i] for i in fits], np.int64)
+    return Rows(offset=offset, kind=head["kind"].astype(np.int8), user=user, raw=raw, **wide)

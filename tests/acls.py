@@ -28,7 +28,8 @@ class Grant(NamedTuple):
     operations: tuple[str, ...]
 
 
-SOURCES, OUTPUTS = ("clickstream", "purchases"), ("segment-changes", "segments", "alerts", "dead-letters")
+SOURCES = ("clickstream", "purchases")
+OUTPUTS = ("segment-changes", "segments", "alerts", "segment-lineage", "dead-letters")
 INTERNAL = ("training-rows", "models", "shoal-state-changelog")
 
 
@@ -46,13 +47,13 @@ GRANTS: tuple[Grant, ...] = (
     Grant("worker", "transactional id", "shoal-state-*", ("Write",)),
     Grant("worker", "transactional id", "shoal-learner-0", ("Write",)),
     *_topics("shop", SOURCES, "Write"),
-    *_topics("reader", OUTPUTS[:3], "Read"),
+    *_topics("reader", OUTPUTS[:4], "Read"),
     Grant("reader", "group", "its own", ("Read",)),
     *_topics("operator", SOURCES, "Create", "Write", "DescribeConfigs"),
     *_topics("operator", ("commands",), "Create", "Write", "DescribeConfigs"),
     *_topics("operator", ("commands-results",), "Create", "Read", "DescribeConfigs"),
-    *_topics("operator", OUTPUTS[:3], "Create", "Describe", "DescribeConfigs"),
-    *_topics("operator", OUTPUTS[3:], "Create", "Read", "Write", "DescribeConfigs"),
+    *_topics("operator", OUTPUTS[:4], "Create", "Describe", "DescribeConfigs"),
+    *_topics("operator", OUTPUTS[4:], "Create", "Read", "Write", "DescribeConfigs"),
     *_topics("operator", INTERNAL[:2], "Create", "Describe", "DescribeConfigs"),
     *_topics("operator", INTERNAL[2:], "Create", "Read", "DescribeConfigs"),
     Grant("operator", "group", "shoal", ("Describe",)),

@@ -6,9 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from online_models.learner import Learner, Params
+from online_models.rows import ROW, USER, Ints, Rows
 from online_models.version import Version
 from state import vector
 from streams.records import RecordBatch
@@ -31,16 +34,26 @@ def decoded(batch: RecordBatch, *, source: int = 0, key_before: int = -1, now: i
     return shoal.decode(batch, SCHEMA, source=source, key_before=key_before, now=now)
 
 
-def version(number: int, seed: int, k: int = 4) -> Version:
+def version(number: int, seed: int, k: int = 4, hysteresis: float = 0.0) -> Version:
     """A version learned from random rows."""
     rng = np.random.default_rng(seed)
     width = 2 * vector.R + len(vector.PLAIN)
     raw = rng.poisson(2.0, (60, width)).astype(float)
     params = Params(k, 60, 10_000, 1 << 60, 60, seed, vector.R, list(vector.NAMES))
-    (found,) = Learner.start(params).learn(raw, np.arange(60), np.arange(60))
-    import msgspec
+    (found,) = Learner.start(params).learn(training_rows(raw))
+    return msgspec.structs.replace(found, number=number, hysteresis=hysteresis)
 
-    return msgspec.structs.replace(found, number=number)
+
+def training_rows(raw: NDArray[np.float64], now: Ints | None = None, user: Ints | None = None) -> Rows:
+    """Rows (n, 2R + L) that the learner learns from, at offsets from 0; each of its own user unless told."""
+    n = len(raw)
+    ident = np.zeros((n, 2), "<i8")
+    ident[:, 0] = np.arange(n) if user is None else user
+    none = np.zeros(n, np.int64)
+    return Rows(
+        offset=np.arange(n), now=np.arange(n) if now is None else now, kind=np.full(n, ROW, np.int8),
+        user=ident.view(USER)[:, 0], born=none, carts=none, orders=none, sessions=none, raw=raw,
+    )  # fmt: skip
 
 
 def stream(rng: np.random.Generator, n: int, users: int) -> list[dict[str, Any]]:

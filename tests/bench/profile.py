@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.structs import TopicPartition
@@ -143,7 +142,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
         queues.append(deque(mine))
     ends = {(b.topic, b.partition): b.last + 1 for b in fetched}
     warm, offset, measured = WARM * sum(map(len, fetched)), 0, 0
-    learned: list[bytes] = []
+    learned: list[tuple[bytes | None, bytes | None]] = []
     flushes: list[Flush] = []
 
     def flush(n: int) -> None:
@@ -152,7 +151,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
         if cut is not None:
             offset += len(cut.rows)
             stores[n].written(cut.rows, offset, cut.index, cut.swept)
-            learned.extend(value or b"" for _, value, _ in cut.outputs.get((topics.training, 0), ()))
+            learned.extend((key, value) for key, value, _ in cut.outputs.get((topics.training, 0), ()))
             flushes.append(cut)
 
     done = 0
@@ -176,11 +175,17 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
     return measured, flushes
 
 
-def _teach(settings: Settings, tasks: list[Task], learned: list[bytes], flush: Callable[[int], None]) -> None:
+def _teach(
+    settings: Settings,
+    tasks: list[Task],
+    learned: list[tuple[bytes | None, bytes | None]],
+    flush: Callable[[int], None],
+) -> None:
     """A version from the training rows so far, in force everywhere, its pass done."""
     width = 2 * vector.R + len(vector.PLAIN)
-    now, raw, _ = training.decode(learned, training.layout(vector.NAMES), width)
-    version = Learner.start(params(settings)).learn(raw, now, np.arange(len(now)))[-1]
+    keys, values = zip(*learned, strict=True)
+    rows = training.decode(keys, values, range(len(keys)), training.layout(vector.NAMES), width)
+    version = Learner.start(params(settings)).learn(rows)[-1]
     for n, task in enumerate(tasks):
         task.adopt(version)
         flush(n)

@@ -28,7 +28,7 @@ TAIL = 40_000  # changelog records among which the newest progress lies: more th
 # Event time runs a thousand times faster here than a clock: at the defaults there would be a new version, and a pass
 # over all users, all the time. The first comes as soon as by default, so that one is in force for most of a run.
 FEW_SWAPS: dict[str, object] = {"learner.every": 86_400.0, "learner.every_rows": 50_000}
-OUTPUTS = ("segment_changes", "segments", "alerts", "dead_letters", "training_rows", "models")
+OUTPUTS = ("segment_changes", "segments", "alerts", "dead_letters", "training_rows", "models", "segment_lineage")
 
 
 def of_its_own(bootstrap: str, shape: str, name: str, **more: object) -> Settings:

@@ -272,9 +272,10 @@ def _exits(found: History, parts: Mapping[int, Applied]) -> Steps:
     return _block(user, found.number[upto - 1], edge * UNIT, EXIT, version)
 
 
-def segments(found: History, all_steps: Steps, versions: Mapping[int, Version]) -> Ints:
-    """The nearest centre of each step under its version; -1 where it has none."""
-    out = np.full(len(all_steps.user), -1)
+def segments(found: History, all_steps: Steps, versions: Mapping[int, Version]) -> tuple[Ints, Ints]:
+    """Of each step under its version: the segment of the nearest centre, -1 where it has none; and, as bits by the
+    centres' order, those near enough for a user to stay."""
+    out, near = np.full(len(all_steps.user), -1), np.zeros(len(all_steps.user), np.int64)
     whole = np.flatnonzero((all_steps.version > 0) & (all_steps.kind != END))
     for judged in np.array_split(whole, len(whole) // CHUNK + 1):
         user, number = all_steps.user[judged], all_steps.number[judged]
@@ -282,9 +283,12 @@ def segments(found: History, all_steps: Steps, versions: Mapping[int, Version]) 
         windows = sums(found, user, number, all_steps.now[judged] // UNIT)
         raw = features(windows, found.hours[first + number - 1])
         for one in np.unique(all_steps.version[judged]).tolist():
-            mine = all_steps.version[judged] == one
-            out[judged[mine]] = nearest(versions[one], raw[mine])
-    return out
+            mine, version = all_steps.version[judged] == one, versions[one]
+            distance = distances(version, raw[mine])
+            out[judged[mine]] = np.array(version.ids)[distance.argmin(1)]
+            enough = distance * (1 - version.hysteresis) ** 2 <= distance.min(1)[:, None]
+            near[judged[mine]] = enough @ (1 << np.arange(len(version.ids)))
+    return out, near
 
 
 def features(windows: Ints, hours: Ints) -> NDArray[np.float64]:
@@ -302,8 +306,8 @@ def features(windows: Ints, hours: Ints) -> NDArray[np.float64]:
     return np.stack([np.maximum(one, 0.0) for one in above] + below + [np.log1p(np.maximum(p, 0.0)) for p in plain], 1)
 
 
-def nearest(version: Version, raw: NDArray[np.float64]) -> Ints:
-    """Shrink, scale, clip, round to the grid; the first of the nearest centres."""
+def distances(version: Version, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shrink, scale, clip, round to the grid; squared distances (s, k)."""
     scaler, ratios = version.scaler, len(version.scaler.prior)
     prior, strength = np.array(scaler.prior), np.array(scaler.strength)
     shrunk = np.log1p((raw[:, :ratios] + prior * strength) / (raw[:, ratios : 2 * ratios] + strength))
@@ -312,19 +316,22 @@ def nearest(version: Version, raw: NDArray[np.float64]) -> Ints:
     distance = np.zeros((len(raw), len(version.centres)))
     for i in range(grid.shape[1]):  # in the columns' order, as a sum of floats depends on it
         distance += (grid[:, i, None] - version.centres[None, :, i]) ** 2
-    return distance.argmin(1)
+    return distance
 
 
-def moves(found: History, all_steps: Steps, segment: Ints) -> list[Move]:
-    """Every change of segment."""
+def moves(found: History, all_steps: Steps, segment: Ints, near: Ints, versions: Mapping[int, Version]) -> list[Move]:
+    """Every change of segment: a user stays while the own centre is near enough."""
+    place = {number: {ident: 1 << i for i, ident in enumerate(one.ids)} for number, one in versions.items()}
     out: list[Move] = []
     seqs: dict[int, int] = defaultdict(int)
     stands: dict[int, int] = {}
     causes = {EXIT: "expiry", SWAP: "model", END: "erased"}
-    columns = (all_steps.user, all_steps.now, all_steps.kind, all_steps.version, all_steps.late, segment)
+    columns = (all_steps.user, all_steps.now, all_steps.kind, all_steps.version, all_steps.late, segment, near)
     chunks = (zip(*(c[a : a + CHUNK].tolist() for c in columns), strict=True) for a in range(0, len(segment), CHUNK))
-    for user, now, kind, version, late, to in chain.from_iterable(chunks):
+    for user, now, kind, version, late, nearest, enough in chain.from_iterable(chunks):
         frm = stands.get(user)
+        stays = frm is not None and kind != END and version and enough & place[version].get(frm, 0)
+        to = frm if stays else nearest
         if version == 0 or to == frm or (kind == END and frm is None):
             continue
         stands[user] = to
@@ -346,4 +353,4 @@ def expected(parts: Mapping[int, Applied], versions: Mapping[int, Version]) -> t
     """All there is to compare with."""
     found = history(parts)
     all_steps = steps(found, parts)
-    return found, moves(found, all_steps, segments(found, all_steps, versions))
+    return found, moves(found, all_steps, *segments(found, all_steps, versions), versions)

@@ -15,6 +15,7 @@ from online_models.kmeans import KMeans
 from online_models.learner import Learner, Params
 from online_models.nearest import nearest
 from online_models.version import assign, dumps, loads
+from tests.build import training_rows
 
 R, L = 3, 2
 PARAMS = Params(3, 30, 40, 10_000, 80, 1, R, [f"f{i}" for i in range(R + L)])
@@ -73,21 +74,21 @@ def test_planted_clusters_are_found() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000), st.lists(st.integers(1, 199), max_size=5))
 def test_any_split_of_the_log_gives_the_same_versions(seed: int, cuts: list[int]) -> None:
-    rows, time, offset = raw(seed, 200), np.arange(200) * 100, np.arange(200)
-    whole = [dumps(v) for v in Learner.start(PARAMS).learn(rows, time, offset)]
+    rows = training_rows(raw(seed, 200), np.arange(200) * 100)
+    whole = [dumps(v) for v in Learner.start(PARAMS).learn(rows)]
     bounds = sorted({0, 200, *cuts})
     learner, parts = Learner.start(PARAMS), []
     for a, b in itertools.pairwise(bounds):
-        parts += [dumps(v) for v in learner.learn(rows[a:b], time[a:b], offset[a:b])]
+        parts += [dumps(v) for v in learner.learn(rows.take(slice(a, b)))]
     assert parts == whole
     newest = loads(whole[1])
     again = Learner.resume(newest, PARAMS)
     at = newest.learned_to
-    assert [dumps(v) for v in again.learn(rows[at:], time[at:], offset[at:])] == whole[2:]
+    assert [dumps(v) for v in again.learn(rows.take(slice(at, None)))] == whole[2:]
 
 
 def test_a_line_does_not_see_its_batch() -> None:
-    (version, *_) = Learner.start(PARAMS).learn(raw(1, 30), np.arange(30), np.arange(30))
+    (version, *_) = Learner.start(PARAMS).learn(training_rows(raw(1, 30)))
     lines = raw(2, 50)
     whole = assign(version, lines)
     for i in range(50):
@@ -97,7 +98,7 @@ def test_a_line_does_not_see_its_batch() -> None:
 
 
 def test_a_damaged_version_is_refused() -> None:
-    (version, *_) = Learner.start(PARAMS).learn(raw(1, 30), np.arange(30), np.arange(30))
+    (version, *_) = Learner.start(PARAMS).learn(training_rows(raw(1, 30)))
     data = bytearray(dumps(version))
     at = bytes(data).index(version.centre_bytes) + 3
     data[at] ^= 1
@@ -107,3 +108,25 @@ def test_a_damaged_version_is_refused() -> None:
         loads(msgspec.msgpack.encode(msgspec.structs.replace(version, format=9)))
     with pytest.raises(ValueError, match="no model version"):
         loads(b"x")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 60), st.sampled_from([0.0, 0.1, 0.5]))
+def test_a_held_user_stays_while_no_other_centre_is_much_nearer(seed: int, n: int, hysteresis: float) -> None:
+    rng = np.random.default_rng(seed)
+    (version, *_) = Learner.start(PARAMS).learn(training_rows(raw(1, 30)))
+    version = msgspec.structs.replace(version, ids=[7, 2, 40], hysteresis=hysteresis)
+    lines, row = raw(seed, n), np.sort(rng.integers(0, 9, n))
+    held = rng.choice([-1, 2, 7, 40, 5], 9)
+    found = assign(version, lines, row, held)
+    stands = dict(enumerate(held.tolist()))
+    for i, user in enumerate(row.tolist()):
+        distance = dict(zip(version.ids, ((found.features[i] - version.centres) ** 2).sum(1).tolist(), strict=True))
+        best = min(distance.values())
+        mine = distance.get(stands[user], np.inf)
+        stays = hysteresis and mine * (1 - hysteresis) ** 2 <= best
+        expected = stands[user] if stays else min(distance, key=distance.get)
+        assert found.segment[i] == expected
+        others = {ident: at for ident, at in distance.items() if ident != expected}
+        assert found.runner_up[i] == min(others, key=others.get)
+        stands[user] = expected

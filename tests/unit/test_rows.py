@@ -49,6 +49,28 @@ def test_whatever_a_row_holds_comes_back(held_by: list) -> None:
     assert found == dict(zip(start.tolist(), measures.tolist(), strict=True))
 
 
+def test_a_row_of_layout_1_is_read_and_what_it_lacked_is_unknown() -> None:
+    heads, _, _ = rows.join([None, None])
+    heads["segment"], heads["born"], heads["followed"], heads["ids"][:, 0] = [3, 4], 7, 1, 9
+    owner, panes = np.array([0, 1, 1]), rows.pack(np.array([5, 6, 7]), np.arange(33).reshape(3, 11))
+    now = rows.cut(heads, panes, owner)
+    new = rows.STORED.itemsize
+    before = [
+        rows._converted(np.frombuffer(row[:new], rows.STORED), rows._STORED_1).tobytes() + row[new:] for row in now
+    ]
+    before = [b"\x01\x00" + row[2:] for row in before]
+    assert len(before[0]) < len(now[0])
+    assert rows.unreadable(before) == []
+    back, panes, again = rows.join([before[0], now[1]])
+    assert back["segment"].tolist() == [3, 4]
+    assert back["born"].tolist() == [0, 7]
+    assert back["followed"].tolist() == [0, 1]
+    assert back["ids"][:, 0].tolist() == [9, 9]
+    assert (again == owner).all()
+    assert panes["start"].tolist() == [5, 6, 7]
+    assert rows.cut(back, panes, again)[1] == now[1]
+
+
 def test_another_layout_is_refused() -> None:
     heads, panes, owner = rows.join([None])
     heads["layout"] = 99

@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from online_models.rows import DAY
 from state import due, windows
 from state.memory import MemoryStore
 from streams.outbox import Flush, Topics
@@ -22,7 +23,7 @@ from tests.build import decoded, records, stream, version
 
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 RULE = Rule(sources=("clickstream",), forget=35 * windows.DAY)
-ONE, TWO = version(1, 3), version(2, 4)
+ONE, TWO = version(1, 3, hysteresis=0.2), version(2, 4, hysteresis=0.2)
 
 
 def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
@@ -83,6 +84,10 @@ def play(scene: Scene, cuts: list[int], sweeps: list[int]) -> tuple[dict, list, 
             changes.setdefault((topic, key or b""), []).append(value)
     wanted = ("training", "dead", "receipts")
     others = [[(key, value) for topic, key, value in outputs if topic == name] for name in wanted]
+    others[0], days = [  # who asks for the end of a user's first day makes a difference to when it is told alone
+        [one for one in others[0] if (one[1][4] == DAY) == day] for day in (False, True)
+    ]
+    others.append(sorted(days))
     rows = {k: v for k, v in store.rows.items() if k != PROGRESS_KEY}
     assert due.entries(list(rows), list(rows.values()), task.progress.swept, RULE.forget).keys() <= store.index
     assert task.progress.users == len(rows)
