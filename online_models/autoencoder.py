@@ -47,7 +47,6 @@ class Plan:
     clusters: int = 0  # of the clustering term; below 2 there is none
     cluster_epochs: int = 15
     pull: float = 0.1  # weight of the clustering term
-    held: float = 0.1  # share of the rows, the last ones, that is not learned from
     seed: int = 7
     device: str = "auto"  # auto, cpu, cuda
     bf16: bool | None = None
@@ -75,7 +74,7 @@ class Report:
     bf16: bool
     compiled: bool
     rows: int  # learned from
-    held: int  # held out
+    held: int  # judged by
     parameters: int
     batch: int
     epochs: list[Epoch]
@@ -95,34 +94,32 @@ class Report:
 
 
 def train(
-    raw: Floats, names: Sequence[str], ratios: int, plan: Plan, clock: Callable[[], float],
+    raw: Floats, held: Floats, names: Sequence[str], ratios: int, plan: Plan, clock: Callable[[], float],
     progress: Callable[[Epoch], None] = lambda _: None,
 ) -> tuple[Encoder, Report]:  # fmt: skip
-    """An encoder from a raw matrix (n, 2R + L) in the order of time; clock in seconds.
+    """An encoder from a raw matrix (n, 2R + L), judged by another (m, 2R + L); clock in seconds.
 
     On the CPU the same arguments give the same bytes (with one torch, number of threads and type of processor).
-    ValueError where there are fewer than 100 rows or the plan's device is not there.
+    ValueError where n is below 100 or the plan's device is not there. Without rows to judge by (m = 0) those learned
+    from stand for them.
     """
     started = clock()
     if len(raw) < LEAST:
         raise ValueError(f"{len(raw)} rows, at least {LEAST} are needed")
-    kept = len(raw) - int(len(raw) * plan.held)
-    scaler = fit(raw[:kept], ratios)
-    features = scaler.transform(raw)
-    run = _Run(features[:kept], features[kept:], plan, clock)
+    scaler = fit(raw, ratios)
+    features, judged = scaler.transform(raw), scaler.transform(held if len(held) else raw)
+    run = _Run(features, judged, plan, clock)
     loaded = clock() - started
     epochs = []
     for epoch in run.epochs():
         epochs.append(epoch)
         progress(epoch)
-    encoder = _built(run, features, kept, names, scaler)
-    judged = features[kept:] if kept < len(raw) else features
-    error = float(encoder.reconstruction_error(judged).mean())
-    mean_error = float(((judged - features[:kept].mean(0)) ** 2).mean())
+    encoder = _built(run, features, names, scaler)
     report = Report(
-        device=run.name, threads=torch.get_num_threads(), bf16=run.bf16, compiled=run.compiled, rows=kept,
-        held=len(raw) - kept, parameters=sum(p.numel() for p in run.parameters), batch=run.batch, epochs=epochs,
-        error=error, mean_error=mean_error, load_seconds=loaded, seconds=clock() - started,
+        device=run.name, threads=torch.get_num_threads(), bf16=run.bf16, compiled=run.compiled, rows=len(raw),
+        held=len(held), parameters=sum(p.numel() for p in run.parameters), batch=run.batch, epochs=epochs,
+        error=float(encoder.reconstruction_error(judged).mean()),
+        mean_error=float(((judged - features.mean(0)) ** 2).mean()), load_seconds=loaded, seconds=clock() - started,
     )  # fmt: skip
     return encoder, report
 
@@ -165,7 +162,7 @@ class _Run:
         rate = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.plan.rate, total_steps=max(1, epochs * self.steps), pct_start=0.2
         )
-        step = torch.compile(loss) if self.compiled else loss
+        step = self._compiling(loss) if self.compiled else loss
         for number in range(1, epochs + 1):
             began = self._now()
             order = torch.randperm(len(self.rows), generator=self.chance, device=self.device)
@@ -184,6 +181,21 @@ class _Run:
                 total += cost.detach()
             mean = float(total) / self.steps  # waits for the device
             yield Epoch(phase, number, epochs, mean, self._held_error(), self._now() - began)
+
+    def _compiling(self, loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        """The loss as one compiled step, or as it is where that fails: without a compiler, say."""
+        fast = torch.compile(loss)
+
+        def step(*args: torch.Tensor) -> torch.Tensor:
+            if self.compiled:
+                try:
+                    found: torch.Tensor = fast(*args)
+                    return found
+                except RuntimeError:
+                    self.compiled = False
+            return loss(*args)
+
+        return step
 
     def _denoising(self, clean: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
         return _error(_through(self.decoder, _through(self.encoder, clean * shown)), clean)
@@ -219,10 +231,10 @@ class _Run:
 
     @torch.no_grad()
     def _held_error(self) -> float:
-        rows, total = self.held if len(self.held) else self.rows, 0.0
-        for some in rows.split(CHUNK):
-            total += float(_error(_through(self.decoder, _through(self.encoder, some)), some)) * len(some)
-        return total / len(rows)
+        total = torch.zeros((), device=self.device)
+        for rows in self.held.split(CHUNK):
+            total += _error(_through(self.decoder, _through(self.encoder, rows)), rows) * len(rows)
+        return float(total) / len(self.held)
 
     def _side(self, widths: Sequence[int], draw: np.random.Generator) -> Side:
         """He's start; numpy draws it, so that it does not hang on torch's version or device."""
@@ -243,7 +255,7 @@ class _Run:
         return self.clock()
 
 
-def _built(run: _Run, features: Floats, kept: int, names: Sequence[str], scaler: Scaler) -> Encoder:
+def _built(run: _Run, features: Floats, names: Sequence[str], scaler: Scaler) -> Encoder:
     """The encoder, its embedding moved and scaled to mean 0 and mean square 1 over the rows learned from."""
     with torch.no_grad():
         latent = torch.cat([_through(run.encoder, rows) for rows in run.rows.split(CHUNK)]).double().cpu().numpy()
@@ -254,9 +266,9 @@ def _built(run: _Run, features: Floats, kept: int, names: Sequence[str], scaler:
         [Layer(*(tensor.detach().cpu().numpy() for tensor in layer)) for layer in side]
         for side in (run.encoder, run.decoder)
     )
-    notes = {"rows": str(kept), "clusters": str(run.plan.clusters), "seed": str(run.plan.seed)}
+    notes = {"rows": str(len(features)), "clusters": str(run.plan.clusters), "seed": str(run.plan.seed)}
     found = build(names, scaler, encoder, decoder, far=0.0, notes=notes)
-    far = float(np.quantile(found.reconstruction_error(features[:kept]), FAR))
+    far = float(np.quantile(found.reconstruction_error(features), FAR))
     return build(names, scaler, encoder, decoder, far=far, notes=notes)
 
 
