@@ -27,6 +27,7 @@ COMMANDS = {
     "backfill": "The same columns from a file, without Kafka.",
     "train": "Train the encoder of the embeddings, on a GPU where there is one.",
     "user": "One user's features, segment and last change.",
+    "similar": "The shoppers most like one, and what they share.",
     "status": "Offsets, lag, watermark and model version of each partition.",
     "erase": "Erase a user, and wait for the receipt.",
     "advance": "Move the watermark by hand, for demos and tests.",
