@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from online_models.retrain import Done, reason
 
-
 DONE = Done(0.0, 7)
 
 
