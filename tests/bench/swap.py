@@ -87,7 +87,8 @@ def main(users: int, home: Path, out: Path | None) -> None:
         for first in range(0, len(made), FETCH):
             records = traffic.encode(made, first, min(first + FETCH, len(made)))
             n = len(records.keys)
-            offsets, ends = list(range(first, first + n)), dict.fromkeys(settings.source_topics, 0) | {source: first + n}
+            offsets = list(range(first, first + n))
+            ends = dict.fromkeys(settings.source_topics, 0) | {source: first + n}
             task.offer(
                 RecordBatch(source, 0, first, first + n - 1, offsets, records.keys, records.values, records.times)
             )
