@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from online_models.autoencoder import Plan, Report, train
 from state import vector
 from tests.embeddings.planted import shoppers
 
+Clock = Callable[[], float]
 SMALL = 64  # rows of a step that shows what a step costs by itself
 SIDE = 2048  # of the square matrices that show what the device can do
 
@@ -35,9 +36,15 @@ SIDE = 2048  # of the square matrices that show what the device can do
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--hidden", default="32", show_default=True, help="Units of the hidden layers: 64,32.")
 @click.option("--threads", default=0, help="0: torch's own choice.")
+@click.option("--cpu-time", is_flag=True, help="Time of the process, not the wall's; one thread.")
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(rows: tuple[int, ...], epochs: int, device: str, hidden: str, threads: int, path: Path | None) -> None:
-    if threads:
+def main(
+    rows: tuple[int, ...], epochs: int, device: str, hidden: str, threads: int, cpu_time: bool, path: Path | None
+) -> None:
+    clock = time.process_time if cpu_time else time.perf_counter
+    if cpu_time:
+        torch.set_num_threads(1)
+    elif threads:
         torch.set_num_threads(threads)
     layers = tuple(int(units) for units in hidden.split(",") if units)
     plan = Plan(hidden=layers, epochs=epochs, device=device)
@@ -46,7 +53,7 @@ def main(rows: tuple[int, ...], epochs: int, device: str, hidden: str, threads: 
     found = []
     for mode in modes(plan):
         for n in rows:
-            found.append(measured(mode, n))
+            found.append(measured(mode, n, clock))
             click.echo(line(found[-1]))
     if path is not None:
         path.write_text(json.dumps(found, indent=2))
@@ -61,13 +68,13 @@ def modes(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, bf16=bf16, compiled=compiled)
 
 
-def measured(plan: Plan, n: int) -> dict[str, Any]:
-    report = trained(plan, n)
+def measured(plan: Plan, n: int, clock: Clock) -> dict[str, Any]:
+    report = trained(plan, n, clock)
     flops = 6 * report.parameters * report.rows  # an epoch: multiply and add, forward and twice backward
-    small = trained(replace(plan, batch=SMALL, epochs=2), 200 * SMALL)
+    small = trained(replace(plan, batch=SMALL, epochs=2), 200 * SMALL, clock)
     steps = report.rows // report.batch
     one, step = small.epoch_seconds / 200, report.epoch_seconds / steps
-    reached, possible = flops / report.epoch_seconds / 1e9, peak(plan)
+    reached, possible = flops / report.epoch_seconds / 1e9, peak(plan, clock)
     if one > step / 2:
         bound = "the fixed cost of a step"
     elif reached > possible / 2:
@@ -84,21 +91,21 @@ def measured(plan: Plan, n: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def trained(plan: Plan, n: int) -> Report:
-    return train(shoppers(1, n)[0], shoppers(2, 256)[0], vector.NAMES, vector.R, plan, time.perf_counter)[1]
+def trained(plan: Plan, n: int, clock: Clock) -> Report:
+    return train(shoppers(1, n)[0], shoppers(2, 256)[0], vector.NAMES, vector.R, plan, clock)[1]
 
 
-def peak(plan: Plan) -> float:
+def peak(plan: Plan, clock: Clock) -> float:
     """GFLOP/s of a large product on the same device."""
     kind = torch.bfloat16 if plan.bf16 else torch.float32
     side = torch.randn(SIDE, SIDE, device=plan.device, dtype=kind)
     best = float("inf")
     for _ in range(5):
-        began = time.perf_counter()
+        began = clock()
         side @ side
         if plan.device == "cuda":
             torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - began)
+        best = min(best, clock() - began)
     return 2 * SIDE**3 / best / 1e9
 
 

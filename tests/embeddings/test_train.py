@@ -120,7 +120,7 @@ def test_as_a_service(kafka: str, prefix: str, tmp_path: Path) -> None:
         process.kill()
         process.wait()
     with running(settings, first) as process, running(settings, second) as other:
-        wait_for(lambda: "shoal: owner" in (first / "worker.log").read_text().partition("in use")[2]
+        wait_for(lambda: "shoal: owner" in (first / "worker.log").read_text().partition("another process uses it")[2]
                  or "shoal: owner" in (second / "worker.log").read_text(), "an owner", 120)  # fmt: skip
         # shoppers of no kind that it knows: whoever owns the partition trains anew, long before its time
         strange = shoppers(5, 1_000)[0]
