@@ -9,7 +9,7 @@ STAMP = $(VENV)/.installed
 # with torch: two gigabytes to fetch, six on disk; its CUDA libraries come along whether or not there is a GPU
 EMBEDDINGS = .venv-embeddings
 
-.PHONY: run test test-embeddings lint verify faults exits bench profile clean
+.PHONY: run test test-embeddings lint verify faults exits bench quality profile clean
 .DEFAULT_GOAL := run
 MAKEFLAGS += --no-print-directory
 
@@ -41,6 +41,9 @@ exits: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+quality: $(STAMP)
+	@$(BIN)/python -m tests.quality --seeds $(or $(SEEDS),6) $(ARGS)
 
 profile: $(STAMP)
 	@$(BIN)/python -m tests.bench.profile $(ARGS)

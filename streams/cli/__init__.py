@@ -32,6 +32,8 @@ COMMANDS = {
     "erase": "Erase a user, and wait for the receipt.",
     "advance": "Move the watermark by hand, for demos and tests.",
     "dead-letters": "List rejected records, export them for repair, send them back.",
+    "models": "Versions of the model: list, compare, promote, roll back, rebuild.",
+    "segments": "The segments there are, and what became of those there were.",
     "config": "The settings in force, secrets masked.",
 }
 EXIT_CODES = """\b

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from online_models.retrain import Done, reason
 
-ONCE = Done(at=0.0, after=7)
+DONE = Done(0.0, 7)
 
 
 def why(
-    now: float, rows: int = 1_000, fresh: int = 500, drifted: Sequence[str] = (), done: Done | None = ONCE
-) -> str | None:
+    now: float, rows: int = 1_000, fresh: int = 500, drifted: Sequence[str] = (), done: Done | None = DONE
+) -> str | None:  # fmt: skip
     return reason(now, done, rows, fresh, drifted, first=800, every=600.0)
 
 
