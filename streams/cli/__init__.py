@@ -25,6 +25,7 @@ COMMANDS = {
     "replay": "Send the events of a file into the source topics.",
     "snapshot": "Every user's features and segment, from the changelog topic.",
     "backfill": "The same columns from a file, without Kafka.",
+    "train": "Train the encoder of the embeddings, on a GPU where there is one.",
     "user": "One user's features, segment and last change.",
     "similar": "The shoppers most like one, and what they share.",
     "status": "Offsets, lag, watermark and model version of each partition.",

@@ -1,1 +1,1 @@
-"""How good the segments are, measured on planted and on real shoppers."""
+"""How good segments are: planted kinds of shoppers, the online methods that look for them, one table."""
