@@ -9,6 +9,7 @@ import numpy as np
 
 from online_models.kmeans import KMeans
 from online_models.nearest import Floats, nearest
+from online_models.orders import Answer, Order
 from online_models.refit import refit
 from online_models.rows import ROW, Rows
 from online_models.scaler import fit
@@ -77,6 +78,10 @@ class Learner:
                 start = i + 1
         self._take(rows.raw[start:])
         return found
+
+    def obey(self, order: Order, offset: int) -> tuple[Version | None, Answer]:
+        """Carry out an order at its place in the log; the version that it led to, None where there is none."""
+        raise NotImplementedError
 
     def _take(self, raw: Floats) -> None:
         """Rows that no version falls between."""
