@@ -28,6 +28,8 @@ def lineage(event: Lineage) -> str:
     """One event in the life of a segment, in words."""
     if event.event in ("born", "split"):
         return f"{event.segment} {event.event} of {_shares(event.parents, 'people in no segment')}"
+    if event.event == "restored":
+        return f"{event.segment} restored"
     return f"{event.segment} {event.event} into {_shares(event.heirs, 'no segment')}"
 
 

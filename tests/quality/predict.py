@@ -25,7 +25,7 @@ from tests.quality.shoppers import DAY, Shoppers, shoppers
 WEEK = HORIZON // DAY
 DAYS = (8, 11, 14, 17, 20, 23)
 OUTCOMES = {"purchase": "a purchase within 7 days", "cart": "a cart in the next session"}
-BASELINE = predictors.RFM
+RIVALS = (predictors.RFM, predictors.WINDOWS)  # that the others are compared with, draw by draw
 
 
 @click.command()
@@ -117,7 +117,7 @@ class Field:
             self.notes[name] = getattr(predictor, "note", "")
 
     def compare(self, draws: int, seed: int, done: Callable[[], None]) -> dict[str, dict[str, Any]]:
-        """Of each predictor its area, what it has more than the baseline (paired), and its area at each time."""
+        """Of each predictor its area, what it has over the rivals (paired draws), and its area at each time."""
         user = np.unique(self.data.user[self.lines], return_inverse=True)[1]
         time_of = self.data.time[self.lines]
         areas = {name: Auc(score, self.came, time_of) for name, score in self.scores.items()}
@@ -125,25 +125,27 @@ class Field:
         for name, area in areas.items():
             drawn[name] = area.drawn(user, draws, seed)
             done()
-        base = areas[BASELINE].value()
         found = {}
         for name, area in areas.items():
-            value = area.value()
             at_times = [Auc(self.scores[name][time_of == at], self.came[time_of == at]).value() for at in self.known]
+            over = {
+                rival: interval(area.value() - areas[rival].value(), drawn[name] - drawn[rival])
+                for rival in RIVALS
+                if rival in areas and rival != name
+            }
             found[name] = {
-                "auc": interval(value, drawn[name]), "more": interval(value - base, drawn[name] - drawn[BASELINE]),
-                "by_time": at_times, "note": self.notes[name],
+                "auc": interval(area.value(), drawn[name]), "over": over, "by_time": at_times, "note": self.notes[name],
             }  # fmt: skip
         return found
 
 
 def show(asked: Field, found: dict[str, dict[str, Any]], console: Console) -> None:
-    title = f"{OUTCOMES[asked.outcome]}: {len(asked.lines):,} shoppers as of {len(asked.known)} times, "
-    table = Table("", "AUC", f"more than {BASELINE}", "by time", title=title + f"{int(asked.came.sum()):,} with it")
+    size = f"{len(asked.lines):,} shoppers as of {len(asked.known)} times, {int(asked.came.sum()):,} with it"
+    table = Table("", "AUC", *(f"over {one}" for one in RIVALS), "by time", title=f"{OUTCOMES[asked.outcome]}: {size}")
     for name, line in found.items():
+        over = [str(line["over"].get(rival, "")) for rival in RIVALS]
         times = " ".join(f"{value:.2f}" for value in line["by_time"])
-        more = "" if name == BASELINE else str(line["more"])
-        table.add_row(f"{name}{line['note'] and ' (' + line['note'] + ')'}", str(line["auc"]), more, times)
+        table.add_row(f"{name}{line['note'] and ' (' + line['note'] + ')'}", str(line["auc"]), *over, times)
     console.print(table)
 
 

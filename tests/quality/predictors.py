@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Protocol
 
 import numpy as np
 from river import linear_model, optim, preprocessing
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from online_models.crossing import cross
+from online_models.encoder import Encoder
+from online_models.held_out import held_out
 from online_models.learner import Learner
+from online_models.rows import ROW
 from online_models.scaler import fit
 from online_models.version import Version, assign
 from state import vector
@@ -21,7 +26,7 @@ from streams.learner import params
 from streams.settings import load
 from tests.quality.shoppers import Shoppers
 
-RFM = "RFM quintiles"
+RFM, WINDOWS = "RFM quintiles", "segments on the windows"
 SMOOTHING = 20.0  # lines that the shop's rate counts for in that of a group
 QUINTILES = np.arange(1, 5) / 5
 
@@ -76,7 +81,8 @@ class Learned:
     def __init__(self, data: Shoppers, **settings: int) -> None:
         self._rows = data.rows
         chosen = load(environ={}, **{f"learner.{name}": value for name, value in settings.items()})
-        self._learner = Learner.start(params(chosen))
+        self.params = params(chosen)
+        self._learner = Learner.start(self.params)
         self._at = 0
         self._versions: dict[int, Version | None] = {}
 
@@ -97,7 +103,7 @@ class Learned:
 class Segments:
     """The rate of each segment, among shoppers as of earlier times."""
 
-    def __init__(self, data: Shoppers, learned: Learned) -> None:
+    def __init__(self, data: Shoppers, learned: Learned | Embedded) -> None:
         self._data, self._learned = data, learned
         self._sizes: list[int] = []  # segments of the version at each time
 
@@ -112,14 +118,31 @@ class Segments:
         return group_rates(then, outcome[known], now)
 
 
-class Embedding:
-    """Seam for segments on an embedding."""
+class Embedded:
+    """The learner's version at each time, carried over into the embedding of an encoder trained on the rows so far."""
 
-    def __init__(self, data: Shoppers) -> None:
-        raise Skipped("there is no encoder yet")
+    def __init__(self, data: Shoppers, learned: Learned, clustered: bool) -> None:
+        self._rows, self._learned, self._clustered = data.rows, learned, clustered
+        self._versions: dict[int, Version] = {}
 
-    def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    def version(self, time: int) -> Version:
+        """As Learned has it."""
+        if time not in self._versions:
+            version = self._learned.version(time)
+            rows = self._rows.take((self._rows.kind == ROW) & (self._rows.now <= time))
+            out = held_out(rows.user)
+            encoder = self._trained(rows.raw[~out], rows.raw[out], len(version.ids))
+            window = rows.raw[~out][-self._learned.params.window :]
+            self._versions[time] = cross(version, window, "embedding", encoder, self._learned.params.seed)
+        return self._versions[time]
+
+    def _trained(self, raw: np.ndarray, held: np.ndarray, segments: int) -> Encoder:
+        try:
+            from online_models.autoencoder import Plan, train
+        except ModuleNotFoundError as error:
+            raise Skipped(f"{error.name} is not installed") from None
+        plan = Plan(clusters=segments if self._clustered else 0, device="cpu")
+        return train(raw, held, vector.NAMES, vector.R, plan, perf_counter)[0]
 
 
 class Logistic:
@@ -161,12 +184,14 @@ class Boosting:
 def contenders(data: Shoppers, ks: tuple[int, ...]) -> dict[str, Callable[[], Predictor]]:
     """How to make each predictor, by name; ks: fixed numbers of segments to try beside the default."""
     learned = Learned(data)
+    plain, clustered = (Embedded(data, learned, which) for which in (False, True))
     return {
         RFM: lambda: Rfm(data),
         "carts_30d alone": lambda: Column(data, "carts_30d"),
-        "segments on the windows": lambda: Segments(data, learned),
-        **{f"segments on the windows, k = {k}": partial(Segments, data, Learned(data, k=k)) for k in ks},
-        "segments on the embedding": lambda: Embedding(data),
+        WINDOWS: lambda: Segments(data, learned),
+        **{f"{WINDOWS}, k = {k}": partial(Segments, data, Learned(data, k=k)) for k in ks},
+        "segments on the embedding": lambda: Segments(data, plain),
+        "segments on the embedding, clustered": lambda: Segments(data, clustered),
         "logistic on the row, on line": lambda: Logistic(data),
         "gradient boosting": lambda: Boosting(data),
     }

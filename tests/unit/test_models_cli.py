@@ -28,6 +28,7 @@ from streams.task import Task
 from tests.build import decoded, records, stream, training_rows
 
 LINEAGE = [Lineage("split", 4, parents=[(1, 0.9), (-1, 0.1)], people=30), Lineage("merged", 2, heirs=[(3, 1.0)])]
+LINEAGE += [Lineage("restored", 0), Lineage("retired", 1)]
 
 
 def users_rows() -> dict[bytes, bytes]:
@@ -93,7 +94,9 @@ def test_list_names_the_versions_that_are_kept() -> None:
     assert [(one["version"], one["parent"], one["segments"], one["space"]) for one in found] == [
         (1, 0, 4, "windows"), (2, 1, 4, "windows"),
     ]  # fmt: skip
-    assert found[1]["lineage"] == ["4 split of 1 90%, people in no segment 10%", "2 merged into 3 100%"]
+    assert found[1]["lineage"] == [
+        "4 split of 1 90%, people in no segment 10%", "2 merged into 3 100%", "0 restored", "1 retired into no segment",
+    ]  # fmt: skip
     assert "4 split of 1 90%" in ok("models", "list").stdout
 
 
