@@ -63,6 +63,10 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         """Mean squared difference (n,) of features (n, F) from what their embeddings say, on the grid."""
         return self.encode_with_error(features)[1]
 
+    def unusual(self, raw: Floats) -> Floats:
+        """The error (n,) of a raw matrix (n, 2R + L), in units that one in a hundred rows of training was above."""
+        return self.reconstruction_error(self.features(raw)) / max(self.parts.far, 1.0 / GRID)
+
     def encode_with_error(self, features: Floats) -> tuple[Floats, Floats]:
         """Both, at the cost of the second."""
         latent = self.encode(features)
