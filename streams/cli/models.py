@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from online_models.crossing import Space
+    from online_models.version import Space
     from streams.cli import Context
 
 NUMBER = click.IntRange(min=1)
