@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import msgspec
+import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.structs import TopicPartition
 from click.testing import CliRunner, Result
 
-from online_models import orders
+from online_models.encoder import Encoder, build
+from online_models.encoder_file import Layer
 from online_models.orders import Order
+from online_models.scaler import Scaler
 from online_models.version import dumps, loads
-from streams import changelog, versions
+from state import vector
+from streams import ask, changelog, versions
+from streams.ask import request
 from streams.cli import cli
-from streams.reading import reading
 from tests.deployed import USERS, Deployed
-from tests.processes import committed, wait_for
+from tests.processes import wait_for
 
 pytestmark = pytest.mark.kafka
 LEARNER = {"learner.k": 3, "learner.first_rows": 30, "learner.every_rows": 20, "learner.window": 100}
@@ -113,46 +114,42 @@ def test_nothing_is_promoted_without_a_candidate(shop: Deployed) -> None:
 
 
 def test_an_order_that_nobody_answers_is_told(shop: Deployed) -> None:
+    """It stays in the log, and is carried out by the next worker."""
     told = shoal(shop, "models", "rollback", "1", "--wait", "1")
     assert told.exit_code == 10
     assert "no receipt within 1 s: does a worker run?" in told.stderr
     assert shoal(shop, "models", "rollback", "77").exit_code == 10
 
 
-@pytest.mark.parametrize("accepted", [True, False])
-def test_an_order_lies_in_the_log_and_what_the_learner_says_is_told(shop: Deployed, accepted: bool) -> None:
-    """By somebody who answers in the learner's place."""
-    data = asyncio.run(versions.published(shop.settings, 1))[-1]
-    end = committed(shop.settings, shop.settings.topic("training_rows"), 1)[-1].offset + 1
-    with ThreadPoolExecutor(1) as other:
-        answering = other.submit(lambda: asyncio.run(answer(shop, end, accepted)))
-        told = shoal(shop, "models", "rollback", "1", "--json")
-        order = answering.result()
-    assert (order.order, order.version) == ("rollback", data)
-    if accepted:
-        assert json.loads(told.stdout)["answer"]["version"] == 3
-    else:
-        assert (told.exit_code, told.stderr) == (10, "shoal: error: the learner refuses: for a reason\n")
+def test_orders_are_carried_out_and_what_they_led_to_is_rebuilt(shop: Deployed) -> None:
+    last = newest(shop)
+    with shop.run():
+        answer = json.loads(ok(shop, "models", "rollback", "1", "--json").stdout)["answer"]
+        assert (answer["order"], answer["accepted"], answer["version"]) == ("rollback", True, last + 2)
+        refused = shoal(shop, "models", "rollback", str(last + 2))
+        assert refused.exit_code == 10
+        assert "the learner refuses: version" in refused.stderr
+        candidate = Order("candidate", request(), encoder=encoder().data)
+        assert ask.order(shop.settings, candidate, 60)["accepted"]
+    there = asyncio.run(versions.kept(shop.settings))
+    assert sorted(there) == list(range(1, last + 3))
+    assert there[last + 2].centre_bytes == there[1].centre_bytes
+    again = json.loads(ok(shop, "models", "rebuild", "--version", str(last + 2), "--json").stdout)
+    assert again["same"]
+    told = shoal(shop, "models", "promote", "--json")  # by the candidate in the log
+    assert told.exit_code == 10
+    assert "not promoted: too little to judge by" in told.stderr
+    assert json.loads(told.stdout)["encoder"] == encoder().ident
 
 
-async def answer(made: Deployed, start: int, accepted: bool) -> Order:
-    """The next order in the log, from an offset on, answered."""
-    at = TopicPartition(made.settings.topic("training_rows"), 0)
-    async with reading(made.settings) as consumer:
-        consumer.assign([at])
-        consumer.seek(at, start)
-        while True:
-            record = await consumer.getone()
-            order = orders.decode(record.value)
-            if record.key == orders.KEY and isinstance(order, Order):
-                break
-    said = orders.Answer(order.request_id, order.order, accepted, "for a reason", 3, record.offset)
-    producer = AIOKafkaProducer(bootstrap_servers=made.settings.kafka.bootstrap_servers)
-    await producer.start()
-    event = msgspec.json.encode({"data": said})
-    await producer.send_and_wait(made.settings.topic("commands_results"), event, key=b"r", partition=0)
-    await producer.stop()
-    return order
+def encoder() -> Encoder:
+    """One that looks at the first feature alone."""
+    names = vector.NAMES
+    down, up = np.zeros((1, len(names)), np.float32), np.zeros((len(names), 1), np.float32)
+    down[0, 0] = 1.0
+    scaler = Scaler([0.5] * vector.R, [2.0] * vector.R, [0.0] * len(names), [1.0] * len(names))
+    layers = [Layer(one, np.zeros(len(one), np.float32)) for one in (down, up)]
+    return build(names, scaler, layers[:1], layers[1:], far=1.0)
 
 
 def test_rows_that_are_gone_are_told(shop: Deployed) -> None:
