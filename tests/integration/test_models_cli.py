@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
@@ -17,7 +18,7 @@ from click.testing import CliRunner, Result
 from online_models import orders
 from online_models.orders import Order
 from online_models.version import dumps, loads
-from streams import changelog, versions
+from streams import changelog, tune, versions
 from streams.cli import cli
 from streams.reading import reading
 from tests.deployed import USERS, Deployed
@@ -110,6 +111,15 @@ def test_nothing_is_promoted_without_a_candidate(shop: Deployed) -> None:
     assert told.exit_code == 10
     assert "there is no encoder yet" in told.stderr
     assert "made of the windows already" in shoal(shop, "models", "promote", "--space", "windows").stderr
+
+
+def test_tune_takes_the_rows_of_the_log_and_says_that_they_are_too_few(shop: Deployed, tmp_path: Path) -> None:
+    told = shoal(shop, "tune", "--save", str(tmp_path / "rows.npz"))
+    assert (told.exit_code, told.stdout) == (10, "")
+    assert "too little to judge by: 0 rows" in told.stderr
+    kept = tune.load(tmp_path / "rows.npz")
+    assert len(kept) >= 50  # two versions
+    assert len(np.unique(kept.user)) <= USERS
 
 
 def test_an_order_that_nobody_answers_is_told(shop: Deployed) -> None:
