@@ -7,6 +7,10 @@ import json
 import time
 from pathlib import Path
 
+<<<<<<< HEAD
+=======
+import msgspec
+>>>>>>> w-alternatives
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -17,9 +21,13 @@ from online_models.encoder_file import Layer
 from online_models.orders import Order
 from online_models.scaler import Scaler
 from online_models.version import dumps, loads
+<<<<<<< HEAD
 from state import vector
 from streams import ask, changelog, versions
 from streams.ask import request
+=======
+from streams import changelog, tune, versions
+>>>>>>> w-alternatives
 from streams.cli import cli
 from tests.deployed import USERS, Deployed
 from tests.processes import wait_for
@@ -111,6 +119,15 @@ def test_nothing_is_promoted_without_a_candidate(shop: Deployed) -> None:
     assert told.exit_code == 10
     assert "there is no encoder yet" in told.stderr
     assert "made of the windows already" in shoal(shop, "models", "promote", "--space", "windows").stderr
+
+
+def test_tune_takes_the_rows_of_the_log_and_says_that_they_are_too_few(shop: Deployed, tmp_path: Path) -> None:
+    told = shoal(shop, "tune", "--save", str(tmp_path / "rows.npz"))
+    assert (told.exit_code, told.stdout) == (10, "")
+    assert "too little to judge by: 0 rows" in told.stderr
+    kept = tune.load(tmp_path / "rows.npz")
+    assert len(kept) >= 50  # two versions
+    assert len(np.unique(kept.user)) <= USERS
 
 
 def test_an_order_that_nobody_answers_is_told(shop: Deployed) -> None:
