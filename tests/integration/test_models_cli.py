@@ -7,10 +7,6 @@ import json
 import time
 from pathlib import Path
 
-<<<<<<< HEAD
-=======
-import msgspec
->>>>>>> w-alternatives
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -21,13 +17,9 @@ from online_models.encoder_file import Layer
 from online_models.orders import Order
 from online_models.scaler import Scaler
 from online_models.version import dumps, loads
-<<<<<<< HEAD
 from state import vector
-from streams import ask, changelog, versions
+from streams import ask, changelog, tune, versions
 from streams.ask import request
-=======
-from streams import changelog, tune, versions
->>>>>>> w-alternatives
 from streams.cli import cli
 from tests.deployed import USERS, Deployed
 from tests.processes import wait_for
