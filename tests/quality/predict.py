@@ -34,14 +34,15 @@ RIVALS = (predictors.RFM, predictors.WINDOWS)  # that the others are compared wi
     "--day", "days", type=click.IntRange(min=WEEK + 1), multiple=True, help="After the start; may be repeated."
 )
 @click.option("--k", "ks", type=click.IntRange(min=2), multiple=True, help="Also segments of so many; may be repeated.")
+@click.option("--encoders", type=click.IntRange(min=0), default=0, help="Also so many encoders of other seeds.")
 @click.option("--draws", type=click.IntRange(min=10), default=DRAWS, show_default=True, help="Of users, for intervals.")
 @click.option("--seed", default=0, show_default=True, help="Of the draws.")
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".shoal/quality"), show_default=True)
 @click.option("--fresh", is_flag=True, help="Fold the file again, though it was folded before.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
 def main(
-    file: Path, days: tuple[int, ...], ks: tuple[int, ...], draws: int, seed: int, home: Path, fresh: bool,
-    out: Path | None,
+    file: Path, days: tuple[int, ...], ks: tuple[int, ...], encoders: int, draws: int, seed: int, home: Path,
+    fresh: bool, out: Path | None,
 ) -> None:  # fmt: skip
     """Foretell from FILE (in shoal's schema) as of several days, from what was known before each."""
     asked = tuple(sorted(set(days or DAYS)))
@@ -51,7 +52,7 @@ def main(
         fold = bar.add_task("folding the file", total=None)
         data, start = shoppers(file, told, home, fresh, lambda done, size: bar.update(fold, completed=done, total=size))
         bar.update(fold, total=1, completed=1)
-        makers = predictors.contenders(data, ks)
+        makers = predictors.contenders(data, ks, encoders)
         work = bar.add_task("foretelling", total=len(OUTCOMES) * len(makers))
         questions = [Field.of(data, [start + day * DAY for day in asked], outcome) for outcome in OUTCOMES]
         for name, make in makers.items():

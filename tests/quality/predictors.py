@@ -26,7 +26,7 @@ from streams.learner import params
 from streams.settings import load
 from tests.quality.shoppers import Shoppers
 
-RFM, WINDOWS = "RFM quintiles", "segments on the windows"
+RFM, WINDOWS, EMBEDDING = "RFM quintiles", "segments on the windows", "segments on the embedding"
 SMOOTHING = 20.0  # lines that the shop's rate counts for in that of a group
 QUINTILES = np.arange(1, 5) / 5
 
@@ -121,8 +121,9 @@ class Segments:
 class Embedded:
     """The learner's version at each time, carried over into the embedding of an encoder trained on the rows so far."""
 
-    def __init__(self, data: Shoppers, learned: Learned, clustered: bool) -> None:
-        self._rows, self._learned, self._clustered = data.rows, learned, clustered
+    def __init__(self, data: Shoppers, learned: Learned, *, clustered: bool = False, seed: int | None = None) -> None:
+        """clustered: with as many clusters in the training as there are segments; seed: of it, else the default."""
+        self._rows, self._learned, self._clustered, self._seed = data.rows, learned, clustered, seed
         self._versions: dict[int, Version] = {}
 
     def version(self, time: int) -> Version:
@@ -141,7 +142,8 @@ class Embedded:
             from online_models.autoencoder import Plan, train
         except ModuleNotFoundError as error:
             raise Skipped(f"{error.name} is not installed") from None
-        plan = Plan(clusters=segments if self._clustered else 0, device="cpu")
+        chosen = {} if self._seed is None else {"seed": self._seed}
+        plan = Plan(clusters=segments if self._clustered else 0, device="cpu", **chosen)
         return train(raw, held, vector.NAMES, vector.R, plan, perf_counter)[0]
 
 
@@ -181,17 +183,20 @@ class Boosting:
         return model.fit(self._table[known], outcome[known]).predict_proba(self._table[asked])[:, 1]
 
 
-def contenders(data: Shoppers, ks: tuple[int, ...]) -> dict[str, Callable[[], Predictor]]:
-    """How to make each predictor, by name; ks: fixed numbers of segments to try beside the default."""
+def contenders(data: Shoppers, ks: tuple[int, ...], encoders: int = 0) -> dict[str, Callable[[], Predictor]]:
+    """How to make each predictor, by name; ks: numbers of segments to begin with, encoders: how many more, of other
+    seeds, to try beside the default."""
     learned = Learned(data)
-    plain, clustered = (Embedded(data, learned, which) for which in (False, True))
+    embedded = {
+        EMBEDDING: Embedded(data, learned), f"{EMBEDDING}, clustered": Embedded(data, learned, clustered=True),
+        **{f"{EMBEDDING}, seed {one}": Embedded(data, learned, seed=one) for one in range(1, encoders + 1)},
+    }  # fmt: skip
     return {
         RFM: lambda: Rfm(data),
         "carts_30d alone": lambda: Column(data, "carts_30d"),
         WINDOWS: lambda: Segments(data, learned),
         **{f"{WINDOWS}, k = {k}": partial(Segments, data, Learned(data, k=k)) for k in ks},
-        "segments on the embedding": lambda: Segments(data, plain),
-        "segments on the embedding, clustered": lambda: Segments(data, clustered),
+        **{name: partial(Segments, data, one) for name, one in embedded.items()},
         "logistic on the row, on line": lambda: Logistic(data),
         "gradient boosting": lambda: Boosting(data),
     }
