@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from online_models.kmeans import KMeans
-from online_models.nearest import Floats, nearest
-from online_models.refit import refit
-from online_models.rows import ROW, Rows
-from online_models.scaler import fit
-from online_models.version import Version
+from online_models import choice, scaler as scaling
+from online_models.lineage import Lineage, tell
+from online_models.kmeans import lloyd
+from online_models.nearest import Floats, distances, nearest
+from online_models.panel import Kept, Panel
+from online_models.rows import ROW, Ints, Rows, join
+from online_models.scaler import Scaler
+from online_models.version import Version, assign, index
 
 LEAST = 0.1  # share of every_rows below which time alone makes no version: a replay of a month is no flood of them
+HOUR = 3_600_000
+import os
+def _e(n, d): return float(os.environ.get(n, d))
+TAU = _e("TAU", 2 * 24) * HOUR
+WORTH = _e("WORTH", .036); BAND = _e("BAND", .006); SWAPGAIN = _e("SWAPGAIN", .012); SURE = _e("SURE", 0.0); PATIENCE = _e("PATIENCE", 12) * HOUR
+COLDGAIN = _e("COLDGAIN", .012)
+GONE = _e("GONE", .012)
+BUDGET_DAY = _e("BDAY", 99); 
+POWER = 2
 
 
 class Params(msgspec.Struct, frozen=True):
@@ -27,12 +37,19 @@ class Params(msgspec.Struct, frozen=True):
     ratios: int
     names: list[str]
     hysteresis: float = 0.0
+    k_most: int = 0
+
+
+class _Streak(msgspec.Struct):
+    event: str
+    segment: int
+    since: int
+    times: int
 
 
 class _State(msgspec.Struct):
-    window: bytes  # raw rows, newest last
-    count: list[float]
-    recent: list[float]
+    panel: Kept
+    streaks: list[_Streak]
 
 
 class Learner:
@@ -42,11 +59,13 @@ class Learner:
         self.params = params
         self.version: Version | None = None
         self._width = len(params.names) + params.ratios
-        self._window: deque[Floats] = deque(maxlen=params.window)
-        self._kmeans = KMeans(n_clusters=params.k, seed=params.seed, warm_up=1)
+        self._panel = Panel(self._width, len(params.names), params.window)
+        self._streaks: list[_Streak] = []
+        self._pending: list[Rows] = []
         self._since = 0  # rows since the last version
         self._rows = 0
         self._time = 0
+        self.log: list[str] = []
 
     @classmethod
     def start(cls, params: Params) -> Learner:
@@ -57,10 +76,9 @@ class Learner:
         """Go on from a version that carries its state: as if it had never stopped."""
         learner = cls(params)
         state = msgspec.msgpack.decode(version.state, type=_State)
-        learner._window.extend(np.frombuffer(state.window, "<f8").reshape(-1, learner._width).astype(np.float64))
+        learner._panel = Panel.of(state.panel, learner._width, len(params.names), params.window)
+        learner._streaks = state.streaks
         learner._rows, learner._time, learner.version = version.rows, version.event_time, version
-        learner._kmeans.centre_matrix = version.centres
-        learner._kmeans._count, learner._kmeans._recent = np.array(state.count), np.array(state.recent)
         return learner
 
     def learn(self, rows: Rows) -> list[Version]:
@@ -72,17 +90,11 @@ class Learner:
             self._rows += 1
             self._time = max(self._time, at)
             if self._due():
-                self._take(rows.raw[start : i + 1])
+                self._pending.append(rows.take(slice(start, i + 1)))
                 found.append(self._publish(int(rows.offset[i]) + 1))
                 start = i + 1
-        self._take(rows.raw[start:])
+        self._pending.append(rows.take(slice(start, None)))
         return found
-
-    def _take(self, raw: Floats) -> None:
-        """Rows that no version falls between."""
-        self._window.extend(raw)
-        if self.version is not None:
-            self._kmeans.learn_many(self.version.scaler.transform(raw))
 
     def _due(self) -> bool:
         params = self.params
@@ -93,28 +105,111 @@ class Learner:
         )
 
     def _publish(self, learned_to: int) -> Version:
-        params, raw = self.params, np.stack(self._window)
-        scaler = fit(raw, params.ratios)
-        features = scaler.transform(raw)
-        if self.version is None:
-            start = KMeans(n_clusters=params.k, seed=params.seed, warm_up=len(features))
-            start.learn_many(features)
-            centres = start.centre_matrix
-            self._kmeans._count, self._kmeans._recent = start._count, start._recent
+        params, panel, parent = self.params, self._panel, self.version
+        panel.take(join(self._pending), parent)
+        self._pending = []
+        panel.age(self._time, self._time if parent is None else parent.event_time)
+        active = panel.active(self._time)
+        held = panel.held_out
+        learn, judge = np.flatnonzero(active & ~held), np.flatnonzero(active & held)
+        if len(judge) < 2: judge = learn
+        scaler = self._scaler(panel.raw[active])
+        lines = scaler.transform(panel.raw)
+        most = max(params.k, params.k_most)
+        number = 1 if parent is None else parent.number + 1
+        was = panel.segment.copy()
+        if parent is None:
+            centres = choice.first(lines[learn], lines[judge], params.k, most, params.seed)
+            ids, next_id = list(range(len(centres))), len(centres)
         else:
-            before = self._kmeans.predict_many(self.version.scaler.transform(raw))
-            centres = refit(features, before, self._kmeans.centre_matrix, params.seed + self.version.number)
-        self._kmeans.centre_matrix = centres
-        label, _, distance, _ = nearest(features, centres)
-        share = np.bincount(label, minlength=params.k) / len(label)
-        state = _State(raw.astype("<f8").tobytes(), self._kmeans._count.tolist(), self._kmeans._recent.tolist())
-        self.version = Version(
-            number=1 if self.version is None else self.version.number + 1, names=params.names, ratios=params.ratios,
-            scaler=scaler, ids=list(range(params.k)), next_id=params.k, centre_bytes=centres.astype("<f8").tobytes(),
+            still = self._carried(lines, parent, was)
+            centres = lloyd(lines[learn], still, 6)
+            ids, next_id = list(parent.ids), parent.next_id
+            centres, ids, next_id = self._structure(lines[learn], lines[judge], centres, ids, next_id, number, most)
+        label, _, distance, _ = nearest(lines[active], centres)
+        share = np.bincount(label, minlength=len(centres)) / len(label)
+        sil = choice.mean(choice.silhouette(lines[judge], centres))
+        version = Version(
+            number=number, names=params.names, ratios=params.ratios,
+            scaler=scaler, ids=ids, next_id=next_id, centre_bytes=centres.astype("<f8").tobytes(),
             profile_bytes=centres.astype("<f8").tobytes(), weights=share.tolist(), learned_to=learned_to,
             hysteresis=params.hysteresis,
-            rows=self._rows, event_time=self._time, parent=0 if self.version is None else self.version.number,
-            error=float(np.cumsum(distance)[-1]) / len(distance), state=msgspec.msgpack.encode(state),
+            rows=self._rows, event_time=self._time, parent=0 if parent is None else parent.number,
+            error=choice.mean(distance), quality={"silhouette": sil, "k": float(len(ids))},
         )  # fmt: skip
+        held_at = assign(version, panel.raw, np.arange(len(panel)), was)
+        panel.segment = held_at.segment.astype(np.int64)
+        lineage = tell(panel, active, was, parent.ids if parent else [], ids)
+        state = _State(panel.keep(), self._streaks)
+        self.version = msgspec.structs.replace(version, lineage=lineage, state=msgspec.msgpack.encode(state))
         self._since = 0
         return self.version
+
+    def _scaler(self, raw: Floats) -> Scaler:
+        fitted = scaling.fit(raw, self.params.ratios)
+        fitted = scaling.weigh(fitted, raw, self._panel.pairs, self._panel.change)
+        if self.version is None:
+            return fitted
+        dt = self._time - self.version.event_time
+        age = self._time - self._first_time
+        share = max(1 - np.exp(-dt / TAU), min(1.0, dt / max(1, age)))
+        return scaling.blend(self.version.scaler, fitted, float(share))
+
+    @property
+    def _first_time(self) -> int:
+        return int(self._panel.now.min()) if len(self._panel) else self._time
+
+    def _carried(self, lines: Floats, parent: Version, was: Ints) -> Floats:
+        """The parent's centres, each moved as its people are by the new scaler."""
+        old = parent.scaler.transform(self._panel.raw)
+        at = index(parent.ids, was)
+        out = parent.centres
+        for k in range(len(out)):
+            mine = at == k
+            if mine.any():
+                out[k] += np.cumsum((lines - old)[mine], axis=0)[-1] / mine.sum()
+        return out
+
+    def _structure(self, learn, judge, centres, ids, next_id, number, most):
+        params, time = self.params, self._time
+        young = time - self._first_time < 7 * 24 * HOUR
+        for round_ in range(3):
+            k = len(ids)
+            cold = [kk for kk in range(max(params.k, k), min(most, k + int(_e('COLD', 1))) + 1)] if round_ == 0 else []
+            found = choice.proposals(learn, judge, centres, params.k, most, params.seed + 1000 * number, WORTH, cold)
+            colds = sorted((p for p in found if p.event == "cold"), key=lambda p: -p.gain + WORTH * len(p.centres))[:1]
+            found = [p for p in found if p.event != "cold"] + colds
+            label = nearest(learn, centres)[0]
+            size = np.bincount(label, minlength=len(centres)) / len(learn)
+            def over(p):
+                dk = len(p.centres) - k
+                return p.gain - WORTH * dk - (COLDGAIN if p.event == "cold" else SWAPGAIN if p.event == "swap" else BAND)
+            good = [p for p in found if over(p) > SURE * p.error or (p.event == "merge" and size[p.at] < GONE)]
+            if round_ == 0:
+                now = {(p.event, ids[p.at]) for p in good}
+                kept = [s for s in self._streaks if (s.event, s.segment) in now]
+                for s in kept: s.times += 1
+                have = {(s.event, s.segment) for s in kept}
+                self._streaks = kept + [_Streak(*one, time, 1) for one in sorted(now - have)]
+            ripe = {(s.event, s.segment) for s in self._streaks if s.times >= 2 and time - s.since >= PATIENCE}
+            chosen = [p for p in good if (p.event, ids[p.at]) in ripe]
+            if os.environ.get("VERBOSE"):
+                top = sorted(found, key=lambda p: -over(p))[:4]
+                self.log.append(f"{number} k={len(ids)} " + " ".join(f"{p.event}{ids[p.at]}:{over(p):.4f}/{p.error:.4f}" for p in top) + f" ripe {sorted(ripe)}")
+            if not chosen: break
+            best = max(chosen, key=over)
+            self._streaks = [s for s in self._streaks if (s.event, s.segment) != (best.event, ids[best.at])]
+            new = []
+            origin = best.origin
+            if origin is None:
+                from scipy.optimize import linear_sum_assignment
+                shared = np.zeros((len(ids), len(best.centres))); np.add.at(shared, (label, nearest(learn, best.centres)[0]), 1.0)
+                r, c = linear_sum_assignment(shared, maximize=True); origin = np.full(len(best.centres), -1)
+                for i, j in zip(r, c):
+                    if shared[i, j] >= .3 * max(1, shared[i].sum()) or shared[i, j] >= .5 * shared[:, j].sum(): origin[j] = i
+                self._streaks = []
+            for o in origin.tolist():
+                if o < 0: new.append(next_id); next_id += 1
+                else: new.append(ids[o])
+            ids, centres = new, best.centres
+        return centres, ids, next_id
