@@ -1,0 +1,257 @@
+"""A planted stream through shoal's own core: training rows as a worker sends them, features of all users as of times.
+
+The events go through `Task` with rows in memory, as in streams/backfill.py, in the order of their arrival. What does
+not depend on a model is kept by seed under .shoal/quality, named by the code that made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.version import Version
+from state import rows, vector
+from state.memory import MemoryStore
+from streams import frame, training
+from streams.outbox import Topics
+from streams.partitioner import placed
+from streams.records import RecordBatch
+from streams.rules import rule_of, schema_of
+from streams.settings import Settings, SourceSettings
+from streams.task import Task
+from streams.wire import shoal
+from streams.wire.events import EventBatch
+from tests.quality import planted as planted_
+from tests.quality.planted import DAY, HOUR, START, Ints, Planted
+
+Floats = NDArray[np.float64]
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".shoal" / "quality"
+CODE = ("state/*.py", "streams/training.py", "streams/step.py", "streams/task.py", "tests/quality/kinds.py",
+        "tests/quality/planted.py", "tests/quality/played.py")  # fmt: skip
+EVERY = 12 * HOUR  # what is measured is measured each so much event time
+LIMIT = 1 << 30
+_TRAINING = "training-rows"
+_NOWHERE = Topics("segment-changes", "segments", "alerts", "dead-letters", _TRAINING, "commands-results")
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """n training rows in the order of the log."""
+
+    now: Ints  # ms, as of
+    user: Ints  # numbers of the planted users
+    raw: Floats  # (n, 2R + L)
+    truth: Ints  # kind of the user as of then
+    keys: list[bytes]  # the records themselves
+    values: list[bytes]
+
+    def __len__(self) -> int:
+        return len(self.now)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Of one planted stream: what contenders learn from, and whom they label as of each time."""
+
+    planted: Planted
+    taught: Taught
+    times: Ints  # (t,) ms
+    upto: Ints  # (t,) rows that were there by then
+    raw: Floats  # (t, users, 2R + L) of all users as of each time; zeros where there is no row yet
+    last: Ints  # (t, users) ms, latest event; rows.NEVER where there is no row yet
+
+    def active(self, i: int, days: float = 7.0) -> NDArray[np.bool_]:
+        """Users with an event in so many days before time i."""
+        return self.last[i] >= self.times[i] - days * DAY
+
+
+class Core:
+    """The partitions of one deployment, fed up to a time of arrival."""
+
+    def __init__(self, planted: Planted, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings(topics={"partitions": 1}, rejects={})  # type: ignore[arg-type]
+        self.planted = planted
+        topics, partitions = self.settings.source_topics, self.settings.topics.partitions
+        schema = schema_of(SourceSettings(name=topics[0]), self.settings)
+
+        def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
+            return shoal.decode(batch, schema, source=source, key_before=key_before, now=None)
+
+        self.tasks = [
+            Task(rule_of(self.settings, number), decode, MemoryStore(), _NOWHERE, accept_rejects=True)
+            for number in range(partitions)
+        ]
+        self._keys = [name.encode() for name in planted.ids()]
+        self._number = {key: i for i, key in enumerate(self._keys)}
+        self._place = placed(self._keys, partitions)
+        self._read = 0  # events handed over so far
+        self._ends = {(number, topic): 0 for number in range(partitions) for topic in topics}
+
+    def feed(self, until: int) -> None:
+        """Apply the events that arrived before a time (ms)."""
+        stop = int(np.searchsorted(self.planted.arrival, until))
+        while self._read < stop:
+            start, self._read = self._read, min(stop, self._read + 100_000)
+            self._hand_over(planted_.records(self.planted, start, self._read), self.planted.user[start : self._read])
+
+    def _hand_over(self, found: planted_.Records, user: Ints) -> None:
+        place, bought = self._place[user], np.array(found.bought)
+        for number, task in enumerate(self.tasks):
+            for source, topic in enumerate(self.settings.source_topics):
+                at = np.flatnonzero((place == number) & (bought == bool(source))).tolist()
+                if at:
+                    first = self._ends[number, topic]
+                    self._ends[number, topic] += len(at)
+                    task.offer(
+                        RecordBatch(
+                            topic, number, first, first + len(at) - 1, list(range(first, first + len(at))),
+                            [found.keys[i] for i in at], [found.values[i] for i in at], [found.times[i] for i in at],
+                        )
+                    )  # fmt: skip
+            task.run(0, dict(task.queued_ends()))
+
+    def flush(self) -> tuple[list[bytes], list[bytes]]:
+        """Cut all partitions; keys and values of the training rows since the last time."""
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        for task in self.tasks:
+            flush = task.cut(0)
+            for key, value, _ in flush.outputs.get((_TRAINING, 0), ()) if flush else ():
+                keys.append(key)
+                values.append(value)
+        return keys, values
+
+    def adopt(self, version: Version) -> None:
+        for task in self.tasks:
+            task.adopt(version)
+
+    def settle(self) -> None:
+        """End the pass of a swap, then decide the exits up to the watermark."""
+        for task in self.tasks:
+            while task.progress.cursor is not None:
+                task.pass_on(LIMIT)
+            while task.sweep(LIMIT):
+                pass
+
+    def rows(self) -> tuple[Ints, list[bytes]]:
+        """All users that there are: numbers and rows."""
+        found = [(self._number[key], row) for task in self.tasks for key, row in _rows(task).items()]
+        return np.array([user for user, _ in found], np.int64), [row for _, row in found]
+
+    def segments(self) -> Ints:
+        """The segment that each planted user (users,) is in, as the rows have it; -1 none."""
+        user, stored = self.rows()
+        out = np.full(self.planted.users, rows.UNASSIGNED)
+        out[user] = rows.join(stored)[0]["segment"]
+        return out
+
+
+def _rows(task: Task) -> dict[bytes, bytes]:
+    store = task._store
+    assert isinstance(store, MemoryStore)
+    return {key: row for key, row in store.rows.items() if key[:1] != b"\0"}
+
+
+def features(stored: Sequence[bytes], now: int) -> tuple[Floats, Ints]:
+    """Raw matrix (n, 2R + L) and latest event (n,) of rows as of now (ms)."""
+    heads, sums = frame.features(stored, now)
+    return vector.raw(sums, heads["hours"].astype(np.int64)), heads["last"].copy()
+
+
+def taught(planted: Planted, keys: list[bytes], values: list[bytes], settings: Settings) -> Taught:
+    """Training records with the truth beside them. The one place that reads their bytes."""
+    width, columns = 2 * vector.R + len(vector.PLAIN), training.layout(vector.NAMES)
+    now, raw, at = training.decode(values, columns, width)
+    secret = settings.learner.hash_key.get_secret_value().encode()
+    number = {training.pseudonym(name.encode(), secret): i for i, name in enumerate(planted.ids())}
+    user = np.array([number[keys[i]] for i in at.tolist()], np.int64)
+    kept = at.tolist()
+    return Taught(now, user, raw, planted.kind_of(user, now), [keys[i] for i in kept], [values[i] for i in kept])
+
+
+def times_of(planted: Planted) -> Ints:
+    return np.arange(START + EVERY, planted.end + 1, EVERY)
+
+
+def data(planted: Planted, name: str, progress: Callable[[float], None] = lambda _: None) -> Data:
+    """What contenders get, from the cache where it is there. name: of the stream, with its seed and size."""
+    path = CACHE / f"{name}-{_digest()}.npz"
+    times = times_of(planted)
+    core = None
+    if path.exists():
+        with np.load(path, allow_pickle=False) as kept:
+            found = {key: kept[key] for key in kept.files}
+        keys = [key.tobytes() for key in found["keys"]]
+        values = [value.tobytes() for value in np.split(found["values"], found["cuts"])]
+        upto, raw, last = found["upto"], found["raw"], found["last"]
+    else:
+        core = Core(planted)
+        keys, values, upto, raw, last = _play(core, times, progress)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part.npz")
+        np.savez_compressed(
+            part, keys=np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1),
+            values=np.frombuffer(b"".join(values), np.uint8), cuts=np.cumsum([len(v) for v in values])[:-1],
+            upto=upto, raw=raw, last=last,
+        )  # fmt: skip
+        part.rename(path)
+    return Data(planted, taught(planted, keys, values, _settings(core)), times, upto, raw, last)
+
+
+def _settings(core: Core | None) -> Settings:
+    return core.settings if core else Settings(topics={"partitions": 1})  # type: ignore[arg-type]
+
+
+def _play(
+    core: Core, times: Ints, progress: Callable[[float], None]
+) -> tuple[list[bytes], list[bytes], Ints, Floats, Ints]:
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    upto = np.zeros(len(times), np.int64)
+    users = core.planted.users
+    raw = np.zeros((len(times), users, 2 * vector.R + len(vector.PLAIN)))
+    last = np.full((len(times), users), rows.NEVER)
+    for i, now in enumerate(times.tolist()):
+        core.feed(now)
+        more = core.flush()
+        keys += more[0]
+        values += more[1]
+        upto[i] = len(keys)
+        user, stored = core.rows()
+        raw[i, user], last[i, user] = features(stored, now)
+        progress((i + 1) / len(times))
+    return keys, values, upto, raw, last
+
+
+def _digest() -> str:
+    files = sorted(path for pattern in CODE for path in ROOT.glob(pattern))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+def live(planted: Planted, learn: Callable[[Taught, int], Sequence[Version]], every: int = HOUR) -> Iterator[tuple[int, Ints, list[Version]]]:
+    """A worker and a learner together: time, segment of each planted user, versions that came, each EVERY.
+
+    learn: rows and the offset of the first -> versions. Each `every` of event time the worker applies what has
+    arrived, takes the newest version, re-judges, and sweeps.
+    """
+    core, offset = Core(planted), 0
+    came: list[Version] = []
+    for now in range(START + every, planted.end + 1, every):
+        core.feed(now)
+        keys, values = core.flush()  # swaps, too
+        core.settle()
+        rows_ = taught(planted, keys, values, core.settings)
+        versions = list(learn(rows_, offset))
+        offset += len(rows_)
+        came += versions
+        for version in versions[-1:]:
+            core.adopt(version)
+        if (now - START) % EVERY == 0:
+            yield now, core.segments(), came
+            came = []
