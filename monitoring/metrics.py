@@ -43,7 +43,7 @@ FLUSH = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 
 # The core's words, which this room may not import; a test keeps them in step.
 CAUSES = ("first", "behaviour", "late", "model", "expiry", "forgotten", "erased")
-RULES = ("request_rate", "spend", "refund_burst")
+RULES = ("request_rate", "spend", "refund_burst", "unusual")
 STATUSES = ("open", "update", "resolved")
 REASONS = (
     "too_large", "null_value", "not_json", "bad_type", "no_user", "bad_user", "key_mismatch", "bad_time", "time_ahead",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.encoder import Encoder
 from online_models.lineage import Lineage
 from online_models.nearest import Floats, distances
 from online_models.rows import Ints
@@ -33,6 +35,8 @@ class Version(msgspec.Struct, frozen=True):
     parent: int
     error: float  # mean squared distance over the window
     hysteresis: float = 0.0  # how much nearer, as a share of the distance, another centre has to be for a user to move
+    space: Literal["windows", "embedding"] = "windows"  # where the centres lie
+    encoder: Encoder | None = None  # of the embeddings, whatever the segments are made of
     quality: dict[str, float] = {}  # on rows that were held out
     lineage: list[Lineage] = []  # what became of the segments of the parent
     state: bytes = b""
@@ -42,6 +46,13 @@ class Version(msgspec.Struct, frozen=True):
     @property
     def centres(self) -> Floats:
         return np.frombuffer(self.centre_bytes, "<f8").reshape(len(self.ids), -1).astype(np.float64)
+
+    def place(self, raw: Floats, features: Floats) -> Floats:
+        """Where lines lie among the centres (n, D): raw (n, 2R + L), features (n, F) of this version's scaler."""
+        if self.space == "windows":
+            return features
+        assert self.encoder is not None
+        return self.encoder.encode(self.encoder.features(raw))
 
     @property
     def profile(self) -> Floats:
@@ -68,7 +79,7 @@ def assign(version: Version, raw: Floats, row: Ints | None = None, held: Ints | 
     comes from, -1 for none. Without them each line is judged by itself.
     """
     features = version.scaler.transform(raw)
-    distance = distances(features, version.centres)
+    distance = distances(version.place(raw, features), version.centres)
     found = chosen = distance.argmin(0)  # the lower index of equals
     if row is not None and held is not None and version.hysteresis > 0:
         chosen = _held(distance, found, row, index(version.ids, held), (1.0 - version.hysteresis) ** 2)
@@ -127,7 +138,13 @@ def loads(data: bytes) -> Version:
     if version.checksum != _sum(version):
         raise ValueError("the checksum does not fit: the version is damaged")
     width = len(version.names)
+    if version.space == "embedding" and version.encoder is None:
+        raise ValueError("segments in the space of an encoder, and no encoder")
+    if version.encoder is not None and version.encoder.names != version.names:
+        raise ValueError("the encoder is for features of another layout")
+    within = version.encoder.latent if version.space == "embedding" and version.encoder else width
+    sizes = len(version.centre_bytes), len(version.profile_bytes), len(version.scaler.median)
     k = len(version.ids)
-    if not width or not k or len(version.centre_bytes) != 8 * k * width or len(version.scaler.median) != width:
+    if not width or not k or sizes != (8 * k * within, 8 * k * width, width):
         raise ValueError("the shapes do not fit the names")
     return version

@@ -22,7 +22,7 @@ MEASURES = (
 PAGE_VIEWS, PRODUCT_VIEWS, SEARCHES, CARTS, CART_REMOVALS, CHECKOUTS, ORDERS, ITEMS, SPEND, SESSIONS = range(10)
 REFUNDS = 10  # kept for alerts, not a column
 KEPT = 11
-RULES = 3  # places for alert rules in the head
+RULES = 4  # places for alert rules in the head
 NEVER = -(1 << 62)  # a time before all times
 UNASSIGNED = -1
 
@@ -65,9 +65,11 @@ PANE = np.dtype([("start", "<u4"), ("counts", "<u4", 9), ("items", "<i8"), ("spe
 IDS = (("ids", 16), ("sessions", 8), ("orders", 8))
 _KEPT = [name for name in HEAD.names or () if name not in dict(IDS)]
 STORED = np.dtype([(name, HEAD.fields[name][0]) for name in _KEPT] + [("held", "u1", 3), ("small", "<u2")])  # type: ignore[index]
-# Layout 1 lacked what a new user's fields need; the rest is the same, in the same order.
-_SINCE_2 = ("born", "followed")
-_STORED_1 = np.dtype([(name, STORED.fields[name][0]) for name in STORED.names or () if name not in _SINCE_2])  # type: ignore[index]
+# Layout 1 lacked what a new user's fields need, and had places for three rules; the rest is the same, in this order.
+_SINCE_2, _RULES_1 = ("born", "followed"), {"alert": ("u1", 3), "alert_since": ("<i8", 3)}
+_STORED_1 = np.dtype(
+    [(name, _RULES_1.get(name, STORED.fields[name][0])) for name in STORED.names or () if name not in _SINCE_2]  # type: ignore[index]
+)
 SMALL = np.dtype([("start", "<u4"), ("counts", "u1", 9), ("items", "u1"), ("spend", "<i4")])
 
 Heads = NDArray[np.void]
@@ -125,7 +127,12 @@ def _upgraded(row: bytes) -> bytes:
     if int.from_bytes(row[:2], "little") != 1 or len(row) < _STORED_1.itemsize:
         return row
     old = np.frombuffer(row, _STORED_1, 1)
-    head = _converted(old, STORED)
+    head = np.zeros(1, STORED)
+    for name in _STORED_1.names or ():
+        if name in _RULES_1:
+            head[name][:, : _RULES_1[name][1]] = old[name]
+        else:
+            head[name] = old[name]
     head["layout"] = LAYOUT
     return head.tobytes() + row[_STORED_1.itemsize :]
 
@@ -173,14 +180,12 @@ def _filled(held: Ints) -> NDArray[np.bool_]:
     return np.concatenate([np.arange(room) < held[:, i, None] for i, (_, room) in enumerate(IDS)], axis=1)
 
 
-def _converted(values: NDArray[np.void], kind: np.dtype) -> NDArray[np.void]:
-    """The same values as another structured type; a field that they lack is 0."""
-    if values.dtype == kind:
-        return values
-    out = np.zeros(len(values), kind)
+def _converted(panes: Panes, kind: np.dtype) -> Panes:
+    if panes.dtype == kind:
+        return panes
+    out = np.empty(len(panes), kind)
     for name in kind.names or ():
-        if name in (values.dtype.names or ()):
-            out[name] = values[name]
+        out[name] = panes[name]
     return out
 
 

@@ -212,6 +212,8 @@ class RowStore:
         users are forgotten after another time than when it was built."""
         if self._indexed:
             return
+        # no longer complete, whatever it was built for: an end in between leaves it in pieces
+        self._sound(lambda: self._db.delete(INDEX_KEY, self._write))
         self._sound(lambda: self._db.delete_range(due.PREFIX, due.PREFIX + b"\xff" * 5, write_opt=self._write))
         users: list[bytes] = []
         rows: list[bytes] = []
@@ -223,6 +225,7 @@ class RowStore:
                 users, rows = [], []
         self._write_index(users, rows)
         self._sound(lambda: self._db.put(INDEX_KEY, INDEX_FORMAT % self._forget, self._write))
+        self._sound(self._db.flush)  # a kill soon after would have all of it done again
         self._indexed, self._from = True, due.PREFIX
 
     def _write_index(self, users: Sequence[bytes], rows: Sequence[bytes]) -> None:

@@ -17,7 +17,7 @@ from state.rows import Heads, Ints
 from streams.cloudevents import encoder, event_ids, rfc3339
 from streams.progress import BINS, Shop
 
-RULES = ("request_rate", "spend", "refund_burst")
+RULES = ("request_rate", "spend", "refund_burst", "unusual")
 LEVELS = ("none", "warning", "critical")
 _1H, _24H, _7D, _30D = range(4)
 EDGES = np.array([int(2 ** (i / 4)) for i in range(BINS)], np.int64)  # lower edges of the spend bins
@@ -35,6 +35,7 @@ class Rules:
     spend_orders: int = 100  # purchases that the shop's history needs before the rule speaks
     refunds: tuple[int, int] | None = (3, 10)  # in 24 hours
     refund_share: float = 0.5  # of refunds and orders of 7 days together
+    unusual: tuple[float, float] | None = None  # reconstruction error, in units that one in a hundred rows is above
 
 
 def shop_thresholds(rules: Rules, shop: Shop, hour: Ints, spend: Ints, bought: NDArray[np.bool_]) -> Ints:
@@ -63,8 +64,9 @@ def shop_thresholds(rules: Rules, shop: Shop, hour: Ints, spend: Ints, bought: N
     return out
 
 
-def levels(rules: Rules, steps: Steps, shop: Ints) -> NDArray[np.uint8]:
-    """Level of each rule at each step, (s, rules); shop: the shop's spend threshold as of each step."""
+def levels(rules: Rules, steps: Steps, shop: Ints, error: NDArray[np.float64] | None = None) -> NDArray[np.uint8]:
+    """Level of each rule at each step, (s, rules); shop: the shop's spend threshold as of each step; error: the
+    encoder's, None where there is none."""
     out = np.zeros((len(steps.row), len(RULES)), np.uint8)
     windows = steps.windows
     if rules.rate:
@@ -82,6 +84,8 @@ def levels(rules: Rules, steps: Steps, shop: Ints) -> NDArray[np.uint8]:
         burst, back = windows[:, _24H, rows.REFUNDS], windows[:, _7D, rows.REFUNDS]
         share = back >= rules.refund_share * (back + windows[:, _7D, rows.ORDERS])
         out[:, 2] = ((burst >= rules.refunds[0]) & share).astype(np.uint8) + ((burst >= rules.refunds[1]) & share)
+    if rules.unusual and error is not None:
+        out[:, 3] = (error >= rules.unusual[0]).astype(np.uint8) + (error >= rules.unusual[1])
     out[steps.event <= fold.FORGOTTEN] = 0
     return out
 
@@ -132,7 +136,8 @@ def find(heads: Heads, steps: Steps, level: NDArray[np.uint8]) -> list[Alert]:
 
 
 def documents(
-    found: Sequence[Alert], users: Sequence[bytes], steps: Steps, rules: Rules, shop: Ints
+    found: Sequence[Alert], users: Sequence[bytes], steps: Steps, rules: Rules, shop: Ints,
+    error: NDArray[np.float64] | None = None,
 ) -> list[tuple[bytes, bytes]]:
     """(key, alerts record) of each alert, with its evidence and thresholds."""
     if not found:
@@ -142,7 +147,8 @@ def documents(
     since, last = (rfc3339(np.array([getattr(alert, name) for alert in found])) for name in ("since", "now"))
     event, out = encoder("alert"), []
     for alert, user, ident, first_seen, last_seen in zip(found, keys, idents, since, last, strict=True):
-        evidence, thresholds = _evidence(alert, steps.windows[alert.step], rules, int(shop[alert.step]))
+        far = 0.0 if error is None else float(error[alert.step])
+        evidence, thresholds = _evidence(alert, steps.windows[alert.step], rules, int(shop[alert.step]), far)
         subject = user.decode()
         data = {
             "rule": RULES[alert.rule],
@@ -158,7 +164,9 @@ def documents(
     return out
 
 
-def _evidence(alert: Alert, window: Ints, rules: Rules, limit: int) -> tuple[dict[str, object], dict[str, object]]:
+def _evidence(
+    alert: Alert, window: Ints, rules: Rules, limit: int, error: float
+) -> tuple[dict[str, object], dict[str, object]]:
     """What was found, windows (4, 11) as of the step, and the thresholds; money in major units."""
     if alert.rule == 0:
         return {"events_1h": int(window[_1H, : rows.ORDERS].sum())}, {"events_1h": rules.rate}
@@ -167,6 +175,8 @@ def _evidence(alert: Alert, window: Ints, rules: Rules, limit: int) -> tuple[dic
             "times_own_daily_spend": rules.spend_factor, "least": rules.spend_least / 100,
             "shop_spend_24h": None if limit == np.iinfo(np.int64).max else limit / 100,
         }  # fmt: skip
+    if alert.rule == 3:
+        return {"reconstruction_error": round(error, 6)}, {"reconstruction_error": rules.unusual}
     return (
         {"refunds_24h": int(window[_24H, rows.REFUNDS]), "orders_7d": int(window[_7D, rows.ORDERS])},
         {"refunds_24h": rules.refunds, "share_7d": rules.refund_share},

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from streams.commands import Command, encode
+from streams.commands import Command, decode, encode
 from streams.errors import BrokerError, DataError
 from streams.partitioner import placed
 from streams.reading import reading
@@ -23,12 +23,17 @@ from streams.settings import Settings
 def erase(settings: Settings, user: str, wait: float) -> dict[str, Any]:
     """The receipt of an erasure: its result is erased, or unknown where there was no such user.
 
-    DataError where none came within `wait` seconds (the command stays and will be carried out), BrokerError where no
-    broker answers.
+    DataError where the id is none, or no receipt came within `wait` seconds (the command stays and will be carried
+    out), BrokerError where no broker answers.
     """
-    key = user.encode()
-    partition = int(placed([key], settings.topics.partitions)[0])
+    try:
+        key = user.encode()
+    except UnicodeEncodeError:  # the command line gives what is no UTF-8 as surrogates
+        raise DataError("user_id: not UTF-8") from None
     command = Command("erase", _request(), user_id=user)
+    if isinstance(fault := decode(encode(command)), str):
+        raise DataError(fault)
+    partition = int(placed([key], settings.topics.partitions)[0])
     return asyncio.run(_ask(settings, {partition: (key, command)}, wait))[0]
 
 

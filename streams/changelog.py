@@ -20,40 +20,44 @@ TAIL = 2_000  # records from the end in which a progress record is looked for fi
 async def read(settings: Settings) -> tuple[dict[bytes, bytes], dict[int, Progress]]:
     """Rows by user, and the progress of each partition, up to the changelog's end."""
     users: dict[bytes, bytes] = {}
-    found: dict[int, Progress] = {}
+    found: dict[int, bytes] = {}  # of each partition the last counts alone
     async for record in _records(settings, range(settings.topics.partitions)):
         if record.key == PROGRESS_KEY:
-            found[record.partition] = progress.loads(record.value)
+            found[record.partition] = record.value
         elif record.value is None:
             users.pop(record.key, None)
         else:
             users[record.key] = record.value
-    return users, found
+    return users, _decoded(found)
 
 
 async def read_user(settings: Settings, key: bytes) -> tuple[bytes | None, Progress]:
     """One user's row, None where there is none, and the progress of the partition."""
-    row, found = None, Progress()
+    row, found = None, b""
     async for record in _records(settings, [int(placed([key], settings.topics.partitions)[0])]):
         if record.key == PROGRESS_KEY:
-            found = progress.loads(record.value)
+            found = record.value
         elif record.key == key:
             row = record.value
-    return row, found
+    return row, progress.loads(found) if found else Progress()
 
 
 async def read_progress(settings: Settings) -> dict[int, Progress]:
     """The progress of each partition that has one, from the ends of their logs."""
-    found: dict[int, Progress] = {}
+    found: dict[int, bytes] = {}
     left, tail = set(range(settings.topics.partitions)), TAIL
     while left:
         whole: set[int] = set()
         async for record in _records(settings, sorted(left), tail, whole):
             if record.key == PROGRESS_KEY:
-                found[record.partition] = progress.loads(record.value)
+                found[record.partition] = record.value
         left -= found.keys() | whole
         tail *= 16
-    return found
+    return _decoded(found)
+
+
+def _decoded(found: dict[int, bytes]) -> dict[int, Progress]:
+    return {partition: progress.loads(value or b"") for partition, value in found.items()}
 
 
 def unreadable(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> dict[int, str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from streams.cloudevents import encoder, rfc3339
 from streams.records import RecordBatch
+from streams.wire.shoal import USER_LIMIT
 from streams.wire.times import BAD, to_ms
 
 REQUEST_LIMIT = 200  # characters of a request id
@@ -44,8 +45,10 @@ def decode(value: bytes | None) -> Command | str:
         return 'not {"command": "erase" or "advance", "request_id": ..., "user_id" or "to": ...}'
     if not 0 < len(command.request_id) <= REQUEST_LIMIT:
         return f"request_id: 1 to {REQUEST_LIMIT} characters"
-    if command.command == "erase" and not user_key(command):
-        return "user_id is missing"
+    if command.command == "erase" and not 0 < len(user := user_key(command)) <= USER_LIMIT:
+        return "user_id is missing" if not user else f"user_id: at most {USER_LIMIT} bytes"
+    if command.command == "erase" and b"\0" in user:  # keys that begin with one are the store's own
+        return "user_id: no id has a NUL in it"
     if command.command == "advance" and time(command) is None:
         return "to: neither RFC 3339 nor epoch milliseconds"
     return command

@@ -27,6 +27,7 @@ from streams.reach import unreachable
 from streams.reading import reading, to_end
 from streams.rules import schema_of
 from streams.settings import Settings
+from streams.wire.shoal import Schema
 
 CHUNK = 500  # records a transaction
 SHOWN = 20  # faults told of a file
@@ -77,8 +78,7 @@ async def send_back(settings: Settings, path: Path) -> tuple[int, int]:
             elif one.ident in wanted:
                 letters[one.ident] = one
         new = {number: one for number, one in lines.items() if one.letter not in before}
-        schemas = {settings.prefix + source.name: schema_of(source, settings) for source in settings.sources}
-        good, bad = judge(new, letters, schemas, int(time.time() * 1000))
+        good, bad = judge(new, letters, schemas(settings), int(time.time() * 1000))
         if faults | bad:
             raise DataError(f"{path}: nothing was sent{_told(faults | bad)}")
         for start in range(0, len(good), CHUNK):
@@ -90,6 +90,16 @@ async def send_back(settings: Settings, path: Path) -> tuple[int, int]:
     finally:
         await producer.stop()
     return len(good), len(lines) - len(new)
+
+
+def schemas(settings: Settings) -> dict[str, Schema]:
+    """Of the topics whose letters can be sent back: the sources, and what they are re-keyed from."""
+    found: dict[str, Schema] = {}
+    for source in settings.sources:
+        found[settings.prefix + source.name] = schema_of(source, settings)
+        if source.rekey_from is not None:
+            found[source.rekey_from] = found[settings.prefix + source.name]
+    return found
 
 
 def _told(faults: dict[int, str]) -> str:

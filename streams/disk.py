@@ -44,7 +44,7 @@ def open_store(
             held = store.offset()
             if held is not None and held > standing.ends[at]:
                 refuse(accept_loss, f"{_named(at)} ends at {standing.ends[at]}, {path} stands at {held}", again)
-            elif held is not None and _age(store, path, now) > standing.tombstones / 2:
+            elif held is not None and _age(store, now) > standing.tombstones / 2:
                 # what was erased meanwhile may be gone from the changelog without a trace
                 tell(f"{path} was last in step more than half of {at[0]}'s delete.retention.ms ago: rebuilt")
             else:
@@ -52,6 +52,8 @@ def open_store(
                     lost = f"{_named(at)} starts at {standing.starts[at]}, {path} stands at {held or 0}: rows are gone"
                     refuse(accept_loss, lost, "goes on with the rows that there are")
                     store.apply([], [], standing.starts[at])
+                if held is None:  # what the changelog holds is read from now on
+                    store.see(now)
                 return store
             _close(store)
             remove(path)
@@ -74,14 +76,13 @@ def _close(store: RowStore | None) -> None:
             store.close()
 
 
-def _age(store: RowStore, path: Path, now: int) -> int:
-    """ms since the rows were last known to be in step with the changelog."""
+def _age(store: RowStore, now: int) -> int:
+    """ms since the rows were last known to be in step with the changelog, or since a recovery that was cut short began
+    with nothing. The files' own times do not tell: each open touches them."""
     marks = [store.seen()]
     (stored,) = store.get_many([PROGRESS_KEY])
     if stored is not None:
         marks.append(progress.loads(stored).wall)
-    if not any(marks):  # a recovery that was cut short
-        marks.append(int(max(file.stat().st_mtime for file in path.iterdir()) * 1000))
     return now - max(mark or 0 for mark in marks)
 
 

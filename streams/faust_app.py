@@ -47,6 +47,7 @@ def build(worker: Worker) -> Any:
         broker_client_id=client_id(),
         broker_max_poll_records=state.max_poll_records,
         broker_session_timeout=state.session_timeout,
+        broker_request_timeout=max(90.0, state.session_timeout),  # Faust's own, which must not be the shorter
         broker_rebalance_timeout=state.rebalance_timeout,
         broker_heartbeat_interval=min(3.0, state.session_timeout / 4),
         Table=RowTable,

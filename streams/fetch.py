@@ -115,12 +115,17 @@ def unpack(tp: Any, result: Any, limit: int, *, headers: bool = False) -> Record
 
 def ends(consumer: Any) -> dict[tuple[str, int], int | None]:
     """Last stable offset of each assigned partition, None where no fetch has told it yet."""
+    return {at: state and state.lso for at, state in _states(consumer).items()}
+
+
+def positions(consumer: Any) -> dict[tuple[str, int], int | None]:
+    """Where each assigned partition is fetched from next, None where that is not known yet."""
+    return {at: state and state._position for at, state in _states(consumer).items()}
+
+
+def _states(consumer: Any) -> dict[tuple[str, int], Any]:
     subscription = consumer._subscription.subscription
     assignment = subscription.assignment if subscription else None
     if assignment is None:
         return {}
-    found: dict[tuple[str, int], int | None] = {}
-    for tp in assignment.tps:
-        state = assignment.state_value(tp)
-        found[tp.topic, tp.partition] = None if state is None else state.lso
-    return found
+    return {(tp.topic, tp.partition): assignment.state_value(tp) for tp in assignment.tps}

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from online_models.nearest import Floats
 from online_models.version import Version, assign
 from state import rows, vector, windows
 from streams.errors import DataError
@@ -19,6 +20,15 @@ SCHEMA = pa.schema(
     [("user_id", pa.string()), ("segment", pa.int32())]
     + [(name, _SPEND if name.startswith("spend") else pa.int64()) for name in COLUMNS]
 )
+
+
+def schema(version: Version | None) -> pa.Schema:
+    """The columns of table() under a version."""
+    found = SCHEMA
+    if version is not None and version.encoder is not None:
+        found = found.append(pa.field("embedding", pa.list_(pa.float32(), version.encoder.latent)))
+        found = found.append(pa.field("unusual", pa.float32()))
+    return found
 
 
 def features(stored: Sequence[bytes], now: int) -> tuple[rows.Heads, np.ndarray]:
@@ -33,13 +43,21 @@ def features(stored: Sequence[bytes], now: int) -> tuple[rows.Heads, np.ndarray]
     return heads, sums
 
 
-def table(users: Sequence[bytes], stored: Sequence[bytes], now: int, version: Version | None = None) -> pa.Table:
-    """The lines of some users. segment is the row's own; with a version, what that version says as of now."""
+def raw_matrix(heads: rows.Heads, sums: np.ndarray) -> Floats:
+    """The raw matrix (n, 2R + L) of what features() gives."""
+    return vector.raw(sums, heads["hours"].astype(np.int64))
+
+
+def table(
+    users: Sequence[bytes], stored: Sequence[bytes], now: int, version: Version | None = None, *, judge: bool = False
+) -> pa.Table:
+    """The lines of some users. A version adds what its models say of them: the embedding, and how badly the encoder
+    restores it, in units that one in a hundred rows of training was above. segment is the row's own, unless the
+    version is to judge, as of now."""
     heads, sums = features(stored, now)
-    segment = heads["segment"]
-    if version is not None:
-        raw = vector.raw(sums, heads["hours"].astype(np.int64))
-        segment = assign(version, raw, np.arange(len(heads)), heads["segment"].astype(np.int64)).segment
+    segment, raw = heads["segment"], raw_matrix(heads, sums)
+    if version is not None and judge:
+        segment = assign(version, raw, np.arange(len(heads)), segment.astype(np.int64)).segment
     columns: list[pa.Array] = [
         pa.array([user.decode() for user in users], pa.string()),
         pa.array(segment, pa.int32(), mask=np.asarray(segment) == rows.UNASSIGNED),
@@ -48,7 +66,12 @@ def table(users: Sequence[bytes], stored: Sequence[bytes], now: int, version: Ve
         for j, measure in enumerate(rows.MEASURES):
             column = np.ascontiguousarray(sums[:, i, j])
             columns.append(_money(column) if measure == "spend" else pa.array(column))
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    if version is not None and version.encoder is not None:
+        encoder = version.encoder
+        embedding = encoder.encode(encoder.features(raw)).astype(np.float32)
+        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), encoder.latent))
+        columns.append(pa.array(encoder.unusual(raw).astype(np.float32)))
+    return pa.Table.from_arrays(columns, schema=schema(version))
 
 
 def _money(minor: np.ndarray) -> pa.Array:
@@ -71,14 +94,16 @@ def chunks(items: Iterable[tuple[bytes, bytes]], size: int = 50_000) -> Iterator
         yield users, stored
 
 
-def write(path: Path, items: Iterable[tuple[bytes, bytes]], now: int, version: Version | None = None) -> int:
+def write(
+    path: Path, items: Iterable[tuple[bytes, bytes]], now: int, version: Version | None = None, *, judge: bool = False
+) -> int:
     """Write a parquet file of users and rows; the number of lines. The file appears whole or not at all."""
     part = path.with_name(path.name + ".part")
     count = 0
     try:
-        with pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(part, schema(version), compression="zstd") as writer:
             for users, stored in chunks(items):
-                writer.write_table(table(users, stored, now, version))
+                writer.write_table(table(users, stored, now, version, judge=judge))
                 count += len(users)
         part.replace(path)
     finally:

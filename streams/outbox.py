@@ -87,6 +87,11 @@ class Outbox:
         self.counts[f"reject:{reject.reason}"] += 1
         self.outputs[self._topics.dead_letters, self._partition].append(dead_letter(reject))
 
+    def gone(self, user: bytes) -> None:
+        """A user of whom there is no row: the tombstones alone."""
+        self.rows[user] = None
+        self.outputs[self._topics.segments, self._partition].append((user, None, []))
+
     def receipt(self, request: str, value: bytes) -> None:
         self.outputs[self._topics.receipts, self._partition].append((request.encode(), value, []))
 

@@ -71,7 +71,7 @@ def resume(
     for i, (log, first, end) in enumerate(zip(logs, firsts, ends, strict=True)):
         if log.offset > end:
             losses.append(f"{topic}/{i} ends at {end}, its re-keyer stands at {log.offset}: it has lost its end")
-            logs[i] = Source(first)
+            logs[i] = Source(end, log.key)  # what there is was sent
         elif log.offset < first:
             between = f"its re-keyer stands at {log.offset}: records between are gone"
             losses.append(f"{topic}/{i} starts at {first}, {between}")

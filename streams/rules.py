@@ -50,7 +50,7 @@ def rule_of(settings: Settings, partition: int) -> Rule:
         alerts=alerts.Rules(
             rate=chosen.request_rate, spend_factor=chosen.spend_factor, spend_quantile=chosen.spend_quantile,
             spend_least=round(chosen.spend_least * 100), spend_orders=chosen.spend_orders, refunds=chosen.refunds,
-            refund_share=chosen.refund_share,
+            refund_share=chosen.refund_share, unusual=chosen.unusual,
         ),
         training_key=settings.learner.hash_key.get_secret_value().encode(),
         training_hourly=max(1, settings.learner.rows_per_hour // settings.topics.partitions),

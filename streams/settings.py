@@ -157,8 +157,9 @@ class AlertSettings(Section):
     spend_orders: Positive = 100
     refunds: Annotated[Counts | None, Off] = (3, 10)
     refund_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    unusual: Annotated[Levels | None, Off] = None
 
-    @field_validator("request_rate", "spend_factor", "refunds")
+    @field_validator("request_rate", "spend_factor", "refunds", "unusual")
     @classmethod
     def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value and value[0] > value[1]:

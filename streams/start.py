@@ -21,19 +21,22 @@ def check_start(task: Task, number: int, standing: Standing, *, accept_loss: boo
             accept_loss, f"partition {number}: the changelog holds no progress, although {sign}",
             "begins anew: what the sources still hold counts once more",
         )  # fmt: skip
+        task.keep()
     for topic in topics:
         source, at = task.progress.sources[topic], f"{topic}/{number}"
         start, end = standing.starts[topic, number], standing.ends[topic, number]
         known = bool(source.topic or source.offset or source.key >= 0)
-        wrong = ""
+        wrong, to = "", start
         if source.topic and source.topic != standing.ids[topic]:
             wrong = f"{at} is another topic of the same name, the progress stands at {source.offset} of a former one"
         elif source.offset > end:
+            to = end if source.topic else start  # of the same topic what there is was applied
             wrong = f"{at} ends at {end}, the progress stands at {source.offset}: it is another topic, or lost its end"
         elif source.offset < start and known:
             wrong = f"{at} starts at {start}, the progress stands at {source.offset}: records between are gone"
         if wrong:
-            refuse(accept_loss, wrong, f"reads it from {start} on")
+            refuse(accept_loss, wrong, f"reads it from {to} on")
+            task.keep()
         if wrong or source.offset < start:
-            task.skip_to(topic, start)
+            task.skip_to(topic, to)
         source.topic = standing.ids[topic]

@@ -124,7 +124,7 @@ def step(
     raw = vector.raw(steps.windows, steps.hours)
     out.exits = int(np.count_nonzero(steps.event == fold.EXIT))
     _decide(out, users, heads, steps, raw, version, rule, batch, at)
-    _alert(out, users, heads, steps, progress, rule, batch, at, watermark)
+    _alert(out, users, heads, steps, raw, progress, version, rule, batch, at, watermark)
     _train(out, users, heads, steps, raw, at, watermark, progress, rule)
     cut, then = rows.cut(heads, panes, owner), _due(heads, panes, owner, heads["clock"], rule)
     touched = row[first]
@@ -188,7 +188,7 @@ def bring(
     steps, _, _ = fold.fold(heads, panes, owner, _NO_EVENTS, asked)
     raw = vector.raw(steps.windows, steps.hours)
     _decide(out, users, heads, steps, raw, version, rule)
-    _alert(out, users, heads, steps, progress, rule)
+    _alert(out, users, heads, steps, raw, progress, version, rule)
     days = _teach_days(out, users, heads, steps, raw, rule)
     out.exits = int(np.count_nonzero(steps.event == fold.EXIT))
     said = np.concatenate((out.changes.step, np.array([alert.step for alert in out.alerts], np.int64), days))
@@ -241,8 +241,9 @@ def _decide(
 
 
 def _alert(
-    out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, progress: Progress, rule: Rule,
-    batch: EventBatch | None = None, at: Ints | None = None, watermark: Ints | None = None,
+    out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, raw: NDArray[np.float64],
+    progress: Progress, version: Version | None, rule: Rule, batch: EventBatch | None = None, at: Ints | None = None,
+    watermark: Ints | None = None,
 ) -> None:  # fmt: skip
     shop = np.full(len(steps.row), np.iinfo(np.int64).max)
     if batch is not None and at is not None and watermark is not None:
@@ -252,8 +253,11 @@ def _alert(
         hour = alerts.hour_of(watermark[at[applied]])
         bought = batch.type[at[applied]] == fold.PURCHASE
         shop[judged[applied]] = alerts.shop_thresholds(rule.alerts, progress.shop, hour, spend, bought)
-    out.alerts = alerts.find(heads, steps, alerts.levels(rule.alerts, steps, shop))
-    out.alert_records = alerts.documents(out.alerts, users, steps, rule.alerts, shop)
+    error = None
+    if rule.alerts.unusual and version is not None and version.encoder is not None:
+        error = version.encoder.unusual(raw)
+    out.alerts = alerts.find(heads, steps, alerts.levels(rule.alerts, steps, shop, error))
+    out.alert_records = alerts.documents(out.alerts, users, steps, rule.alerts, shop, error)
 
 
 def _train(

@@ -57,8 +57,9 @@ class Task:
         self._out = Outbox(topics, rule.partition)
         self.counts = self._out.counts
         self._moved = False
-        if accept_rejects:
+        if accept_rejects and self.progress.stopped:
             self.progress.stopped = None
+            self.keep()
 
     # -- models -----------------------------------------------------------------------------------------------
 
@@ -177,6 +178,8 @@ class Task:
         self._bring([user], self.progress.watermark)  # it may be forgotten by now
         (row,) = self._store.get_many([user])
         if row is None:
+            self._out.gone(user)  # where an accepted loss left copies of a row that is not here
+            self._moved = True
             return False
         outcome = bring([user], [row], self.progress.watermark, self.progress, self.version, self.rule, erase=True)
         outcome.index = dict.fromkeys(due.entry(at, user) for at in due.every(row, self.rule.forget))
@@ -223,6 +226,10 @@ class Task:
         """Start a source at an offset: its log begins there."""
         self.progress.sources[topic].offset = offset
         self._inbox = self._open()
+
+    def keep(self) -> None:
+        """The next cut has a progress even if nothing comes: what was accepted is accepted once for all."""
+        self._moved = True
 
     def run(self, now: int, ends: Mapping[str, int | None]) -> int:
         """Apply what may go; records applied. now: wall clock, ms. ends: last stable offset of each source,

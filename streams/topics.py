@@ -23,6 +23,7 @@ HOUR_MS = 3_600_000
 FOREVER = (1 << 63) - 1  # ms
 # how long a tombstone stays readable; local state older than half of it is rebuilt
 TOMBSTONE_MS = 7 * 24 * HOUR_MS
+COMPACTION_MS = 7 * 24 * HOUR_MS  # by then what an erasure replaced is compacted away
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,10 @@ def specs(settings: Settings) -> list[TopicSpec]:
         "message.timestamp.type": "CreateTime",
         "min.insync.replicas": str(chosen.min_insync_replicas),
     }
-    compacted = size | {"cleanup.policy": "compact", "delete.retention.ms": str(TOMBSTONE_MS)}
+    compacted = size | {
+        "cleanup.policy": "compact", "delete.retention.ms": str(TOMBSTONE_MS),
+        "max.compaction.lag.ms": str(COMPACTION_MS),
+    }  # fmt: skip
     small = compacted | {"segment.bytes": str(16 << 20)}  # one record is of interest, a few are written each second
 
     def kept(hours: int) -> dict[str, str]:

@@ -19,7 +19,7 @@ from faust.types import TP, ConsumerMessage
 
 from streams.crash import DENIED, denied, fail
 from streams.errors import BrokerError, LossError, RecoveryError
-from streams.fetch import FETCH_WAIT_MS, drain, ends, unpack
+from streams.fetch import FETCH_WAIT_MS, drain, ends, positions, unpack
 from streams.records import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,10 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         """Last stable offset of each assigned partition, None where no fetch has told it yet."""
         return {} if self._consumer is None else ends(self._consumer)
 
+    def positions(self) -> dict[tuple[str, int], int | None]:
+        """Where each assigned partition is fetched from next."""
+        return {} if self._consumer is None else positions(self._consumer)
+
 
 async def _coordination_failed(error: BaseException) -> None:
     fail(denied(error) or BrokerError(f"the workers' group: {error}"))
@@ -112,6 +116,7 @@ class BatchConsumer(driver.Consumer):
         self.expected: dict[tuple[str, int], int] = {}  # next offset of each source partition that is read
         self.seeks: Counter[str] = Counter()  # continuity seeks, by topic
         self._again: dict[tuple[str, int], tuple[int, int]] = {}  # what the last seek of a partition was for
+        self._astray: dict[tuple[str, int], tuple[int, int]] = {}  # where fetches went on, and where they should have
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> BatchThread:
@@ -154,6 +159,19 @@ class BatchConsumer(driver.Consumer):
         self._again[topic, partition] = found, expected
         log.warning("%s/%d: fetched %d, expected %d: reading again", topic, partition, found, expected)
         await self.read_from(topic, partition, expected)
+
+    async def look(self) -> None:
+        """The guard where no fetch comes: of a log that no longer holds what is expected, nor anything behind it."""
+        at = self._thread.positions()
+        astray = {
+            where: (found, expected)
+            for where, expected in list(self.expected.items())
+            if (found := at.get(where)) is not None and found != expected
+        }
+        before, self._astray = self._astray, astray
+        for where, (found, expected) in astray.items():  # once is nothing: a fetch is being handed over
+            if before.get(where) == (found, expected):
+                await self.read_again(*where, found=found, expected=expected)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         records, active = await self._wait_next_records(timeout)

@@ -64,6 +64,7 @@ class Worker:
         self.recovery = Recovery(settings.changelog, settings.state.recovery_deadline)
         self.standing: Standing
         self._resting = False  # between a revoke and the next assignment
+        self._taking = False  # while an assignment is taken
         self._works: list[asyncio.Future[None]] = []
         self.on_start: Callable[[], Awaitable[None]] | None = None  # before the first assignment: the page
         self.app = faust_app.build(self)
@@ -78,13 +79,16 @@ class Worker:
         await self.guard(self._own(owned))
 
     async def _own(self, owned: set[int]) -> None:
-        self.ready, self._resting = False, False
+        self.ready, self._resting, self._taking = False, False, True
         self.recovery.end()
         self.recovery = Recovery(self.settings.changelog, self.settings.state.recovery_deadline, self.recovery.last)
         self.recovery.start()
         await self.release()
-        if not owned:
-            return
+        if owned:
+            await self._open(owned)
+        self._taking = False
+
+    async def _open(self, owned: set[int]) -> None:
         publishers = {number: Publisher(self.settings, number) for number in sorted(owned)}
         await asyncio.gather(*(publisher.start() for publisher in publishers.values()))
         self.standing = standing = await asyncio.to_thread(look, self.settings, sorted(owned))
@@ -123,7 +127,8 @@ class Worker:
         await self.guard(self._begin())
 
     async def _begin(self) -> None:
-        if self._resting:  # assigned anew soon: that recovery begins them
+        # assigned anew soon, or now: Faust may tell the end of an earlier recovery; that assignment's own begins them
+        if self._resting or self._taking:
             return
         for number, part in self.partitions.items():
             part.store.index()
@@ -220,6 +225,7 @@ class Worker:
                 told = time.monotonic()
                 acked = {(t, part.number): o for part in self.partitions.values() for t, o in part.acked.items()}
                 await self.app.consumer.commit_positions(acked)
+                await self.app.consumer.look()
                 await asyncio.to_thread(heap.trim)
 
     def _check_models(self) -> None:

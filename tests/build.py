@@ -10,8 +10,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.encoder import Encoder, build
+from online_models.encoder_file import Layer
 from online_models.learner import Learner, Params
 from online_models.rows import ROW, USER, Ints, Rows
+from online_models.scaler import Scaler
 from online_models.version import Version
 from state import vector
 from streams.records import RecordBatch
@@ -42,6 +45,17 @@ def version(number: int, seed: int, k: int = 4, hysteresis: float = 0.0) -> Vers
     params = Params(k, 60, 10_000, 1 << 60, 60, seed, vector.R, list(vector.NAMES))
     (found,) = Learner.start(params).learn(training_rows(raw))
     return msgspec.structs.replace(found, number=number, hysteresis=hysteresis)
+
+
+def random_encoder(seed: int, latent: int = 3) -> Encoder:
+    """Untrained, for shoal's features."""
+    rng, width = np.random.default_rng(seed), len(vector.NAMES)
+
+    def layer(inner: int, outer: int) -> Layer:
+        return Layer(rng.normal(0, 0.5, (outer, inner)).astype(np.float32), np.zeros(outer, np.float32))
+
+    scaler = Scaler([0.1] * vector.R, [5.0] * vector.R, [0.0] * width, [1.0] * width)
+    return build(vector.NAMES, scaler, [layer(width, 7), layer(7, latent)], [layer(latent, width)], 0.25)
 
 
 def training_rows(raw: NDArray[np.float64], now: Ints | None = None, user: Ints | None = None) -> Rows:

@@ -26,6 +26,7 @@ COMMANDS = {
     "snapshot": "Every user's features and segment, from the changelog topic.",
     "backfill": "The same columns from a file, without Kafka.",
     "user": "One user's features, segment and last change.",
+    "similar": "The shoppers most like one, and what they share.",
     "status": "Offsets, lag, watermark and model version of each partition.",
     "erase": "Erase a user, and wait for the receipt.",
     "advance": "Move the watermark by hand, for demos and tests.",

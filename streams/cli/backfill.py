@@ -35,5 +35,5 @@ def backfill(context: Context, file: Path, schema: str, output: Path, as_of: int
             raise DataError(f"{model}: {error}") from None
     stored, rejects = run(context.settings(), file, schema, as_of)
     now = frame.latest(stored.values()) if as_of is None else as_of
-    count = frame.write(output, sorted(stored.items()), now, version)
+    count = frame.write(output, sorted(stored.items()), now, version, judge=True)
     click.echo(f"{count:,} users, {rejects:,} rejects", err=True)

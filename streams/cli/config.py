@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from streams.cli import Context
 
 MASK = "********"
-RULES = ("request_rate", "spend_factor", "refunds")  # null where switched off, which TOML writes false
+RULES = ("request_rate", "spend_factor", "refunds", "unusual")  # null where switched off, which TOML writes false
 
 
 @click.command()

@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 @click.option("--as-of", type=AS_OF, help="RFC 3339 or epoch ms, not below any user's clock. Default: the latest.")
 @click.pass_obj
 def snapshot(context: Context, output: Path, as_of: int | None) -> None:
-    """Every user's features and segment, rebuilt from the changelog topic, as parquet."""
-    from streams import changelog, frame
+    """Every user's features and segment, rebuilt from the changelog topic, as parquet.
 
-    stored, _ = asyncio.run(changelog.read(context.settings()))
-    count = frame.write(output, sorted(stored.items()), frame.latest(stored.values()) if as_of is None else as_of)
+    Once an encoder was trained, also each one's embedding by the newest model version, and how badly it restores it.
+    """
+    from streams import changelog, frame
+    from streams.models import read_newest
+
+    settings = context.settings()
+    version = asyncio.run(read_newest(settings))
+    stored, _ = asyncio.run(changelog.read(settings))
+    now = frame.latest(stored.values()) if as_of is None else as_of
+    count = frame.write(output, sorted(stored.items()), now, version)
     click.echo(f"{count:,} users", err=True)

@@ -7,6 +7,7 @@ is not run again unless FRESH=1. ONLY=name[,name] picks.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import shutil
@@ -50,11 +51,12 @@ def play(fault: Fault, seed: int, bootstrap: str | None, home: Path) -> dict[str
 
 
 def commit() -> str:
-    """The commit that is tried; a tree with changes in it counts as another."""
+    """The commit that is tried, with a hash of the changes that the tree has beside it."""
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
-    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    changes = git("diff", "HEAD")
+    return git("rev-parse", "HEAD") + (f"+{hashlib.sha256(changes.encode()).hexdigest()[:12]}" if changes else "")
 
 
 def table(results: list[dict[str, Any]]) -> str:

@@ -174,6 +174,20 @@ def test_what_is_expected_is_deleted_under_a_worker(one: Deployed) -> None:
     refused(one, "clickstream/0 starts at 700, the progress stands at ")
 
 
+def test_all_there_is_is_deleted_under_a_worker(one: Deployed) -> None:
+    """No fetch will ever come: the position alone tells."""
+    with one.run() as process:
+        wait_for(one.ready, "the worker")
+        os.kill(process.pid, signal.SIGSTOP)
+        one.send(100)
+        one.send(200)
+        one.empty(one.clicks, -1)
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.wait(60) == 11, one.log()[-3000:]
+    assert re.search(rf"{one.clicks}/0: offset \d+ is not to be had, the log goes on at 800", one.last_words())
+    refused(one, "clickstream/0 starts at 800, the progress stands at ")
+
+
 def test_a_flipped_byte_under_a_running_worker(kafka: str, prefix: str, tmp_path: Path) -> None:
     """The worker ends, the next sets that store aside and rebuilds it: nothing is lost or counted twice."""
     made = Deployed(kafka, prefix, tmp_path, **{"state.cache_rows": 1000})

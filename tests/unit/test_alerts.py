@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+import numpy as np
+
+from online_models.version import Version
+from state import vector
 from state.memory import MemoryStore
 from streams.alerts import Rules
 from streams.outbox import Topics
@@ -12,7 +17,7 @@ from streams.records import RecordBatch
 from streams.step import Rule
 from streams.task import Task
 from streams.wire.events import EventBatch
-from tests.build import decoded, records
+from tests.build import decoded, random_encoder, records, version
 
 START = 1_700_000_000_000
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -22,9 +27,14 @@ def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) ->
     return decoded(batch, source=source, key_before=key_before)
 
 
-def alerts(events: list[dict[str, Any]], rules: Rules, *, sweep: bool = False) -> list[dict[str, Any]]:
+def alerts(
+    events: list[dict[str, Any]], rules: Rules, *, sweep: bool = False, model: Version | None = None
+) -> list[dict[str, Any]]:
     rule = Rule(sources=("clickstream",), alerts=rules)
     task = Task(rule, decode, MemoryStore(), Topics("c", "s", "alerts", "d", "t", "r"))
+    if model is not None:
+        task.adopt(model)
+        task.cut(0)
     task.offer(records(events))
     task.run(0, {"clickstream": len(events)})
     if sweep:
@@ -77,3 +87,16 @@ def test_refund_burst() -> None:
 
 def test_a_rule_that_is_off_says_nothing() -> None:
     assert alerts([event("r", i * MINUTE, "refund", 1.0) for i in range(5)], Rules(refunds=None)) == []
+
+
+def test_unusual_says_how_badly_the_encoder_restores_a_shopper() -> None:
+    events = [event("odd", i * 1000, "add_to_cart" if i % 2 else "view", 9.0) for i in range(20)]
+    encoder = random_encoder(3)
+    high = float(encoder.unusual(np.zeros((1, 2 * vector.R + len(vector.PLAIN))))[0])
+    model = msgspec.structs.replace(version(1, 1), encoder=encoder)
+    found = alerts(events, Rules(unusual=(high / 1e6, 1e9)), model=model)
+    assert [(a["rule"], a["status"], a["severity"]) for a in found] == [("unusual", "open", "warning")]
+    assert found[0]["evidence"]["reconstruction_error"] > 0
+    assert alerts(events, Rules(unusual=(1e8, 1e9)), model=model) == []
+    assert alerts(events, Rules(unusual=(high / 1e6, 1e9)), model=version(1, 1)) == []  # no encoder yet
+    assert alerts(events, Rules(unusual=None), model=model) == []

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from streams.dead_letters import schemas
 from streams.letters import Back, Letter, Repaired, judge, keep, letter, line, parse, printable
 from streams.rejects import VALUE_LIMIT, dead_letter
+from streams.settings import load
 from streams.wire import shoal
 from streams.wire.events import Reject
 from streams.wire.rees46 import rees46
@@ -88,6 +90,17 @@ def test_a_source_that_is_none_any_more_and_a_cut_value_made_whole() -> None:
     assert judged(kept(b"{}", topic="gone")) == "its topic is no source of these settings"
     cut = kept(json.dumps(event("u", NOW, note="x" * 600_000)).encode(), reason="too_large")
     assert isinstance(judged(cut, value=event("u", NOW)), Back)
+
+
+def test_what_is_rekeyed_goes_back_to_where_it_came_from() -> None:
+    sources = [{"name": "clicks", "rekey_from": "shop-clicks", "fields": {"who": "user_id"}}, {"name": "buys"}]
+    known = schemas(load(environ={}, prefix="p-", sources=sources))
+    assert set(known) == {"p-clicks", "shop-clicks", "p-buys"}
+    held = kept(b"{}", None, "no_user", "shop-clicks")
+    value = {"event_time": NOW, "event_type": "view", "who": "anna"}
+    lines, _ = parse([json.dumps(line(held) | {"value": value}).encode()])
+    (back,), _ = judge(lines, {held.ident: held}, known, NOW)
+    assert (back.letter.topic, back.key) == ("shop-clicks", b"anna")
 
 
 def test_receipts_strangers_and_filters() -> None:

@@ -199,7 +199,7 @@ def test_a_wrong_schema_stops_it_until_rejects_are_accepted() -> None:
         (Progress(topic="raw", ident="1", logs=[Source(5, 7)]), True, [0], [9], "is not the raw", [Source(0)]),
         (Progress(topic="old", ident="2", logs=[Source(5, 7)]), True, [3], [9], "is not the old", [Source(3)]),
         (Progress(topic="raw", ident="2", logs=[Source(5, 7)] * 2), True, [0], [9], "is not the raw", [Source(0)]),
-        (Progress(topic="raw", ident="2", logs=[Source(5, 7)]), True, [0], [4], "ends at 4", [Source(0)]),
+        (Progress(topic="raw", ident="2", logs=[Source(5, 7)]), True, [0], [4], "ends at 4", [Source(4, 7)]),
         (Progress(topic="raw", ident="2", logs=[Source(5, 7)]), True, [6], [9], "starts at 6", [Source(6, 7)]),
         (Progress(topic="raw", ident="2", logs=[Source(5, 7)]), True, [0, 1], [9, 9], "raw/1 starts at 1",
          [Source(5, 7), Source(1)]),

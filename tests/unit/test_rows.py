@@ -52,13 +52,17 @@ def test_whatever_a_row_holds_comes_back(held_by: list) -> None:
 def test_a_row_of_layout_1_is_read_and_what_it_lacked_is_unknown() -> None:
     heads, _, _ = rows.join([None, None])
     heads["segment"], heads["born"], heads["followed"], heads["ids"][:, 0] = [3, 4], 7, 1, 9
+    heads["alert"], heads["alert_since"] = [1, 0, 2, 0], [5, 0, 6, 0]
     owner, panes = np.array([0, 1, 1]), rows.pack(np.array([5, 6, 7]), np.arange(33).reshape(3, 11))
     now = rows.cut(heads, panes, owner)
     new = rows.STORED.itemsize
-    before = [
-        rows._converted(np.frombuffer(row[:new], rows.STORED), rows._STORED_1).tobytes() + row[new:] for row in now
-    ]
-    before = [b"\x01\x00" + row[2:] for row in before]
+    before = []
+    for row in now:
+        old, head = np.zeros(1, rows._STORED_1), np.frombuffer(row[:new], rows.STORED)
+        for name in rows._STORED_1.names or ():
+            old[name] = head[name][:, :3] if name.startswith("alert") and name != "alert_seq" else head[name]
+        old["layout"] = 1
+        before.append(old.tobytes() + row[new:])
     assert len(before[0]) < len(now[0])
     assert rows.unreadable(before) == []
     back, panes, again = rows.join([before[0], now[1]])
@@ -66,6 +70,8 @@ def test_a_row_of_layout_1_is_read_and_what_it_lacked_is_unknown() -> None:
     assert back["born"].tolist() == [0, 7]
     assert back["followed"].tolist() == [0, 1]
     assert back["ids"][:, 0].tolist() == [9, 9]
+    assert (back["alert"] == heads["alert"]).all()
+    assert (back["alert_since"] == heads["alert_since"]).all()
     assert (again == owner).all()
     assert panes["start"].tolist() == [5, 6, 7]
     assert rows.cut(back, panes, again)[1] == now[1]

@@ -65,12 +65,17 @@ GONE = "partition 0: the changelog holds no progress, although"
          {"clickstream": 10, "purchases": 7}),
         (task(clickstream=Source(40, 5, "one"), purchases=Source(51, 5)), STANDING, False,
          "purchases/0 ends at 50, the progress stands at 51", {"clickstream": 40, "purchases": 0}),
+        (task(clickstream=Source(40, 5, "one"), purchases=Source(51, 5, "two")), STANDING, False,
+         "purchases/0 ends at 50, the progress stands at 51", {"clickstream": 40, "purchases": 50}),
         (task(clickstream=Source(9, 5, "one"), purchases=Source(50, 5)), STANDING, False,
          "clickstream/0 starts at 10, the progress stands at 9", {"clickstream": 10, "purchases": 50}),
         (task(clickstream=Source(0, -1, "one"), purchases=Source(50, 5)), STANDING, False,
          "clickstream/0 starts at 10, the progress stands at 0", {"clickstream": 10, "purchases": 50}),
     ],
-    ids=["progress gone", "progress gone, rows there", "recreated, grown past", "ends below", "expired", "never read"],
+    ids=[
+        "progress gone", "progress gone, rows there", "recreated, grown past", "ends below", "lost its end", "expired",
+        "never read",
+    ],
 )  # fmt: skip
 def test_what_is_lost_is_refused_until_it_is_accepted(
     made: Task, standing: Standing, had_rows: bool, told: str, then: dict[str, int], capsys: pytest.CaptureFixture[str]
@@ -81,8 +86,25 @@ def test_what_is_lost_is_refused_until_it_is_accepted(
     assert "; --accept-loss " in str(caught.value)
     assert begun(made, standing, accept_loss=True, had_rows=had_rows) == then
     assert f"shoal: loss accepted: {told}" in capsys.readouterr().err
-    made.progress.ordinal += 1  # and once it is accepted it is not asked again
+    flush = made.cut(0)  # though no record has come
+    assert flush is not None
     store = MemoryStore()
-    store.rows[PROGRESS_KEY] = progress.dumps(made.progress)
+    store.rows[PROGRESS_KEY] = flush.rows[PROGRESS_KEY] or b""  # once it is accepted it is not asked again
     again = Task(made.rule, decode, store, Topics("c", "s", "a", "d", "t", "r"))
     assert begun(again, standing, had_rows=had_rows) == then
+
+
+def test_no_loss_asks_for_no_progress() -> None:
+    made = task(clickstream=Source(40, 5, "one"), purchases=Source(50, 5, "two"))
+    begun(made)
+    assert made.cut(0) is None
+
+
+def test_accepted_rejects_are_accepted_once_for_all() -> None:
+    store = MemoryStore()
+    store.rows[PROGRESS_KEY] = progress.dumps(Progress(stopped="10 of 10 records in a row are rejects"))
+    rule, topics = Rule(sources=("clickstream", "purchases")), Topics("c", "s", "a", "d", "t", "r")
+    assert Task(rule, decode, store, topics).progress.stopped
+    flush = Task(rule, decode, store, topics, accept_rejects=True).cut(0)
+    assert flush is not None
+    assert progress.loads(flush.rows[PROGRESS_KEY] or b"").stopped is None

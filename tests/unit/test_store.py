@@ -1,6 +1,7 @@
 """Rows through the cache and on disk."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,10 @@ def test_the_index_is_built_from_the_rows_and_kept_in_recovery(tmp_path: Path) -
     store = RowStore(tmp_path / "0", META, cache_rows=1000, forget=100)
     store.apply([*keys, b"\0progress"], [row(now, 6_000_000 - 20)] * len(keys) + [b"p"], 9)
     store.index()
+    shutil.copytree(tmp_path / "0", tmp_path / "killed")
+    killed = RowStore(tmp_path / "killed", META, cache_rows=1000, forget=100)
+    assert len(killed.due(1 << 31, 1 << 20)) == len(keys)  # without another index()
+    killed.close()
     entries = store.due(1 << 31, 1 << 20)
     assert sorted(due.split(entry)[1] for entry in entries) == sorted(keys)
     assert {due.split(entry)[0] for entry in entries} == {6_000_101}  # before its hour leaves the day
@@ -110,6 +115,31 @@ def test_the_index_is_built_from_the_rows_and_kept_in_recovery(tmp_path: Path) -
     there = {due.split(entry)[1]: due.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
     assert len(there) == len(keys) - 1
     assert (b"u1" in there, there[b"u2"]) == (False, 6_000_001 + 13)
+    store.close()
+
+
+def test_an_index_whose_building_was_cut_short_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the setting is by then what the former index was built for."""
+    now = 6_000_000 * windows.UNIT
+
+    def opened(forget: int) -> RowStore:
+        return RowStore(tmp_path / "0", META, cache_rows=1000, forget=forget)
+
+    store = opened(100)
+    store.apply([b"a", b"b"], [row(now, 6_000_000)] * 2, 2)
+    store.index()
+    store.close()
+    store = opened(1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(RowStore, "_write_index", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.index()
+    store.close()  # what had been written is on the disk
+    store = opened(100)
+    store.index()
+    assert [due.split(entry)[1] for entry in store.due(1 << 31, 10)] == [b"a", b"b"]
     store.close()
 
 

@@ -1,0 +1,43 @@
+"""`shoal similar`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from streams.cli import Context
+
+
+@click.command()
+@click.argument("user")
+@click.option("-n", "count", type=click.IntRange(1, 1_000), default=10, show_default=True, help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array.")
+@click.pass_obj
+def similar(context: Context, user: str, count: int, as_json: bool) -> None:
+    """The shoppers most like USER, and what they share.
+
+    Nearest by the encoder's embedding once one was trained, else by the features that segments are made of. Exit code
+    10: no such user, or no model version yet.
+    """
+    from streams import changelog
+    from streams.errors import DataError
+    from streams.models import read_newest
+    from streams.similar import similar as find
+
+    settings = context.settings()
+    version = asyncio.run(read_newest(settings))
+    if version is None:
+        raise DataError("no model version yet: the learner has not seen enough rows")
+    stored, _ = asyncio.run(changelog.read(settings))
+    found = find(list(stored), list(stored.values()), version, user.encode(), count)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for line in found:
+        shared = "; ".join(one["words"] for one in line["shared"]) or "nothing that sets them apart from the average"
+        segment = "none" if line["segment"] is None else line["segment"]
+        click.echo(f"{line['user']}  distance {line['distance']:.3f}  segment {segment}  {shared}")
