@@ -1,4 +1,4 @@
-# Needs python3 (3.11 or later) and make, nothing else; everything it installs lies in .venv and .uv.
+# Needs python3 (3.11 or later) and make, nothing else; everything it installs lies in .venv, .venv-embeddings and .uv.
 # make run ARGS="--exit --json": set-up chatter goes to stderr, so stdout is the command's own.
 PYTHON ?= python3
 ARGS ?=
@@ -6,8 +6,10 @@ UV_VERSION = uv>=0.8,<1
 VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+# with torch: two gigabytes to fetch, six on disk; its CUDA libraries come along whether or not there is a GPU
+EMBEDDINGS = .venv-embeddings
 
-.PHONY: run test lint verify faults exits bench profile clean
+.PHONY: run test test-embeddings lint verify faults exits bench quality profile clean
 .DEFAULT_GOAL := run
 MAKEFLAGS += --no-print-directory
 
@@ -21,6 +23,10 @@ lint: $(STAMP)
 
 test: lint
 	@$(BIN)/python -m pytest $(ARGS)
+	@echo 'tests/embeddings were not among them: they need torch, make test-embeddings runs them' >&2
+
+test-embeddings: $(EMBEDDINGS)/.installed
+	@OMP_WAIT_POLICY=PASSIVE $(EMBEDDINGS)/bin/python -m pytest tests/embeddings $(ARGS)
 
 verify: $(STAMP)
 	@test -n "$(DATA)" || { echo 'make verify DATA=FILE: a file in the schema of shoal, CSV or JSON lines, plain or .gz' >&2; exit 2; }
@@ -36,6 +42,9 @@ exits: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+quality: $(STAMP)
+	@$(BIN)/python -m tests.quality --seeds $(or $(SEEDS),6) $(ARGS)
+
 profile: $(STAMP)
 	@$(BIN)/python -m tests.bench.profile $(ARGS)
 
@@ -49,13 +58,15 @@ profile: $(STAMP)
 	@$(PYTHON) -m venv .uv >&2
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check "$(UV_VERSION)" >&2 || { rm -rf .uv; exit 1; }
 
-$(STAMP): requirements.lock pyproject.toml | .uv/bin/uv
-	@echo "setting up: the locked environment in $(VENV)" >&2
-	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV) >&2
-	@VIRTUAL_ENV=$(VENV) .uv/bin/uv pip sync --quiet --require-hashes requirements.lock >&2
-	@VIRTUAL_ENV=$(VENV) .uv/bin/uv pip install --quiet --no-deps -e . >&2
+$(STAMP): requirements.lock
+$(EMBEDDINGS)/.installed: requirements-embeddings.lock
+$(STAMP) $(EMBEDDINGS)/.installed: pyproject.toml | .uv/bin/uv
+	@echo "setting up: the locked environment in $(@D)" >&2
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv --without-pip $(@D) >&2
+	@VIRTUAL_ENV=$(@D) .uv/bin/uv pip sync --quiet --require-hashes $(filter %.lock,$^) >&2
+	@VIRTUAL_ENV=$(@D) .uv/bin/uv pip install --quiet --no-deps -e . >&2
 	@touch $@
 
 clean:
-	@rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@rm -rf $(VENV) $(EMBEDDINGS) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	@find streams online_models state monitoring tests -name __pycache__ -prune -exec rm -rf {} +

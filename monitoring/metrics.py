@@ -44,6 +44,7 @@ FLUSH = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 # The core's words, which this room may not import; a test keeps them in step.
 CAUSES = ("first", "behaviour", "late", "model", "expiry", "forgotten", "erased")
 RULES = ("request_rate", "spend", "refund_burst", "unusual")
+LINEAGE = ("born", "split", "merged", "retired", "restored")
 STATUSES = ("open", "update", "resolved")
 REASONS = (
     "too_large", "null_value", "not_json", "bad_type", "no_user", "bad_user", "key_mismatch", "bad_time", "time_ahead",
@@ -76,6 +77,8 @@ VOCABULARY: tuple[Spec, ...] = (
          ("topic",), "rekeyed"),
     Spec("counter", "recovered_records_total", "Changelog records replayed in recovery.", key="recovered"),
     Spec("counter", "learned_rows_total", "Training rows that this worker's learner took.", key="learned"),
+    Spec("counter", "segment_lineage_total", "Changes of the set of segments that this worker's learner published.",
+         ("event",), "lineage", tuple((event,) for event in LINEAGE)),
     Spec("histogram", "flush_seconds", "Time of a partition's flush: its transaction and its RocksDB write.",
          buckets=FLUSH),
     Spec("histogram", "event_latency_seconds",
@@ -91,6 +94,7 @@ VOCABULARY: tuple[Spec, ...] = (
     Spec("gauge", "segment_users", "Users in a segment, over this worker's partitions.", ("segment",)),
     Spec("gauge", "model_version", "Model version that a partition assigns with; 0 before the first.", ("partition",)),
     Spec("gauge", "model_version_newest", "Newest version read from the models topic; 0 before the first."),
+    Spec("gauge", "model_quality", "Figures of the newest version, on rows that it has not learned from.", ("figure",)),
     Spec("gauge", "partitions_owned", "Partitions that this worker owns."),
     Spec("gauge", "ready", "1 once recovery is over and the worker serves its partitions."),
     Spec("gauge", "recovery_left_records", "Changelog records that this worker's recovery has still to read."),
@@ -123,6 +127,7 @@ class Gauges:
     rekey_lag: dict[str, int] = field(default_factory=dict)  # by source topic, of those that this worker re-keys
     recovery_left: int = 0
     recovery_seconds: float = 0.0
+    model_quality: dict[str, float] = field(default_factory=dict)  # by figure, of the newest version
 
 
 class Metrics:
@@ -220,5 +225,6 @@ def _series(now: Gauges) -> dict[str, Mapping[Labels, float]]:
         "ready": {(): now.ready}, "pass_under_way": each(now.pass_under_way), "learner": {(): now.learner},
         "cache_rows": {(): now.cache_rows}, "recovery_left_records": {(): now.recovery_left},
         "recovery_seconds": {(): now.recovery_seconds},
+        "model_quality": {(figure,): value for figure, value in now.model_quality.items()},
         "rekey_lag_records": {(topic,): float(lag) for topic, lag in now.rekey_lag.items()},
     }  # fmt: skip

@@ -1,17 +1,19 @@
-"""Sends commands and waits for their receipts."""
+"""Sends commands, and orders for the learner, and waits for their receipts."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import uuid
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from online_models import orders
+from online_models.orders import Order
 from streams.commands import Command, decode, encode
 from streams.errors import BrokerError, DataError
 from streams.partitioner import placed
@@ -30,39 +32,66 @@ def erase(settings: Settings, user: str, wait: float) -> dict[str, Any]:
         key = user.encode()
     except UnicodeEncodeError:  # the command line gives what is no UTF-8 as surrogates
         raise DataError("user_id: not UTF-8") from None
-    command = Command("erase", _request(), user_id=user)
+    command = Command("erase", request(), user_id=user)
     if isinstance(fault := decode(encode(command)), str):
         raise DataError(fault)
-    partition = int(placed([key], settings.topics.partitions)[0])
-    return asyncio.run(_ask(settings, {partition: (key, command)}, wait))[0]
+    return _command(settings, {int(placed([key], settings.topics.partitions)[0]): (key, command)}, wait)[0]
 
 
 def advance(settings: Settings, to: int, wait: float) -> list[dict[str, Any]]:
     """The receipts of moving every partition's watermark to a time (ms); errors as with erase()."""
-    asked = {number: (b"", Command("advance", _request(), to=to)) for number in range(settings.topics.partitions)}
-    return asyncio.run(_ask(settings, asked, wait))
+    asked = {number: (b"", Command("advance", request(), to=to)) for number in range(settings.topics.partitions)}
+    return _command(settings, asked, wait)
 
 
-def _request() -> str:
+def order(settings: Settings, order: Order, wait: float) -> dict[str, Any]:
+    """The learner's answer to an order (online_models/orders.py); errors as with erase()."""
+    record = Sent(settings.topic("training_rows"), 0, orders.KEY, orders.encode(order))
+    partitions = list(range(settings.topics.partitions))
+    return asyncio.run(_ask(settings, {order.request_id: record}, partitions, wait))[0]
+
+
+def request() -> str:
+    """A new request's id."""
     return uuid.uuid4().hex
 
 
-async def _ask(settings: Settings, asked: dict[int, tuple[bytes, Command]], wait: float) -> list[dict[str, Any]]:
-    commands, results = settings.topic("commands"), settings.topic("commands_results")
-    waiting = {command.request_id for _, command in asked.values()}
+class Sent(NamedTuple):
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes
+
+
+def _command(settings: Settings, asked: dict[int, tuple[bytes, Command]], wait: float) -> list[dict[str, Any]]:
+    """Receipts of commands, one a partition."""
+    topic = settings.topic("commands")
+    sent = {
+        command.request_id: Sent(topic, partition, key or None, encode(command))
+        for partition, (key, command) in asked.items()
+    }
+    return sorted(asyncio.run(_ask(settings, sent, list(asked), wait)), key=lambda said: said["partition"])
+
+
+async def _ask(
+    settings: Settings, asked: dict[str, Sent], partitions: list[int], wait: float
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Send records by request id, and wait for what some partitions of `commands-results` say of each."""
+    results = settings.topic("commands_results")
+    waiting = set(asked)
     receipts: list[dict[str, Any]] = []
     async with reading(settings) as consumer:
-        at = [TopicPartition(results, number) for number in asked]
+        at = [TopicPartition(results, number) for number in partitions]
         consumer.assign(at)
         await consumer.seek_to_end(*at)
         for tp in at:
             await consumer.position(tp)  # before the command is sent
-        producer = AIOKafkaProducer(**aiokafka_options(settings), acks="all")
+        producer = AIOKafkaProducer(**aiokafka_options(settings), acks="all", max_request_size=16 << 20)
         try:
             await producer.start()
             try:
-                for partition, (key, command) in asked.items():
-                    await producer.send_and_wait(commands, encode(command), key=key or None, partition=partition)
+                for one in asked.values():
+                    await producer.send_and_wait(one.topic, one.value, key=one.key, partition=one.partition)
             finally:
                 await producer.stop()
         except KafkaError as error:
@@ -70,8 +99,9 @@ async def _ask(settings: Settings, asked: dict[int, tuple[bytes, Command]], wait
         deadline = time.monotonic() + wait
         while waiting:
             if time.monotonic() > deadline:
+                topic = next(iter(asked.values())).topic
                 raise DataError(
-                    f"no receipt within {wait:g} s: does a worker run? The command stays in {commands} and will be "
+                    f"no receipt within {wait:g} s: does a worker run? The command stays in {topic} and will be "
                     "carried out"
                 )
             for records in (await consumer.getmany(*at, timeout_ms=200)).values():
@@ -80,4 +110,4 @@ async def _ask(settings: Settings, asked: dict[int, tuple[bytes, Command]], wait
                     if said["request_id"] in waiting:
                         waiting.discard(said["request_id"])
                         receipts.append(said)
-    return sorted(receipts, key=lambda said: said["partition"])
+    return receipts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -132,6 +133,7 @@ class LearnerService:
                     await self._producer.send_and_wait(topic, value=data, key=key, partition=0)
         except KafkaError as error:
             raise TransactionError(f"model version {version.number} could not be published: {error!r}") from error
+        self._count(Counter(f"lineage:{one.event}" for one in version.lineage))
 
     async def _let_go(self) -> None:
         self._learner = None

@@ -147,6 +147,32 @@ class LearnerSettings(Section):
         return self
 
 
+class TrainerSettings(Section):
+    """When `shoal train` trains an encoder, from how many rows, and how; clusters below 2: no clustering term."""
+
+    datadir: Path = Path(".shoal/trainer")
+    window: Annotated[int, Field(ge=1_000, le=10**8)] = 1_000_000
+    first_rows: Annotated[int, Field(ge=200, le=10**8)] = 2_000
+    every: Annotated[float, Field(gt=0, le=31_536_000)] = 3_600.0
+    drift: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    promote: bool = False
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(max_length=7)] = (32,)
+    latent: Annotated[int, Field(ge=1, le=256)] = 8
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
+    batch: Annotated[int, Field(ge=64, le=1 << 20)] = 4_096
+    noise: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    clusters: Annotated[int, Field(ge=0, le=256)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 7
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+
+    @model_validator(mode="after")
+    def _within(self) -> TrainerSettings:
+        if self.first_rows > self.window:
+            raise ValueError("trainer.first_rows must be at most trainer.window")
+        return self
+
+
 class AlertSettings(Section):
     """Thresholds of the alert rules (warning, critical); false switches a rule off. Money in major units."""
 
@@ -200,6 +226,7 @@ class Settings(Section):
     )
     state: State = State()
     learner: LearnerSettings = LearnerSettings()
+    trainer: TrainerSettings = TrainerSettings()
     alerts: AlertSettings = AlertSettings()
     rejects: Rejects = Rejects()
     web: Web = Web()

@@ -47,6 +47,7 @@ def gauges(worker: Worker) -> Gauges:
         rekey_lag={rekeyer.topic: rekeyer.lag for rekeyer in worker.rekeyers if rekeyer.owner},
         recovery_left=worker.recovery.left,
         recovery_seconds=worker.recovery.last,
+        model_quality=newest.quality if newest else {},
     )
 
 

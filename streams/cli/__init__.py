@@ -25,12 +25,15 @@ COMMANDS = {
     "replay": "Send the events of a file into the source topics.",
     "snapshot": "Every user's features and segment, from the changelog topic.",
     "backfill": "The same columns from a file, without Kafka.",
+    "train": "Train the encoder of the embeddings, on a GPU where there is one.",
     "user": "One user's features, segment and last change.",
     "similar": "The shoppers most like one, and what they share.",
     "status": "Offsets, lag, watermark and model version of each partition.",
     "erase": "Erase a user, and wait for the receipt.",
     "advance": "Move the watermark by hand, for demos and tests.",
     "dead-letters": "List rejected records, export them for repair, send them back.",
+    "models": "Versions of the model: list, compare, promote, roll back, rebuild.",
+    "segments": "The segments there are, and what became of those there were.",
     "config": "The settings in force, secrets masked.",
 }
 EXIT_CODES = """\b

@@ -42,7 +42,8 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 def judged(stored: dict[bytes, bytes], progress: dict[int, Progress], version: Version) -> np.ndarray:
-    """Segments by the newest version, as of what was swept or a row's later clock."""
+    """Segments by the newest version, as of what was swept or a row's later clock, of users who may stay where they are
+    while no other centre is much nearer."""
     heads, panes, owner = rows.join(list(stored.values()))
     swept = np.array([progress[number].swept for number in placed(list(stored), len(progress)).tolist()])
     now = np.maximum(heads["clock"], swept)
@@ -50,7 +51,8 @@ def judged(stored: dict[bytes, bytes], progress: dict[int, Progress], version: V
     sums = windows.as_of(
         at, now // windows.UNIT, owner, panes["start"].astype(np.int64), owner, rows.values(panes)
     )
-    return assign(version, vector.raw(sums, heads["hours"].astype(np.int64))).segment
+    raw = vector.raw(sums, heads["hours"].astype(np.int64))
+    return assign(version, raw, at, heads["segment"].astype(np.int64)).segment
 
 
 def states(settings: Settings) -> dict[int, bool]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.quality import kinds
-from tests.quality.kinds import BOUNCER, COLUMN, GIFTER, LASTING, LIVESTREAM, NOBODY, TABLE
+from tests.quality.kinds import BOUNCER, COLUMN, GIFTER, LASTING, LIVESTREAM, NOBODY, TABLE, number
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -100,15 +100,18 @@ class Planted:
         return np.unique(kind[kind != NOBODY]).tolist()
 
     def ids(self) -> list[str]:
-        """Each user's id; its order says nothing about the kind."""
-        shuffled = np.random.default_rng((self.seed, 99)).permutation(self.users)
-        return [f"u{100_000 + i}" for i in shuffled.tolist()]
+        return ids(self.seed, self.users)
 
     def _phase(self, user: Ints, time: Ints) -> Ints:
         """The phase in force, -1 none."""
         key = (self.phases.user << _SPAN) + self.phases.start - START
         at = np.searchsorted(key, (user << _SPAN) + np.maximum(time - START, -1), "right") - 1
         return np.where((at >= 0) & (self.phases.user[at] == user), at, -1)
+
+
+def ids(seed: int, users: int) -> list[str]:
+    """Each user's id; its order says nothing about the kind."""
+    return [f"u{100_000 + i}" for i in np.random.default_rng((seed, 99)).permutation(users).tolist()]
 
 
 def shop(seed: int, users: int = 3_000, days: int = 40, prices: float = 1.0) -> Planted:
@@ -131,6 +134,43 @@ def shop(seed: int, users: int = 3_000, days: int = 40, prices: float = 1.0) -> 
     phases.append((movers, when.astype(np.int64), to))
     changes = (Change(VANISH * days, "retired", GIFTER), Change(APPEAR * days, "born", LIVESTREAM))
     return _events(seed, users, days, _sorted(phases), changes, prices, PRICES * days)
+
+
+def changing(seed: int, users: int = 3_000, days: int = 46) -> Planted:
+    """A shop whose set of kinds changes: splits, births, merges and retirements at known times, three days apart."""
+    rng = np.random.default_rng((seed, 0))
+    share = np.array([*SHARES, BOUNCERS, VANISHING, APPEARING, APPEARING])
+    kind = np.repeat([*LASTING, BOUNCER, GIFTER, kinds.LISTER, kinds.GALLERY], _counts(share, users))
+    start = _arrivals(rng, kind, days)
+    start[kind == GIFTER] //= 2
+    changes = tuple(
+        Change(share * days, event, what, other) for share, event, what, other in (
+            (0.30, "split", kinds.PLANNER, number("window")), (0.37, "born", kinds.LISTER, NOBODY),
+            (0.44, "merged", number("abandoner"), number("bargain")), (0.51, "retired", number("night"), NOBODY),
+            (0.58, "split", kinds.TRADER, number("loyal")), (0.65, "born", kinds.GALLERY, NOBODY),
+            (0.72, "merged", GIFTER, number("business")), (0.79, "retired", number("researcher"), NOBODY),
+        )
+    )  # fmt: skip
+    touched = {change.kind for change in changes} | {change.other for change in changes}
+    phases: list[tuple[Ints, Ints, Ints]] = []
+    for change in changes:
+        day = int(change.day * DAY)
+        if change.event == "born":
+            new = kind == change.kind
+            start[new] = day + rng.integers(0, 2 * DAY, int(new.sum()))
+            continue
+        who = np.flatnonzero(kind == (change.other if change.event == "split" else change.kind))
+        start[who] = np.minimum(start[who], day // 2)
+        if change.event == "split":
+            who = rng.permutation(who)[: len(who) // 2]
+        to = {"split": change.kind, "merged": change.other, "retired": NOBODY}[change.event]
+        phases.append((who, np.full(len(who), day), np.full(len(who), to)))
+    free = [one for one in LASTING if one not in touched]
+    movers = np.flatnonzero(np.isin(kind, free) & (start < 0.2 * days * DAY) & (rng.random(users) < SWITCH / 2))
+    to = np.array(free)[rng.integers(0, len(free), len(movers))]
+    phases.append((movers, (rng.uniform(0.3 * days, 0.75 * days, len(movers)) * DAY).astype(np.int64), to))
+    phases.append((np.arange(users), start, kind))
+    return _events(seed, users, days, _sorted(phases), changes, 1.0, float(days))
 
 
 def _counts(share: Floats, users: int) -> Ints:

@@ -7,13 +7,17 @@ not depend on a model is kept by seed under .shoal/quality, named by the code th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.rows import ROW, Rows
 from online_models.version import Version
 from state import rows, vector
 from state.memory import MemoryStore
@@ -32,27 +36,50 @@ from tests.quality.planted import DAY, HOUR, START, Ints, Planted
 Floats = NDArray[np.float64]
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".shoal" / "quality"
-CODE = ("state/*.py", "streams/training.py", "streams/step.py", "streams/task.py", "tests/quality/kinds.py",
-        "tests/quality/planted.py", "tests/quality/played.py")  # fmt: skip
+CODE = (
+    "state/*.py", "online_models/rows.py", "streams/training.py", "streams/step.py", "streams/task.py",
+    "tests/quality/kinds.py", "tests/quality/planted.py", "tests/quality/played.py",
+)  # fmt: skip
 EVERY = 12 * HOUR  # what is measured is measured each so much event time
 LIMIT = 1 << 30
-_TRAINING = "training-rows"
-_NOWHERE = Topics("segment-changes", "segments", "alerts", "dead-letters", _TRAINING, "commands-results")
+_TRAINING, _CHANGES = "training-rows", "segment-changes"
+_NOWHERE = Topics(_CHANGES, "segments", "alerts", "dead-letters", _TRAINING, "commands-results")
+
+
+class _Data(msgspec.Struct):
+    cause: str
+
+
+class _Event(msgspec.Struct):
+    data: _Data
+
+
+_CAUSE = msgspec.json.Decoder(_Event)
+
+
+class Flushed(NamedTuple):
+    """Training records, and the changes of segment: planted users and causes."""
+
+    keys: list[bytes]
+    values: list[bytes]
+    moved: list[int]
+    causes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """n training rows in the order of the log."""
+    """n training records in the order of the log, of all kinds."""
 
-    now: Ints  # ms, as of
+    rows: Rows
     user: Ints  # numbers of the planted users
-    raw: Floats  # (n, 2R + L)
-    truth: Ints  # kind of the user as of then
-    keys: list[bytes]  # the records themselves
-    values: list[bytes]
+    truth: Ints  # kind of the user as of the row
 
     def __len__(self) -> int:
-        return len(self.now)
+        return len(self.user)
+
+    def learned(self) -> Ints:
+        """Which of them (indices) the k-means learns from."""
+        return np.flatnonzero(self.rows.kind == ROW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +89,7 @@ class Data:
     planted: Planted
     taught: Taught
     times: Ints  # (t,) ms
-    upto: Ints  # (t,) rows that were there by then
+    upto: Ints  # (t,) training records that were there by then
     raw: Floats  # (t, users, 2R + L) of all users as of each time; zeros where there is no row yet
     last: Ints  # (t, users) ms, latest event; rows.NEVER where there is no row yet
 
@@ -71,11 +98,16 @@ class Data:
         return self.last[i] >= self.times[i] - days * DAY
 
 
+def deployment(**learner: Any) -> Settings:
+    """One partition; learner: its settings."""
+    return Settings(topics={"partitions": 1}, learner=learner)  # type: ignore[arg-type]
+
+
 class Core:
     """The partitions of one deployment, fed up to a time of arrival."""
 
     def __init__(self, planted: Planted, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings(topics={"partitions": 1}, rejects={})  # type: ignore[arg-type]
+        self.settings = settings or deployment()
         self.planted = planted
         topics, partitions = self.settings.source_topics, self.settings.topics.partitions
         schema = schema_of(SourceSettings(name=topics[0]), self.settings)
@@ -116,16 +148,19 @@ class Core:
                     )  # fmt: skip
             task.run(0, dict(task.queued_ends()))
 
-    def flush(self) -> tuple[list[bytes], list[bytes]]:
-        """Cut all partitions; keys and values of the training rows since the last time."""
-        keys: list[bytes] = []
-        values: list[bytes] = []
+    def flush(self) -> Flushed:
+        """Cut all partitions: what they have said since the last time."""
+        out = Flushed([], [], [], [])
         for task in self.tasks:
             flush = task.cut(0)
-            for key, value, _ in flush.outputs.get((_TRAINING, 0), ()) if flush else ():
-                keys.append(key)
-                values.append(value)
-        return keys, values
+            for (topic, _), records in flush.outputs.items() if flush else ():
+                if topic == _TRAINING:
+                    out.keys.extend(key for key, _, _ in records)
+                    out.values.extend(value for _, value, _ in records)
+                elif topic == _CHANGES:
+                    out.moved.extend(self._number[key] for key, _, _ in records)
+                    out.causes.extend(_CAUSE.decode(value).data.cause for _, value, _ in records)
+        return out
 
     def adopt(self, version: Version) -> None:
         for task in self.tasks:
@@ -164,15 +199,18 @@ def features(stored: Sequence[bytes], now: int) -> tuple[Floats, Ints]:
     return vector.raw(sums, heads["hours"].astype(np.int64)), heads["last"].copy()
 
 
-def taught(planted: Planted, keys: list[bytes], values: list[bytes], settings: Settings) -> Taught:
-    """Training records with the truth beside them. The one place that reads their bytes."""
+def taught(planted: Planted, keys: list[bytes], values: list[bytes], first: int, settings: Settings) -> Taught:
+    """Training records from an offset on, with the truth beside them. The one place that reads their bytes."""
     width, columns = 2 * vector.R + len(vector.PLAIN), training.layout(vector.NAMES)
-    now, raw, at = training.decode(values, columns, width)
-    secret = settings.learner.hash_key.get_secret_value().encode()
-    number = {training.pseudonym(name.encode(), secret): i for i, name in enumerate(planted.ids())}
-    user = np.array([number[keys[i]] for i in at.tolist()], np.int64)
-    kept = at.tolist()
-    return Taught(now, user, raw, planted.kind_of(user, now), [keys[i] for i in kept], [values[i] for i in kept])
+    found = training.decode(keys, values, range(first, first + len(keys)), columns, width)
+    number = _pseudonyms(planted.seed, planted.users, settings.learner.hash_key.get_secret_value().encode())
+    user = np.array([number[one.tobytes()] for one in found.user], np.int64)
+    return Taught(found, user, planted.kind_of(user, found.now))
+
+
+@cache
+def _pseudonyms(seed: int, users: int, secret: bytes) -> dict[bytes, int]:
+    return {training.pseudonym(name.encode(), secret): i for i, name in enumerate(planted_.ids(seed, users))}
 
 
 def times_of(planted: Planted) -> Ints:
@@ -183,7 +221,7 @@ def data(planted: Planted, name: str, progress: Callable[[float], None] = lambda
     """What contenders get, from the cache where it is there. name: of the stream, with its seed and size."""
     path = CACHE / f"{name}-{_digest()}.npz"
     times = times_of(planted)
-    core = None
+    chosen = deployment()
     if path.exists():
         with np.load(path, allow_pickle=False) as kept:
             found = {key: kept[key] for key in kept.files}
@@ -191,7 +229,7 @@ def data(planted: Planted, name: str, progress: Callable[[float], None] = lambda
         values = [value.tobytes() for value in np.split(found["values"], found["cuts"])]
         upto, raw, last = found["upto"], found["raw"], found["last"]
     else:
-        core = Core(planted)
+        core = Core(planted, chosen)
         keys, values, upto, raw, last = _play(core, times, progress)
         CACHE.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part.npz")
@@ -201,11 +239,7 @@ def data(planted: Planted, name: str, progress: Callable[[float], None] = lambda
             upto=upto, raw=raw, last=last,
         )  # fmt: skip
         part.rename(path)
-    return Data(planted, taught(planted, keys, values, _settings(core)), times, upto, raw, last)
-
-
-def _settings(core: Core | None) -> Settings:
-    return core.settings if core else Settings(topics={"partitions": 1})  # type: ignore[arg-type]
+    return Data(planted, taught(planted, keys, values, 0, chosen), times, upto, raw, last)
 
 
 def _play(
@@ -219,9 +253,10 @@ def _play(
     last = np.full((len(times), users), rows.NEVER)
     for i, now in enumerate(times.tolist()):
         core.feed(now)
+        core.settle()
         more = core.flush()
-        keys += more[0]
-        values += more[1]
+        keys += more.keys
+        values += more.values
         upto[i] = len(keys)
         user, stored = core.rows()
         raw[i, user], last[i, user] = features(stored, now)
@@ -232,26 +267,3 @@ def _play(
 def _digest() -> str:
     files = sorted(path for pattern in CODE for path in ROOT.glob(pattern))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
-
-
-def live(planted: Planted, learn: Callable[[Taught, int], Sequence[Version]], every: int = HOUR) -> Iterator[tuple[int, Ints, list[Version]]]:
-    """A worker and a learner together: time, segment of each planted user, versions that came, each EVERY.
-
-    learn: rows and the offset of the first -> versions. Each `every` of event time the worker applies what has
-    arrived, takes the newest version, re-judges, and sweeps.
-    """
-    core, offset = Core(planted), 0
-    came: list[Version] = []
-    for now in range(START + every, planted.end + 1, every):
-        core.feed(now)
-        keys, values = core.flush()  # swaps, too
-        core.settle()
-        rows_ = taught(planted, keys, values, core.settings)
-        versions = list(learn(rows_, offset))
-        offset += len(rows_)
-        came += versions
-        for version in versions[-1:]:
-            core.adopt(version)
-        if (now - START) % EVERY == 0:
-            yield now, core.segments(), came
-            came = []

@@ -28,13 +28,14 @@ COUNTS = {
     "learned": 4, "exits": 6, "ended": 1,
     "reject:bad_time": 1, "reject:currency": 2, "change:first": 9, "change:model": 1,
     "alert:spend:open": 1, "alert:spend:resolved": 1, "seek:clickstream": 1,
-    "rekeyed:clickstream": 6,
+    "rekeyed:clickstream": 6, "lineage:split": 1,
 }  # fmt: skip
 TWO = Gauges(
     lag={("clickstream", 0): 12, ("purchases", 0): 0, ("clickstream", 3): 5}, watermark={0: 1_700_000_000.25, 3: 5.0},
     sweep_lag={0: 300.0, 3: 0.0},
     users={0: 10, 3: 20}, segment_users={0: 4, 7: 26}, model_version={0: 2, 3: 1}, newest_version=2, ready=True,
     pass_under_way={0: True, 3: False}, learner=True, cache_rows=30, rekey_lag={"clickstream": 8},
+    model_quality={"silhouette": 0.25},
 )  # fmt: skip
 ONE = Gauges({("clickstream", 0): 0}, {0: 6.0}, {0: 0.0}, {0: 10}, {7: 10}, {0: 2}, 2, False, {0: False}, False, 10)
 
@@ -135,6 +136,7 @@ def test_gauges_are_read_at_the_scrape_and_what_is_gone_vanishes() -> None:
     assert (found["shoal_pass_under_way", "0"], found["shoal_pass_under_way", "3"]) == (1, 0)
     assert found["shoal_cache_rows",] == 30
     assert found["shoal_rekey_lag_records", "clickstream"] == 8
+    assert found["shoal_model_quality", "silhouette"] == 0.25
     now[0] = ONE  # partition 3 was handed over
     found = values(metrics)
     shown = {family.name: family for family in families(metrics).values()}
@@ -165,7 +167,8 @@ def test_names_and_labels_keep_prometheus_habits() -> None:
         assert (spec.kind == "histogram") == bool(spec.buckets), spec.name
         assert not re.search(r"milli|micro|(^|_)(ms|kb|mb|minutes|hours)(_|$)", spec.name), spec.name
         # few values each: never a user, an event, an offset
-        assert set(spec.labels) <= {"topic", "partition", "segment", "reason", "cause", "rule", "status"}, spec.name
+        few = {"topic", "partition", "segment", "reason", "cause", "rule", "status", "event", "figure"}
+        assert set(spec.labels) <= few, spec.name
     assert "user" not in {label for spec in VOCABULARY for label in spec.labels}
 
 

@@ -1,0 +1,62 @@
+"""A version's segments carried over into another space: from the windows into an embedding, and back.
+
+Ids stay with their people: each segment's centre goes to the mean of its people there, then moves as at any refit.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from online_models.encoder import Encoder
+from online_models.nearest import Floats, distances
+from online_models.outcomes import Outcomes
+from online_models.promotion import Contender
+from online_models.refit import refit
+from online_models.rows import Rows
+from online_models.version import Version, assign, index
+
+Space = Literal["windows", "embedding"]
+
+
+def cross(version: Version, raw: Floats, space: Space, encoder: Encoder | None, seed: int) -> Version:
+    """The version with its centres in a space, by the people of some rows (n, 2R + L), n >= 1.
+
+    encoder: of the embedding; the version goes on with it in any case. Profiles, weights and the error are those of
+    the rows under the new centres. ValueError where there is no encoder to make an embedding with.
+    """
+    if space == "embedding" and encoder is None:
+        raise ValueError("no encoder to make an embedding with")
+    judged = assign(version, raw)
+    before = index(version.ids, judged.segment.astype(np.int64)).astype(np.int32)
+    there = msgspec.structs.replace(version, space=space, encoder=encoder)
+    lines = there.place(raw, judged.features)
+    centres = refit(lines, before, np.zeros((len(version.ids), lines.shape[1])), seed)
+    distance = distances(lines, centres)
+    label = distance.argmin(0)
+    count = np.bincount(label, minlength=len(centres))
+    profile = version.profile.copy()
+    order = np.argsort(label, kind="stable")
+    for at, mine in enumerate(np.split(order, np.cumsum(count)[:-1])):
+        if len(mine):
+            profile[at] = np.cumsum(judged.features[mine], axis=0)[-1] / len(mine)
+    return msgspec.structs.replace(
+        there, centre_bytes=centres.astype("<f8").tobytes(), profile_bytes=profile.astype("<f8").tobytes(),
+        weights=(count / len(label)).tolist(),
+        error=float(np.cumsum(distance[label, np.arange(len(label))])[-1]) / len(label),
+    )  # fmt: skip
+
+
+def contender(name: str, version: Version, rows: Rows, came: Outcomes) -> Contender:
+    """What a version makes of the ROWs among some rows: each user's in their order, held as its hysteresis says."""
+    mine = rows.take(came.at)
+    user = np.unique(mine.user, return_inverse=True)[1].reshape(-1)
+    order = np.argsort(user, kind="stable")
+    judged = assign(version, mine.raw[order], user[order], np.full(int(user.max(initial=-1)) + 1, -1))
+    segment = np.empty(len(order), np.int64)
+    segment[order] = index(version.ids, judged.segment.astype(np.int64))
+    lines = np.empty((len(order), version.centres.shape[1]))
+    lines[order] = version.place(mine.raw[order], judged.features)
+    return Contender(name, version.space, list(version.ids), version.centres, lines, segment)

@@ -1,0 +1,64 @@
+"""`shoal segments list | history`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from streams.cli.times import AS_OF
+
+if TYPE_CHECKING:
+    from streams.cli import Context
+
+
+@click.group()
+def segments() -> None:
+    """The segments there are, and what became of those there were."""
+
+
+@segments.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@click.pass_obj
+def list_(context: Context, as_json: bool) -> None:
+    """The segments of the newest version: users, and what sets them apart. Exit code 10: there is no version yet."""
+    from streams.segments import present
+
+    found = present(context.settings())
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("segment", "users", "share of rows", "more or fewer than the average")
+    for one in found:
+        table.add_row(str(one["segment"]), f"{one['users']:,}", f"{one['share']:.1%}", one["description"])
+    Console().print(table)
+
+
+@segments.command()
+@click.option("--segment", type=click.IntRange(min=0), help="What a segment has to do with alone.")
+@click.option("--since", type=AS_OF, help="RFC 3339 or epoch ms: what was published from then on.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@click.pass_obj
+def history(context: Context, segment: int | None, since: int | None, as_json: bool) -> None:
+    """What became of segments, oldest first: born, split, merged, retired, with shares of people. Ids are never used
+    again."""
+    from online_models.lineage import Lineage
+    from streams import outline
+    from streams import segments as topic
+
+    found = asyncio.run(topic.history(context.settings(), segment, since))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for one in found:
+        parents, heirs = (
+            [(-1 if by["segment"] is None else by["segment"], by["share"]) for by in one[side]]
+            for side in ("parents", "heirs")
+        )
+        said = outline.lineage(Lineage(one["event"], one["segment"], parents, heirs, one["people"]))
+        click.echo(f"{one['time']}  version {one['model_version']}: {said} ({one['people']:,} of the panel)")

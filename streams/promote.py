@@ -1,0 +1,133 @@
+"""Promotion and rollback, as `shoal models` orders them: judged on what lies in the topics, decided by the learner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from online_models import orders
+from online_models.alignment import procrustes
+from online_models.crossing import Space, contender, cross
+from online_models.encoder import Encoder
+from online_models.held_out import held_out
+from online_models.orders import Order
+from online_models.outcomes import outcomes
+from online_models.promotion import BUDGET, Verdict, judge
+from online_models.rows import ROW, Rows, join
+from online_models.version import Version
+from streams import ask, training_log
+from streams.errors import DataError
+from streams.models import read_newest
+from streams.settings import Settings
+from streams.training_log import Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is to be ordered, and what speaks for it."""
+
+    space: Space
+    encoder: Encoder | None  # of the candidate
+    verdict: Verdict
+    turned: float | None  # share of the old embedding's variance that the new one, rotated onto it, does not explain
+
+    def told(self) -> dict[str, Any]:
+        found = {"space": self.space, "encoder": self.encoder.ident if self.encoder else None, "turned": self.turned}
+        return found | msgspec.to_builtins(self.verdict)
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What training-rows hold: the newest rows of those that models are made from, all of those held out, and the
+    encoder that was offered last."""
+
+    window: int
+    made_from: list[Rows] = field(default_factory=list)
+    held: list[Rows] = field(default_factory=list)
+    candidate: Encoder | None = None
+
+    def take(self, chunk: Chunk) -> None:
+        for key, value in zip(chunk.keys, chunk.values, strict=True):
+            if key == orders.KEY:
+                self._order(orders.decode(value))
+        rows = chunk.rows()
+        out = held_out(rows.user)
+        self.held.append(rows.take(out))
+        self.made_from.append(rows.take(~out & (rows.kind == ROW)))
+        while sum(map(len, self.made_from[1:])) >= self.window:
+            del self.made_from[0]
+
+    def _order(self, found: Order | str) -> None:
+        if isinstance(found, Order) and found.order == "candidate":
+            try:
+                self.candidate = Encoder(found.encoder)
+            except ValueError:  # the learner has refused it
+                return
+
+
+async def verdict(
+    settings: Settings, space: Space | None = None, *, budget: float = BUDGET, accept_churn: bool = False
+) -> Judged:
+    """Segments in a space (the other one than now without one) against those in force. DataError where there is
+    nothing to judge."""
+    newest = await read_newest(settings)
+    if newest is None:
+        raise DataError("there is no model version yet")
+    found = Evidence(settings.learner.window)
+    async for chunk in training_log.read(settings):
+        found.take(chunk)
+    encoder = found.candidate or newest.encoder
+    wanted: Space = space or ("windows" if newest.space == "embedding" else "embedding")
+    if wanted == "embedding" and encoder is None:
+        raise DataError("there is no encoder yet: `shoal train` makes one")
+    if wanted == newest.space and (wanted == "windows" or encoder == newest.encoder):
+        raise DataError(f"segments are made of the {newest.space} already")
+    return judged(newest, wanted, encoder, found, settings.learner.seed, budget, accept_churn)
+
+
+def judged(
+    newest: Version, space: Space, encoder: Encoder | None, found: Evidence, seed: int, budget: float,
+    accept_churn: bool,
+) -> Judged:  # fmt: skip
+    """The verdict on segments in a space, by the evidence. DataError where there are no rows."""
+    raw = join(found.made_from).raw[-found.window :]
+    if not len(raw):
+        raise DataError("there are no training rows to make segments from")
+    rows = join(found.held)
+    came = outcomes(rows)
+    made = {"candidate": cross(newest, raw, space, encoder, seed)}
+    if newest.space == space == "embedding":
+        made["windows"] = cross(newest, raw, "windows", newest.encoder, seed)
+    names = {"candidate": f"segments on the {space}", "windows": "segments on the windows"}
+    contenders = {which: contender(names[which], one, rows, came) for which, one in made.items()}
+    champion = contender(f"version {newest.number}", newest, rows, came)
+    result = judge(
+        champion, contenders["candidate"], rows, came, baseline=contenders.get("windows"), budget=budget,
+        accept_churn=accept_churn, seed=seed,
+    )  # fmt: skip
+    turned = None
+    if encoder is not None and newest.encoder is not None and encoder != newest.encoder:
+        old, new = (one.encode(one.features(raw)) for one in (newest.encoder, encoder))
+        turned = procrustes(old, new)[1]
+    return Judged(space, encoder, result, turned)
+
+
+def order(settings: Settings, chosen: Judged, wait: float) -> dict[str, Any]:
+    """Order a promotion, and the learner's answer; DataError where it refuses or does not answer in time."""
+    ident = chosen.encoder.ident if chosen.space == "embedding" and chosen.encoder else ""
+    verdict = msgspec.to_builtins(chosen.verdict)
+    return _ordered(settings, Order("promote", ask.request(), space=chosen.space, ident=ident, verdict=verdict), wait)
+
+
+def rollback(settings: Settings, data: bytes, wait: float) -> dict[str, Any]:
+    """Order the segments of a version back, by its bytes as they stand in `models`; as order()."""
+    return _ordered(settings, Order("rollback", ask.request(), version=data), wait)
+
+
+def _ordered(settings: Settings, order: Order, wait: float) -> dict[str, Any]:
+    answer = ask.order(settings, order, wait)
+    if not answer["accepted"]:
+        raise DataError(f"the learner refuses: {answer['why']}")
+    return answer

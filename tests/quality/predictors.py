@@ -1,0 +1,172 @@
+"""What may foretell a shopper's next days: each is fitted to shoppers as of earlier times, then scores later ones.
+
+A predictor is asked in the order of time: fit on lines whose outcome was known by then, score lines as of then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from river import linear_model, optim, preprocessing
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from online_models.learner import Learner
+from online_models.scaler import fit
+from online_models.version import Version, assign
+from state import vector
+from streams.learner import params
+from streams.settings import load
+from tests.quality.shoppers import Shoppers
+
+RFM = "RFM quintiles"
+SMOOTHING = 20.0  # lines that the shop's rate counts for in that of a group
+QUINTILES = np.arange(1, 5) / 5
+
+
+class Predictor(Protocol):
+    def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+        """Scores of the lines asked (indices), all as of one time; outcome (n,) may be looked at for the known."""
+        ...
+
+
+class Skipped(Exception):
+    """A predictor cannot be had, and why."""
+
+
+def group_rates(group: np.ndarray, outcome: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """The rate of the outcome in the group of each of those asked, drawn toward the rate of all."""
+    size = int(max(group.max(initial=-1), asked.max(initial=-1))) + 1
+    hits, count = np.bincount(group, outcome, size), np.bincount(group, minlength=size)
+    base = (outcome.sum() + 0.5) / (len(outcome) + 1.0)
+    return ((hits + SMOOTHING * base) / (count + SMOOTHING))[asked]
+
+
+class Rfm:
+    """Cells of recency (of the last event), frequency (sessions) and money, each in quintiles of the shoppers known."""
+
+    def __init__(self, data: Shoppers) -> None:
+        recency = (data.time - data.last).astype(float)
+        self._columns = [-recency, data.column("sessions_30d"), data.column("spend_30d")]
+
+    def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+        cell_known, cell_asked = np.zeros(len(known), np.int64), np.zeros(len(asked), np.int64)
+        for column in self._columns:
+            edges = np.quantile(column[known], QUINTILES)
+            cell_known = 5 * cell_known + np.searchsorted(edges, column[known])
+            cell_asked = 5 * cell_asked + np.searchsorted(edges, column[asked])
+        return group_rates(cell_known, outcome[known], cell_asked)
+
+
+class Column:
+    """One windowed column as it is."""
+
+    def __init__(self, data: Shoppers, name: str) -> None:
+        self._column = data.column(name)
+
+    def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+        return self._column[asked].astype(float)
+
+
+class Learned:
+    """shoal's learner, fed the training rows in log order; at each time its newest version then."""
+
+    def __init__(self, data: Shoppers, **settings: int) -> None:
+        self._rows = data.rows
+        chosen = load(environ={}, **{f"learner.{name}": value for name, value in settings.items()})
+        self._learner = Learner.start(params(chosen))
+        self._at = 0
+        self._versions: dict[int, Version | None] = {}
+
+    def version(self, time: int) -> Version:
+        """As of a time (ms), which was asked for before or is later than all that were; Skipped where there is none."""
+        if time not in self._versions:
+            end = int(np.searchsorted(np.maximum.accumulate(self._rows.now), time, "right"))
+            if end > self._at:
+                self._learner.learn(self._rows.take(slice(self._at, end)))
+            self._at = end
+            self._versions[time] = self._learner.version
+        found = self._versions[time]
+        if found is None:
+            raise Skipped("no version was learned by then")
+        return found
+
+
+class Segments:
+    """The rate of each segment, among shoppers as of earlier times."""
+
+    def __init__(self, data: Shoppers, learned: Learned) -> None:
+        self._data, self._learned = data, learned
+        self._sizes: list[int] = []  # segments of the version at each time
+
+    @property
+    def note(self) -> str:
+        return f"{min(self._sizes)} to {max(self._sizes)} of them" if self._sizes else ""
+
+    def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+        version = self._learned.version(int(self._data.time[asked[0]]))
+        self._sizes.append(len(version.ids))
+        then, now = (assign(version, self._data.raw[at]).segment for at in (known, asked))
+        return group_rates(then, outcome[known], now)
+
+
+class Embedding:
+    """Seam for segments on an embedding."""
+
+    def __init__(self, data: Shoppers) -> None:
+        raise Skipped("there is no encoder yet")
+
+    def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+class Logistic:
+    """River's logistic regression on the row's features: each line is learned once, when its outcome is known."""
+
+    def __init__(self, data: Shoppers) -> None:
+        self._data = data
+        self._model = preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.SGD(0.01), l2=1e-5)
+        self._learned = np.zeros(len(data.time), bool)
+        self._features: np.ndarray | None = None
+
+    def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+        if self._features is None:  # priors of the ratios from what was known first
+            self._features = fit(self._data.raw[known], vector.R).transform(self._data.raw)
+        for line in known[~self._learned[known]].tolist():
+            self._model.learn_one(self._line(line), bool(outcome[line]))
+        self._learned[known] = True
+        return np.array([self._model.predict_proba_one(self._line(line)).get(True, 0.0) for line in asked.tolist()])
+
+    def _line(self, line: int) -> dict[str, float]:
+        assert self._features is not None
+        return dict(zip(vector.NAMES, self._features[line].tolist(), strict=True))
+
+
+class Boosting:
+    """sklearn's gradient boosting on all columns, the row's features and the time since the last event: the ceiling."""
+
+    def __init__(self, data: Shoppers) -> None:
+        self._table = np.column_stack([data.windows, data.raw, data.time - data.last]).astype(np.float32)
+
+    def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+        model = HistGradientBoostingClassifier(
+            learning_rate=0.05, max_iter=120, max_leaf_nodes=12, min_samples_leaf=60, l2_regularization=5.0,
+            random_state=0,
+        )  # fmt: skip
+        return model.fit(self._table[known], outcome[known]).predict_proba(self._table[asked])[:, 1]
+
+
+def contenders(data: Shoppers, ks: tuple[int, ...]) -> dict[str, Callable[[], Predictor]]:
+    """How to make each predictor, by name; ks: fixed numbers of segments to try beside the default."""
+    learned = Learned(data)
+    return {
+        RFM: lambda: Rfm(data),
+        "carts_30d alone": lambda: Column(data, "carts_30d"),
+        "segments on the windows": lambda: Segments(data, learned),
+        **{f"segments on the windows, k = {k}": partial(Segments, data, Learned(data, k=k)) for k in ks},
+        "segments on the embedding": lambda: Embedding(data),
+        "logistic on the row, on line": lambda: Logistic(data),
+        "gradient boosting": lambda: Boosting(data),
+    }
