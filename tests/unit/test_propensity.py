@@ -1,0 +1,187 @@
+"""Propensities: labels as outcomes.py has them, River's numbers, equal bytes however the log is cut."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from online_models import outcomes
+from online_models.propensity import CLIP, STATES, Propensity, away_from, features, propensity, scores
+from online_models.propensity_learner import Params, PropensityLearner, _Waiting
+from online_models.rows import DAY, ROW, USER, Rows
+
+R, L = 2, 3
+HOUR = 3_600_000
+PARAMS = Params(R, 2 * R, waiting=30, least=10, horizon=40 * HOUR)
+CHECKED = 50  # rows between two versions
+
+
+def log(seed: int, n: int, users: int = 12, *, sells: float = 0.2) -> Rows:
+    """Records of all kinds, one an hour or so; totals grow, and at times start again."""
+    rng = np.random.default_rng(seed)
+    raw = np.c_[rng.poisson(1.5, (n, 2 * R)), np.log1p(rng.poisson(0.7, (n, L)))].astype(float)
+    user = rng.integers(0, users, n)
+    totals = np.zeros((users, 3), np.int64)
+    columns = np.zeros((n, 3), np.int64)
+    for i, one in enumerate(user.tolist()):
+        if rng.random() < 0.02:
+            totals[one] = 0
+        totals[one] += rng.random(3) < (0.4, 0.3, sells)
+        columns[i] = totals[one]
+    ident = np.zeros((n, 2), "<u8")
+    ident[:, 0] = user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return Rows(
+        offset=np.arange(n), now=np.cumsum(rng.integers(0, 2 * HOUR, n)), kind=rng.integers(0, 3, n).astype(np.int8),
+        user=ident.view(USER)[:, 0], born=np.zeros(n, np.int64), sessions=columns[:, 0], carts=columns[:, 1],
+        orders=columns[:, 2], raw=raw,
+    )  # fmt: skip
+
+
+def fold(
+    rows: Rows, cuts: list[int] = [], again: bool = False  # noqa: B006
+) -> tuple[list[bytes], list[bytes]]:
+    """Models and states each CHECKED rows. cuts: further ends of calls, with `again` also of processes."""
+    one, models, states = PropensityLearner.start(PARAMS), [], []
+    for a, b in pairwise(sorted({0, len(rows), *range(0, len(rows), CHECKED), *(c for c in cuts if c < len(rows))})):
+        one.learn(rows.take(slice(a, b)))
+        if b % CHECKED == 0:
+            models.append(msgspec.msgpack.encode(one.publish()))
+            states.append(one.state())
+        if again:
+            kept = msgspec.msgpack.decode(msgspec.msgpack.encode(one.model), type=Propensity | None)
+            one = PropensityLearner.resume(one.state(), PARAMS, kept)
+    return models, states
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1 << 32), st.lists(st.integers(1, 399), max_size=4), st.booleans())
+def test_any_cut_and_any_stop_give_the_same_models_and_states(seed: int, cuts: list[int], again: bool) -> None:
+    rows = log(seed, 400)
+    assert fold(rows, cuts, again) == fold(rows)
+
+
+def digest() -> str:
+    models, states = fold(log(3, 400))
+    return hashlib.sha256(b"".join(models + states)).hexdigest()
+
+
+def test_bytes_do_not_depend_on_the_hash_seed() -> None:
+    code = "from tests.unit.test_propensity import digest; print(digest())"
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": str(seed)}, capture_output=True,
+            check=True, text=True,
+        ).stdout.strip()
+        for seed in range(5)
+    }  # fmt: skip
+    assert told == {digest()}
+
+
+class Watched(PropensityLearner):
+    """Keeps what it learns from."""
+
+    def _see(self, one: _Waiting) -> None:
+        self.__dict__.setdefault("seen", {})[one.number] = (one.bought, one.following > one.same, one.returned)
+        super()._see(one)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1 << 32), st.integers(1, 300), st.integers(1, 15))
+def test_what_came_of_a_row_is_what_the_batch_evaluation_says(seed: int, n: int, users: int) -> None:
+    rows = log(seed, n, users)
+    one = Watched.start(msgspec.structs.replace(PARAMS, waiting=1_000))
+    one.learn(rows)
+    away = away_from(rows.raw, PARAMS.recent)
+    asked = np.flatnonzero(rows.kind == np.where(away == 1, DAY, ROW))
+    whole = outcomes.outcomes(replace(rows, kind=np.full(n, ROW, np.int8)), PARAMS.horizon)
+    wanted = {
+        number: (bool(whole.bought[i]), bool(whole.carted[i]), bool(whole.returned[i]))
+        for number, i in enumerate(asked.tolist())
+        if whole.ripe[i]
+    }
+    assert one.__dict__.get("seen", {}) == wanted
+
+
+def taught(seed: int, n: int) -> tuple[PropensityLearner, Rows, np.ndarray, float]:
+    """A learner of n shoppers each seen twice, in a visit and away: what the first column says decides in a visit, the
+    second when away. Then their rows, how likely each was to buy, and the best area under the curve that there is."""
+    rng = np.random.default_rng(seed)
+    raw = np.c_[rng.poisson(3.0, (n, 2 * R)), rng.normal(size=(n, L))].astype(float)
+    away = rng.random(n) < 0.5
+    raw[:, 2 * R] = np.where(away, 0.0, 1.0)
+    lines = features(raw, R)
+    chance = 1 / (1 + np.exp(9.0 - 6.0 * np.where(away, lines[:, 1], lines[:, 0])))
+    buys = rng.random(n) < chance
+    now = np.arange(n) * 600_000
+    ident = np.zeros((n, 2), "<u8")
+    ident[:, 0] = np.arange(1, n + 1).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    user, nought = ident.view(USER)[:, 0], np.zeros(n, np.int64)
+    first = Rows(nought, now, np.where(away, DAY, ROW).astype(np.int8), user, nought, nought, nought, nought, raw)
+    at = np.flatnonzero(buys)
+    later = replace(first.take(at), now=now[at] + 5 * HOUR, kind=np.ones(len(at), np.int8))
+    later.orders[:] = 1
+    order = np.argsort(np.r_[first.now, later.now], kind="stable")
+    rows = Rows(*(np.concatenate((getattr(first, name), getattr(later, name)))[order] for name in first.__slots__))
+    one = PropensityLearner.start(Params(R, 2 * R, waiting=5_000, least=200, horizon=10 * HOUR))
+    for a in range(0, len(rows), 500):
+        one.learn(rows.take(slice(a, a + 500)))
+        one.publish()
+    return one, rows, chance, roc_auc_score(buys, chance)
+
+
+def test_it_learns_who_buys_in_either_state_and_says_how_likely() -> None:
+    one, rows, _, best = taught(1, 8_000)
+    found = one.figures()
+    for state in STATES:
+        assert found[f"purchase_{state}_auc"] > best - 0.1
+        assert found[f"purchase_{state}_told_by_came"] == pytest.approx(1.0, abs=0.25)
+        assert found[f"purchase_{state}_calibration_error"] < 0.05
+        assert found[f"cart_{state}_predictions"] == 0.0  # nobody came back
+    assert one.model is not None
+    told = propensity(one.model, rows.raw)
+    assert np.isnan(told[:, 1]).all()
+    _, second, expected, _ = taught(2, 2_000)
+    assert np.nanmean(propensity(one.model, second.raw[second.kind != 1])[:, 0]) == pytest.approx(
+        expected.mean(), abs=0.03
+    )
+
+
+def test_scores_are_rivers() -> None:
+    one, rows, *_ = taught(3, 1_500)
+    assert one.model is not None
+    away, found = away_from(rows.raw, 2 * R), scores(one.model, rows.raw)
+    for i in range(100):
+        x = one._scalers[away[i]].transform_one(dict(enumerate(features(rows.raw[i : i + 1], R)[0].tolist())))
+        x = {j: min(CLIP, max(-CLIP, value)) for j, value in x.items()}
+        theirs = one._fits[away[i] * 2].river.predict_proba_one(x)[True]
+        assert abs(theirs - 1 / (1 + np.exp(-found[i, 0]))) < 1e-12
+
+
+def test_a_line_does_not_see_its_batch() -> None:
+    one, rows, *_ = taught(4, 1_500)
+    assert one.model is not None
+    whole = propensity(one.model, rows.raw[:60])
+    for i in range(60):
+        assert propensity(one.model, rows.raw[i : i + 1])[0].tobytes() == whole[i].tobytes()
+
+
+def test_nothing_is_foretold_from_few_rows_and_what_waits_is_bounded() -> None:
+    rows = log(5, 300, 60)
+    one = PropensityLearner.start(msgspec.structs.replace(PARAMS, least=10_000))
+    for a in range(0, len(rows), 30):
+        one.learn(rows.take(slice(a, a + 30)))
+        assert one._waiting.size <= PARAMS.waiting
+        assert one._waiting.size == len(one._due)
+    assert np.isnan(propensity(one.publish(), rows.raw)).all()
+    assert one.figures()["purchase_visit_predictions"] == 0.0
