@@ -17,7 +17,7 @@ from online_models.rows import Rows
 from online_models.version import Space, Version, assign, index
 
 
-def cross(version: Version, raw: Floats, space: Space, encoder: Encoder | None, seed: int) -> Version:
+def cross(version: Version, raw: Floats, space: Space, encoder: Encoder | None) -> Version:
     """The version with its centres in a space, by the people of some rows (n, 2R + L), n >= 1.
 
     encoder: of the embedding; the version goes on with it in any case. Profiles, weights and the error are those of
@@ -29,11 +29,11 @@ def cross(version: Version, raw: Floats, space: Space, encoder: Encoder | None, 
     before = index(version.ids, judged.segment.astype(np.int64)).astype(np.int32)
     there = msgspec.structs.replace(version, space=space, encoder=encoder)
     lines = there.place(raw, judged.features)
-    centres = refit(lines, before, np.zeros((len(version.ids), lines.shape[1])), seed)
+    centres = refit(lines, before, len(version.ids))
     distance = distances(lines, centres)
     label = distance.argmin(0)
     count = np.bincount(label, minlength=len(centres))
-    profile = means(judged.features, label, version.profile)
+    profile, _ = means(judged.features, label, len(centres))
     return msgspec.structs.replace(
         there, centre_bytes=centres.astype("<f8").tobytes(), profile_bytes=profile.astype("<f8").tobytes(),
         weights=(count / len(label)).tolist(),

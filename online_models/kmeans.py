@@ -52,6 +52,14 @@ class KMeans(cluster.KMeans):
         self._recent = np.ones(n_clusters)  # decayed counts, for repair
 
     @classmethod
+    def going_on(cls, centres: Floats, count: Floats, floor: float) -> KMeans:
+        """From centres (k, F) that so many rows each (k,) lie behind; none is repaired."""
+        model = cls(n_clusters=len(centres), floor=floor, dead=0.0)
+        model.centre_matrix = centres
+        model._count = np.maximum(count, 1.0)
+        return model
+
+    @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
         yield {"n_clusters": 5, "warm_up": 20}
         yield {"n_clusters": 5, "step": "fixed"}

@@ -2,53 +2,66 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import msgspec
 import numpy as np
 
+from online_models import choice, scaler, segmenter
 from online_models.encoder import Encoder
-from online_models.kmeans import KMeans
+from online_models.held_out import held_out
+from online_models.kmeans import KMeans, lloyd
+from online_models.lineage import People, tell
 from online_models.nearest import Floats, nearest
 from online_models.obey import offered, promoted, restored
 from online_models.orders import Answer, Order
-from online_models.refit import means, refit
-from online_models.rows import ROW, Rows
-from online_models.scaler import fit
-from online_models.version import WINDOWS, Space, Version
+from online_models.panel import Kept, Panel
+from online_models.refit import WARM, means
+from online_models.rows import ROW, Ints, Rows, join
+from online_models.scaler import Scaler
+from online_models.segmenter import Name
+from online_models.structure import Scene, Segments, Standing, Structure, named
+from online_models.version import Version, index
 
 LEAST = 0.1  # share of every_rows below which time alone makes no version: a replay of a month is no flood of them
+BLOCK = 4_096  # records that are folded at a time
 
 
 class Params(msgspec.Struct, frozen=True):
-    k: int
+    k_least: int  # segments; as k_most: their number is fixed
+    k_most: int
     first_rows: int
     every_rows: int
     every_ms: int
-    window: int
+    window: int  # people
     seed: int
     ratios: int
     names: list[str]
     hysteresis: float = 0.0
+    memory: list[float] = []  # (F,) days that each feature looks back; empty: not known
+    half_life: float = 129_600.0  # s: with which the scaler follows the people, for it moves everybody
+    clip: float = scaler.CLIP
+    floor: float = 0.002  # of the k-means' steps
+    segmenter: Name = "kmeans"
 
 
 class _State(msgspec.Struct):
-    window: bytes  # raw rows, newest last
-    count: list[float]
-    recent: list[float]
+    panel: Kept
+    standing: list[Standing]
     candidate: bytes = b""  # an encoder that was offered
 
 
 class Learner:
-    """Holds the trailing window and River's k-means between versions."""
+    """Holds the people, and River's k-means between versions."""
 
     def __init__(self, params: Params) -> None:
         self.params = params
         self.version: Version | None = None
         self._width = len(params.names) + params.ratios
-        self._window: deque[Floats] = deque(maxlen=params.window)
-        self._kmeans = KMeans(n_clusters=params.k, seed=params.seed, warm_up=1)
+        self._panel = Panel(self._width, params.memory or [0.0] * len(params.names), params.window)
+        self._structure = Structure(params.k_least, params.k_most)
+        self._kmeans: KMeans | None = None
         self._candidate: Encoder | None = None
+        self._pending: list[Rows] = []
+        self._waiting = 0  # pending records
         self._since = 0  # rows since the last version
         self._rows = 0
         self._time = 0
@@ -62,26 +75,31 @@ class Learner:
         """Go on from a version that carries its state: as if it had never stopped."""
         learner = cls(params)
         state = msgspec.msgpack.decode(version.state, type=_State)
-        learner._window.extend(np.frombuffer(state.window, "<f8").reshape(-1, learner._width).astype(np.float64))
-        learner._rows, learner._time, learner.version = version.rows, version.event_time, version
-        learner._kmeans.centre_matrix = version.centres
-        learner._kmeans._count, learner._kmeans._recent = np.array(state.count), np.array(state.recent)
+        learner._panel.restore(state.panel, learner._width)
+        learner._structure.standing = state.standing
         learner._candidate = Encoder(state.candidate) if state.candidate else None
+        learner._rows, learner._time = version.rows, version.event_time
+        learner._go_on(version)
         return learner
 
     def learn(self, rows: Rows) -> list[Version]:
-        """Apply rows in log order; the versions that fall due, in order."""
-        rows = rows.take(rows.kind == ROW)
+        """Apply records in log order; the versions that fall due, in order."""
         found, start = [], 0
-        for i, at in enumerate(rows.now.tolist()):
-            self._since += 1
-            self._rows += 1
-            self._time = max(self._time, at)
-            if self._due():
-                self._take(rows.raw[start : i + 1])
-                found.append(self._publish(int(rows.offset[i]) + 1))
+        for i, (kind, now) in enumerate(zip(rows.kind.tolist(), rows.now.tolist(), strict=True)):
+            due = False
+            self._waiting += 1
+            if kind == ROW:
+                self._since += 1
+                self._rows += 1
+                self._time = max(self._time, now)
+                due = self._due()
+            if due or self._waiting >= BLOCK:
+                self._pending.append(rows.take(slice(start, i + 1)))
                 start = i + 1
-        self._take(rows.raw[start:])
+                self._fold()
+            if due:
+                found.append(self._publish(int(rows.offset[i]) + 1))
+        self._pending.append(rows.take(slice(start, None)))
         return found
 
     def obey(self, order: Order, offset: int) -> tuple[Version | None, Answer]:
@@ -94,46 +112,24 @@ class Learner:
             return None, self._answer(order, offset, led_to="it is embedded with from the next version on")
         if self.version is None:
             return None, self._answer(order, offset, refused="there is no model version yet")
+        self._fold()
         if order.order == "promote":
-            made = promoted(self.version, np.stack(self._window), order, self._candidate, self.params.seed)
+            people = self._panel.raw[self._learned()]
+            made = promoted(self.version, people, order, self._candidate)
         else:
             made = restored(self.version, order)
         if isinstance(made, str):
             return None, self._answer(order, offset, refused=made)
-        self._adopt(made, offset + 1)
+        number = self.version.number
+        made = msgspec.structs.replace(made, number=number + 1, parent=number, learned_to=offset + 1, checksum="")
+        self._structure.standing = []
+        self._panel.judge(made)
+        self._go_on(msgspec.structs.replace(made, state=self._state()))
         return self.version, self._answer(order, offset, led_to=f"version {self.version.number}")
 
     def _answer(self, order: Order, offset: int, *, refused: str = "", led_to: str = "") -> Answer:
         number = self.version.number if self.version else 0
         return Answer(order.request_id, order.order, not refused, refused or led_to, number, offset)
-
-    def _adopt(self, made: Version, learned_to: int) -> None:
-        """Go on with a version as if it had been learned."""
-        assert self.version is not None
-        lines = made.place(raw := np.stack(self._window), made.scaler.transform(raw))
-        self._kmeans = KMeans(n_clusters=len(made.ids), seed=self.params.seed, warm_up=1)
-        self._kmeans.centre_matrix = made.centres
-        self._kmeans._count = np.bincount(nearest(lines, made.centres)[0], minlength=len(made.ids)).astype(np.float64)
-        number = self.version.number
-        made = msgspec.structs.replace(made, number=number + 1, parent=number, learned_to=learned_to, checksum="")
-        self.version = msgspec.structs.replace(made, state=self._state())
-        self._since = 0
-
-    def _state(self) -> bytes:
-        raw, candidate = np.stack(self._window), self._candidate
-        kmeans = self._kmeans
-        return msgspec.msgpack.encode(
-            _State(
-                raw.astype("<f8").tobytes(), kmeans._count.tolist(), kmeans._recent.tolist(),
-                b"" if candidate is None else candidate.data,
-            )
-        )  # fmt: skip
-
-    def _take(self, raw: Floats) -> None:
-        """Rows that no version falls between."""
-        self._window.extend(raw)
-        if self.version is not None:
-            self._kmeans.learn_many(self.version.place(raw, self.version.scaler.transform(raw)))
 
     def _due(self) -> bool:
         params = self.params
@@ -143,37 +139,117 @@ class Learner:
             self._since >= params.every_rows * LEAST and self._time - self.version.event_time >= params.every_ms
         )
 
+    def _fold(self) -> None:
+        """Pending records into all that learns from them; cut by the log alone, however they came."""
+        if not self._pending:
+            return
+        records = join(self._pending)
+        self._pending, self._waiting = [], 0
+        rows = records.take(records.kind == ROW)
+        self._panel.take(rows, self.version)
+        if self.version is not None and self._kmeans is not None:
+            raw = rows.raw[~held_out(rows.user)]
+            self._kmeans.learn_many(self.version.place(raw, self.version.scaler.transform(raw)))
+
+    def _learned(self) -> Ints:
+        """Which of the panel's people centres and scalers are made from."""
+        active = self._panel.active(self._time)
+        found = np.flatnonzero(active & ~self._panel.held_out)
+        return found if len(found) else np.flatnonzero(active)
+
     def _publish(self, learned_to: int) -> Version:
-        params, raw, before = self.params, np.stack(self._window), self.version
-        scaler = fit(raw, params.ratios)
-        features = lines = scaler.transform(raw)
-        encoder, profile = self._candidate, None
-        space: Space = WINDOWS
-        if before is not None:
-            space = before.space
-            # one that was offered is not in force where segments are made of another
-            encoder = before.encoder if space == "embedding" else self._candidate or before.encoder
-            lines = msgspec.structs.replace(before, encoder=encoder).place(raw, features)
-            profile = before.profile
-        if before is None:
-            start = KMeans(n_clusters=params.k, seed=params.seed, warm_up=len(lines))
-            start.learn_many(lines)
-            centres = start.centre_matrix
-            self._kmeans._count, self._kmeans._recent = start._count, start._recent
-        else:
-            was = self._kmeans.predict_many(before.place(raw, before.scaler.transform(raw)))
-            centres = refit(lines, was, self._kmeans.centre_matrix, params.seed + before.number)
-        self._kmeans.centre_matrix = centres
-        label, _, distance, _ = nearest(lines, centres)
-        share = np.bincount(label, minlength=len(centres)) / len(label)
-        self.version = Version(
-            number=1 if before is None else before.number + 1, names=params.names, ratios=params.ratios,
-            scaler=scaler, ids=list(range(params.k)) if before is None else before.ids,
-            next_id=params.k if before is None else before.next_id, centre_bytes=centres.astype("<f8").tobytes(),
-            profile_bytes=means(features, label, centres if profile is None else profile).astype("<f8").tobytes(),
-            weights=share.tolist(), learned_to=learned_to, hysteresis=params.hysteresis, space=space, encoder=encoder,
-            rows=self._rows, event_time=self._time, parent=0 if before is None else before.number,
-            error=float(np.cumsum(distance)[-1]) / len(distance), state=self._state(),
+        panel, parent = self._panel, self.version
+        panel.age(self._time, self._time if parent is None else parent.event_time)
+        active, learned = panel.active(self._time), self._learned()
+        fitted = self._scaler(panel.raw[learned])
+        lines = fitted.transform(panel.raw)
+        if parent is not None:
+            lines = parent.place(panel.raw, lines)
+        held = np.flatnonzero(active & panel.held_out)
+        scene = Scene(lines, learned, held, active, panel.segment.copy(), panel.before())
+        bare = self._version(self._segments(scene), fitted, learned_to)
+        panel.judge(bare)
+        people = People(scene.then, scene.was, panel.segment, active)
+        version = msgspec.structs.replace(
+            self._described(bare, scene), lineage=tell(people, parent.ids if parent else [], bare.ids),
+            state=self._state(),
         )  # fmt: skip
-        self._since = 0
-        return self.version
+        self._go_on(version)
+        return version
+
+    def _scaler(self, raw: Floats) -> Scaler:
+        """For the people of now, but not all of the way."""
+        fitted = scaler.fit(raw, self.params.ratios, self.params.clip)
+        fitted = scaler.weigh(fitted, raw, self._panel.pairs, self._panel.change)
+        if self.version is None:
+            return fitted
+        passed = 1.0 - 0.5 ** ((self._time - self.version.event_time) / (1_000 * self.params.half_life))
+        return scaler.blend(self.version.scaler, fitted, max(passed, self._since / self._rows))
+
+    def _segments(self, scene: Scene) -> Segments:
+        """The set of segments of the next version."""
+        params, parent, lines = self.params, self.version, scene.lines[scene.learned]
+        seed = params.seed + 1_000 * (0 if parent is None else parent.number)
+        if params.segmenter != "kmeans":
+            newest = lines[np.argsort(self._panel.now[scene.learned], kind="stable")]
+            k = params.k_most if parent is None else len(parent.ids)
+            centres = segmenter.found(params.segmenter, newest, params.k_least, params.k_most, k, params.seed)
+            if len(centres) and parent is not None:
+                return named(Segments(parent.centres, parent.ids, parent.next_id), centres, scene)
+        elif parent is not None:
+            centres = lloyd(lines, self._carried(scene, parent), WARM)
+            return self._structure.revise(Segments(centres, parent.ids, parent.next_id), scene, self._time, seed)
+        else:
+            centres = choice.first(lines, scene.lines[scene.held], params.k_least, params.k_most, seed)
+        if parent is not None:  # the other segmenter found nothing: the segments stay where their people are
+            return Segments(self._carried(scene, parent), parent.ids, parent.next_id)
+        if not len(centres):
+            centres = choice.first(lines, scene.lines[scene.held], params.k_least, params.k_least, seed)
+        return Segments(centres, list(range(len(centres))), len(centres))
+
+    def _carried(self, scene: Scene, parent: Version) -> Floats:
+        """The centres as the k-means has them, each moved as its people are by the new scaler."""
+        assert self._kmeans is not None
+        before = parent.place(self._panel.raw, parent.scaler.transform(self._panel.raw))
+        moved, _ = means(scene.lines - before, index(parent.ids, scene.was), len(parent.ids))
+        return self._kmeans.centre_matrix + moved
+
+    def _version(self, found: Segments, fitted: Scaler, learned_to: int) -> Version:
+        parent, params = self.version, self.params
+        space, encoder = ("windows", None) if parent is None else (parent.space, parent.encoder)
+        if space == "windows":  # one that was offered is not in force where segments are made of another
+            encoder = self._candidate or encoder
+        return Version(
+            number=1 if parent is None else parent.number + 1, names=params.names, ratios=params.ratios,
+            scaler=fitted, ids=found.ids, next_id=found.next_id, centre_bytes=found.centres.astype("<f8").tobytes(),
+            profile_bytes=b"", weights=[], learned_to=learned_to, rows=self._rows, event_time=self._time,
+            parent=0 if parent is None else parent.number, error=0.0, hysteresis=params.hysteresis, space=space,
+            encoder=encoder,
+        )  # fmt: skip
+
+    def _described(self, version: Version, scene: Scene) -> Version:
+        """With what its people are like, and what it is worth to those who were held out."""
+        features = version.scaler.transform(self._panel.raw)
+        mine = index(version.ids, self._panel.segment)
+        mine[~scene.active] = -1
+        profile, count = means(features, mine, len(version.ids))
+        seen = scene.held if len(scene.held) else scene.learned
+        judged = choice.judge(scene.lines[:0], scene.lines[seen], version.centres)
+        quality = {
+            "silhouette": choice.mean(judged.silhouette), "error": choice.mean(judged.distance),
+            "people": float(len(seen)), "segments": float(len(version.ids)),
+        }  # fmt: skip
+        return msgspec.structs.replace(
+            version, profile_bytes=profile.astype("<f8").tobytes(), quality=quality,
+            weights=(count / max(1, count.sum())).tolist(),
+            error=choice.mean(nearest(scene.lines[scene.learned], version.centres)[2]),
+        )  # fmt: skip
+
+    def _state(self) -> bytes:
+        candidate = b"" if self._candidate is None else self._candidate.data
+        return msgspec.msgpack.encode(_State(self._panel.keep(), self._structure.standing, candidate))
+
+    def _go_on(self, version: Version) -> None:
+        self.version, self._since = version, 0
+        people = np.count_nonzero(self._panel.active(version.event_time))
+        self._kmeans = KMeans.going_on(version.centres, np.array(version.weights) * people, self.params.floor)

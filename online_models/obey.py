@@ -22,7 +22,7 @@ def offered(order: Order, names: list[str], ratios: int) -> Encoder | str:
         return str(error)
 
 
-def promoted(version: Version, raw: Floats, order: Order, candidate: Encoder | None, seed: int) -> Version | str:
+def promoted(version: Version, raw: Floats, order: Order, candidate: Encoder | None) -> Version | str:
     """The version's segments in the space that is ordered, by the people of some rows (n, 2R + L), n >= 1."""
     encoder = next((one for one in (candidate, version.encoder) if one is not None and one.ident == order.ident), None)
     if order.space == "embedding":
@@ -30,10 +30,10 @@ def promoted(version: Version, raw: Floats, order: Order, candidate: Encoder | N
             return f"there is no encoder {order.ident!r} that was offered or is in use"
         if version.space == "embedding" and version.encoder == encoder:
             return "segments are made of this embedding already"
-        return cross(version, raw, "embedding", encoder, seed)
+        return cross(version, raw, "embedding", encoder)
     if version.space == "windows":
         return "segments are made of the windows already"
-    return cross(version, raw, "windows", candidate or version.encoder, seed)
+    return cross(version, raw, "windows", candidate or version.encoder)
 
 
 def restored(version: Version, order: Order) -> Version | str:

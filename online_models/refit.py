@@ -1,9 +1,8 @@
-"""Centres for a new scaling, with ids that stay with their people.
+"""Centres from one version to the next, and ids that stay with their people.
 
 A new scaler moves rows in ways that no map of the centres follows (priors and strengths change ratios row by row), so
-the centres are carried over by the rows that they had: the mean of each one's rows in the new scaling, then a few of
-Lloyd's rounds. A cold solution is taken only where it is clearly better, its ids matched to the old ones by the rows
-that they share (measured: as good as batch k-means at every moment, with a fraction of its churn).
+each centre is carried over by the people that it has; then a few of Lloyd's rounds. Which new segment is which old one
+is said by the people that they share, never by where centres lie.
 """
 
 from __future__ import annotations
@@ -12,56 +11,52 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from online_models.kmeans import lloyd, plus_plus
+from online_models.kmeans import lloyd
 from online_models.nearest import Floats, nearest
+from online_models.rows import Ints
 
-WARM, COLD = 6, 15  # Lloyd's rounds
-STARTS = 2
-BETTER = 0.9  # of the warm error, below which a cold solution is taken
-
-
-def refit(features: Floats, before: NDArray[np.int32], old: Floats, seed: int) -> Floats:
-    """Centres (k, F) for rows (n, F) that had been assigned to `before` (n,) under centres `old` (k, F)."""
-    k = len(old)
-    warm = _carried(features, before, old)
-    warm = lloyd(features, warm, WARM)
-    best, error = warm, BETTER * _error(features, warm)
-    for start in range(STARTS):
-        cold = lloyd(features, plus_plus(features, k, seed * STARTS + start), COLD)
-        found = _error(features, cold)
-        if found < error:
-            best, error = cold, found
-    if best is warm:
-        return warm
-    label = nearest(features, best)[0]
-    shared = np.zeros((k, k))
-    np.add.at(shared, (before, label), 1.0)
-    new_of = linear_sum_assignment(shared, maximize=True)[1]
-    return best[new_of]
+WARM = 6  # Lloyd's rounds
+SAME = 0.25  # shared people among those of either, from which on a segment is still the same one
 
 
-def means(features: Floats, label: NDArray[np.integer], other: Floats) -> Floats:
-    """Mean (k, F) of the rows (n, F) of each label (n,); `other` (k, F) where there are none."""
-    count = np.bincount(label, minlength=len(other))
-    order = np.argsort(label, kind="stable")
-    total = np.zeros((len(features) + 1, features.shape[1]))
-    np.cumsum(features[order], axis=0, out=total[1:])
-    end = np.cumsum(count)
+def refit(lines: Floats, before: NDArray[np.integer], k: int) -> Floats:
+    """Centres (k, D) for lines (n, D) in another space, of people who were at `before` (n,) of k centres."""
+    return lloyd(lines, _carried(lines, before, k), WARM)
+
+
+def _carried(lines: Floats, label: NDArray[np.integer], k: int) -> Floats:
+    """Mean of each centre's people; one without starts at the line that is farthest from all the others."""
+    out, count = means(lines, label, k)
     held = np.flatnonzero(count)
-    out = np.array(other)
-    out[held] = (total[end[held]] - total[(end - count)[held]]) / count[held, None]
-    return out
-
-
-def _carried(features: Floats, label: NDArray[np.int32], old: Floats) -> Floats:
-    """Mean of each centre's rows; one without rows starts at the row that is farthest from all the others."""
-    count = np.bincount(label, minlength=len(old))
-    held, out = np.flatnonzero(count), means(features, label, np.zeros((len(old), features.shape[1])))
     for empty in np.flatnonzero(count == 0).tolist():
-        out[empty] = features[int(nearest(features, out[held])[2].argmax())]
+        out[empty] = lines[int(nearest(lines, out[held])[2].argmax())]
         held = np.append(held, empty)
     return out
 
 
-def _error(features: Floats, centres: Floats) -> float:
-    return float(np.cumsum(nearest(features, centres)[2])[-1]) / len(features)
+def means(lines: Floats, label: NDArray[np.integer], k: int) -> tuple[Floats, Ints]:
+    """Mean line (k, D) of each label and how many there are of it (k,); labels below 0 are nobody's."""
+    known = np.flatnonzero(label >= 0)
+    known = known[np.argsort(label[known], kind="stable")]
+    count = np.bincount(label[known], minlength=k)
+    total = np.zeros((len(known) + 1, lines.shape[1]))
+    np.cumsum(lines[known], axis=0, out=total[1:])
+    end = np.cumsum(count)
+    return (total[end] - total[end - count]) / np.maximum(count, 1)[:, None], count
+
+
+def match(before: Ints, after: Ints, old: int, new: int) -> Ints:
+    """Which of `old` segments each of `new` ones is (new,), -1 none: by people, who were in `before` (n,) and would be
+    in `after` (n,), so that as many as possible stay (Kuhn 1955). Segments without so many people in common as SAME of
+    all that either has are not the same.
+    """
+    known = before >= 0
+    shared = np.zeros((old, new))
+    np.add.at(shared, (before[known], after[known]), 1.0)
+    either = shared.sum(1)[:, None] + shared.sum(0)[None, :] - shared
+    shared[shared < SAME * np.maximum(either, 1.0)] = 0.0
+    out = np.full(new, -1, np.int64)
+    for a, b in zip(*linear_sum_assignment(shared, maximize=True), strict=True):
+        if shared[a, b] > 0:
+            out[b] = a
+    return out

@@ -22,6 +22,8 @@ class Scaler(msgspec.Struct, frozen=True):
     strength: list[float]  # (R,) how many events the prior counts for
     median: list[float]  # (F,)
     spread: list[float]  # (F,) of the middle half, or the standard deviation where that is nil
+    clip: float = CLIP
+    weight: list[float] = []  # (F,) how much of a feature lasts in a person, 0 to 1; empty: all of it
 
     def transform(self, raw: Floats) -> Floats:
         """Features (n, F) of a raw matrix (n, 2R + L): R numerators, R denominators, L plain columns.
@@ -29,18 +31,27 @@ class Scaler(msgspec.Struct, frozen=True):
         Elementwise: a line does not depend on the lines around it. Ratios are taken as log1p, so that those of
         money and those of counts lie on one scale.
         """
+        return self._transform(raw, self.weight)
+
+    def scaled(self, raw: Floats) -> Floats:
+        """The same without the weights."""
+        return self._transform(raw, [])
+
+    def _transform(self, raw: Floats, weight: list[float]) -> Floats:
         columns = _shrink(raw, self.prior, self.strength)
         for i, column in enumerate(columns):
             column -= self.median[i]
             column /= self.spread[i]
-            np.clip(column, -CLIP, CLIP, out=column)
+            np.clip(column, -self.clip, self.clip, out=column)
+            if weight:
+                column *= weight[i]
             column *= GRID
             np.rint(column, out=column)
             column /= GRID
         return np.ascontiguousarray(np.stack(columns, 1)) if columns else np.zeros((len(raw), 0))
 
 
-def fit(raw: Floats, ratios: int) -> Scaler:
+def fit(raw: Floats, ratios: int, clip: float = CLIP) -> Scaler:
     """Parameters from a window of rows (n >= 1)."""
     prior, strength = [], []
     for i in range(ratios):
@@ -58,7 +69,38 @@ def fit(raw: Floats, ratios: int) -> Scaler:
         width = max(float(high - low) / 1.349, deviation)
         median.append(float(middle))
         spread.append(width if width > 1e-9 else 1.0)
-    return Scaler(prior, strength, median, spread)
+    return Scaler(prior, strength, median, spread, clip)
+
+
+PAIRS = 50.0  # pairs of rows that a feature's full weight counts for
+
+
+def weigh(scaler: Scaler, raw: Floats, pairs: float, change: Floats) -> Scaler:
+    """The scaler with weights: which part of a feature's variance over people (rows (n, 2R + L), one a person) lies
+    between them and does not come and go within one.
+
+    change (F,): sum over `pairs` pairs of rows of one person, days apart, of half the squared difference in scaled
+    units. What comes and goes is no kind of shopper: this is the intraclass correlation (Fisher 1925).
+    """
+    spread = scaler.scaled(raw).var(0)
+    within = change / max(pairs, 1.0)
+    lasting = np.clip(1.0 - within / np.where(spread > 0, spread, 1.0), 0.0, 1.0)
+    weight = (pairs * lasting + PAIRS) / (pairs + PAIRS)
+    return msgspec.structs.replace(scaler, weight=weight.tolist())
+
+
+def blend(old: Scaler, new: Scaler, share: float) -> Scaler:
+    """A scaler on the way from one to another: share 0 is the old one, 1 the new one."""
+    if share >= 1.0:
+        return new
+
+    def between(a: list[float], b: list[float]) -> list[float]:
+        return [x + share * (y - x) for x, y in zip(a, b, strict=True)]
+
+    return Scaler(
+        between(old.prior, new.prior), between(old.strength, new.strength), between(old.median, new.median),
+        between(old.spread, new.spread), new.clip, between(old.weight, new.weight),
+    )  # fmt: skip
 
 
 def _strength(above: Floats, below: Floats, rate: float) -> float:

@@ -33,11 +33,11 @@ NOWHERE = -1
 
 # what is tried: names of Params that are settings of [learner] too; those that Params has not are left out
 SPACE: Mapping[str, Sequence[Any]] = {
-    "k": (4, 6, 8, 10, 12, 16, 20),
-    "k_most": (12, 16, 20, 24),
+    "k_least": (2, 4, 6, 8, 10, 12, 16, 20),
+    "k_most": (4, 8, 12, 16, 20, 24),
     "window": (2_000, 4_000, 6_000, 10_000, 20_000),
     "hysteresis": (0.0, 0.1, 0.15, 0.2, 0.3),
-    "half_life": (43_200.0, 86_400.0, 172_800.0, 345_600.0),
+    "half_life": (43_200.0, 86_400.0, 129_600.0, 259_200.0, 604_800.0),
     "clip": (1.5, 2.0, 3.0, 4.0),
     "floor": (0.0005, 0.002, 0.005, 0.02),
 }
@@ -61,7 +61,7 @@ def candidates(base: Params, trials: int, seed: int) -> Iterator[Params]:
         changed = [names[int(rng.integers(len(names)))]] if i % 2 == 0 else names
         drawn = {name: SPACE[name][int(rng.integers(len(SPACE[name])))] for name in changed}
         one = msgspec.structs.replace(base, **drawn)
-        if one not in seen and one.k <= min(one.first_rows, one.window, getattr(one, "k_most", one.k)):
+        if one not in seen and one.k_least <= min(one.first_rows, one.window, one.k_most):
             seen.append(one)
             yield one
 

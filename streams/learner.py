@@ -39,9 +39,10 @@ KEEP = 1_000  # newest versions kept in `models`; older ones get a tombstone
 def params(settings: Settings) -> Params:
     chosen = settings.learner
     return Params(
-        k=chosen.k, first_rows=chosen.first_rows, every_rows=chosen.every_rows, every_ms=int(chosen.every * 1000),
-        window=chosen.window, seed=chosen.seed, ratios=vector.R, names=list(vector.NAMES),
-        hysteresis=chosen.hysteresis,
+        k_least=chosen.k_least, k_most=chosen.k_most, first_rows=chosen.first_rows, every_rows=chosen.every_rows,
+        every_ms=int(chosen.every * 1000), window=chosen.window, seed=chosen.seed, ratios=vector.R,
+        names=list(vector.NAMES), hysteresis=chosen.hysteresis, memory=list(vector.MEMORY),
+        half_life=chosen.half_life, clip=chosen.clip, floor=chosen.floor, segmenter=chosen.segmenter,
     )  # fmt: skip
 
 

@@ -97,9 +97,9 @@ def judged(
         raise DataError("there are no training rows to make segments from")
     rows = join(found.held)
     came = outcomes(rows)
-    made = {"candidate": cross(newest, raw, space, encoder, seed)}
+    made = {"candidate": cross(newest, raw, space, encoder)}
     if newest.space == space == "embedding":
-        made["windows"] = cross(newest, raw, "windows", newest.encoder, seed)
+        made["windows"] = cross(newest, raw, "windows", newest.encoder)
     names = {"candidate": f"segments on the {space}", "windows": "segments on the windows"}
     contenders = {which: contender(names[which], one, rows, came) for which, one in made.items()}
     champion = contender(f"version {newest.number}", newest, rows, came)

@@ -126,24 +126,30 @@ class State(Section):
 
 
 class LearnerSettings(Section):
-    """When a model version is published, and from how much."""
+    """How segments are found, when a model version is published, and from how much. A window is of people; k_least and
+    k_most alike: their number is fixed."""
 
-    k: Annotated[int, Field(ge=2, le=256)] = 8
+    segmenter: Literal["kmeans", "dbstream", "clustream", "denstream"] = "kmeans"
+    k_least: Annotated[int, Field(ge=2, le=256)] = 4
+    k_most: Annotated[int, Field(ge=2, le=256)] = 16
     first_rows: Annotated[int, Field(ge=10, le=10**7)] = 300
     every_rows: Annotated[int, Field(ge=10, le=10**7)] = 2_000
-    every: Annotated[float, Field(gt=0, le=31_536_000)] = 3_600.0
+    every: Annotated[float, Field(gt=0, le=31_536_000)] = 21_600.0
     rows_per_hour: Positive = 2_000
-    window: Annotated[int, Field(ge=100, le=60_000)] = 6_000
+    window: Annotated[int, Field(ge=100, le=30_000)] = 6_000
     hysteresis: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    half_life: Annotated[float, Field(gt=0, le=31_536_000)] = 129_600.0
+    clip: Annotated[float, Field(gt=0, le=100)] = 2.0
+    floor: Annotated[float, Field(gt=0, le=1)] = 0.002
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 7
     hash_key: Annotated[SecretStr, Field(min_length=1)] = SecretStr("shoal")
 
     @model_validator(mode="after")
     def _enough(self) -> LearnerSettings:
-        if self.first_rows < self.k:
-            raise ValueError("learner.first_rows must be at least learner.k")
-        if self.window < self.k:
-            raise ValueError("learner.window must be at least learner.k")
+        if self.k_most < self.k_least:
+            raise ValueError("learner.k_most must be at least learner.k_least")
+        if min(self.first_rows, self.window) < self.k_least:
+            raise ValueError("learner.first_rows and learner.window must be at least learner.k_least")
         return self
 
 

@@ -42,7 +42,7 @@ def version(number: int, seed: int, k: int = 4, hysteresis: float = 0.0) -> Vers
     rng = np.random.default_rng(seed)
     width = 2 * vector.R + len(vector.PLAIN)
     raw = rng.poisson(2.0, (60, width)).astype(float)
-    params = Params(k, 60, 10_000, 1 << 60, 60, seed, vector.R, list(vector.NAMES))
+    params = Params(k, k, 60, 10_000, 1 << 60, 60, seed, vector.R, list(vector.NAMES))
     (found,) = Learner.start(params).learn(training_rows(raw))
     return msgspec.structs.replace(found, number=number, hysteresis=hysteresis)
 

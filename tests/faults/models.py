@@ -30,7 +30,7 @@ def learned(records: Sequence[Sent], count: int = 3, k: int = 10) -> list[Versio
     )
     versions = []
     for number in range(1, count + 1):
-        params = Params(k, len(raw), 10**9, 1 << 60, len(raw), number, vector.R, list(vector.NAMES), HYSTERESIS)
+        params = Params(k, k, len(raw), 10**9, 1 << 60, len(raw), number, vector.R, list(vector.NAMES), HYSTERESIS)
         (version,) = Learner.start(params).learn(training_rows(raw[rng.permutation(len(raw))], found.tau[some]))
         versions.append(msgspec.structs.replace(version, number=number, learned_to=0))
     return versions

@@ -27,7 +27,7 @@ Ints = NDArray[np.int64]
 HOUR, DAY = 12, 288  # in units
 WINDOWS = {"1h": (1, 12), "24h": (HOUR, DAY), "7d": (HOUR, 7 * DAY), "30d": (DAY, 30 * DAY)}  # pane, length
 TYPES = ("page_view", "view", "search", "add_to_cart", "remove_from_cart", "checkout")
-MEASURES = (*TYPES, "orders", "items", "spend", "sessions")
+MEASURES = (*TYPES, "orders", "items", "spend", "sessions", "refunds")
 CHUNK = 250_000  # steps at a time
 GAP = 30 * 60_000  # ms
 WEEK = 7 * 24 * 3_600_000
@@ -132,7 +132,7 @@ def history(parts: Mapping[int, Applied]) -> History:
         select u, n, t // {UNIT} as start, {counted}, new_order as orders,
                case when buys then quantity else 0 end as items,
                case when type = 'purchase' then cents when type = 'refund' then -abs(cents) else 0 end as spend,
-               new_session as sessions
+               new_session as sessions, (type = 'refund' or type = 'purchase' and not buys)::bigint as refunds
         from line""")
     table = np.array([raw.column(i).to_numpy() for i in range(5)], np.int64)
     order = np.lexsort((table[1], table[0]))
@@ -157,7 +157,7 @@ def _firsts(state: _User, event: Event) -> tuple[int, int]:
 
 
 def sums(found: History, user: Ints, number: Ints, now: Ints) -> Ints:
-    """The windowed measures (s, 4, 10) of users as of now (units), with their first `number` events applied."""
+    """The windowed measures (s, 4, 11) of users as of now (units), with their first `number` events applied."""
     con = found.con
     con.register("given", pa.table({"id": np.arange(len(user)), "u": user, "n": number, "now": now}))
     cells = ", ".join(
@@ -292,17 +292,17 @@ def segments(found: History, all_steps: Steps, versions: Mapping[int, Version]) 
 
 
 def features(windows: Ints, hours: Ints) -> NDArray[np.float64]:
-    """What the scaler takes: 12 numerators, 12 denominators, 6 plain columns; windows (s, 4, 10), hours (s, 8)."""
-    week = {name: windows[:, 2, i].astype(float) for i, name in enumerate(MEASURES)}
-    pages = week["page_view"] + week["view"]
+    """What the scaler takes: 13 numerators, 13 denominators, 5 plain columns; windows (s, 4, 11), hours (s, 8)."""
+    lately = {name: windows[:, 2, i] + windows[:, 3, i] / 8 for i, name in enumerate(MEASURES)}
+    pages = lately["page_view"] + lately["view"]
     quarters = [(hours[:, 2 * i] + hours[:, 2 * i + 1]).astype(float) for i in range(4)]
     total = hours.sum(1).astype(float)
-    above = [week["view"], week["add_to_cart"], week["orders"], week["orders"], week["remove_from_cart"],
-             week["search"], pages, week["spend"], *quarters]  # fmt: skip
-    below = [pages, week["view"], week["add_to_cart"], week["view"], week["add_to_cart"], pages, week["sessions"],
-             week["orders"], *[total] * 4]  # fmt: skip
-    hour, month = windows[:, 0], windows[:, 3]
-    plain = [hour[:, 0] + hour[:, 1], pages, week["add_to_cart"], month[:, 6], month[:, 8], month[:, 9]]
+    above = [lately["view"], lately["add_to_cart"], lately["orders"], lately["orders"], lately["remove_from_cart"],
+             lately["search"], pages, lately["spend"], lately["refunds"], *quarters]  # fmt: skip
+    below = [pages, lately["view"], lately["add_to_cart"], lately["view"], lately["add_to_cart"], pages,
+             lately["sessions"], lately["orders"], lately["orders"], *[total] * 4]  # fmt: skip
+    week, month = windows[:, 2], windows[:, 3]
+    plain = [week[:, 0] + week[:, 1], week[:, 3], month[:, 6], month[:, 8], month[:, 9]]
     return np.stack([np.maximum(one, 0.0) for one in above] + below + [np.log1p(np.maximum(p, 0.0)) for p in plain], 1)
 
 

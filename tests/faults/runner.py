@@ -46,7 +46,8 @@ WORKER = [sys.executable, "-m", "tests.faults.worker"]
 SWAPS = (0.0, 0.35, 0.7)  # shares of the stream after which a model version is published
 ERASED = (0.25, 0.5, 0.6)  # after which a user is erased
 PINNED = {  # the learner publishes nothing
-    "learner.k": 10, "learner.every_rows": 10**7, "learner.every": 31_536_000.0, "learner.rows_per_hour": 4,
+    "learner.k_least": 10, "learner.k_most": 10, "learner.every_rows": 10**7, "learner.every": 31_536_000.0,
+    "learner.rows_per_hour": 4,
 }  # fmt: skip
 QUICK = {
     "topics.partitions": 2, "state.journal": True, "state.session_timeout": 4.0, "state.rebalance_timeout": 4.0,

@@ -140,7 +140,7 @@ def test_a_secret_that_cannot_be_used_is_not_told(roles: Roles) -> None:
         assert done.returncode == 2, done.stderr
         clean(done.stderr, name)
     for command in ("worker", "config"):
-        done = roles.shoal("worker", command, LEARNER__K=HASH_KEY, KAFKA__SECURITY_PROTOCOL=KEYFILE_PASSWORD,
+        done = roles.shoal("worker", command, LEARNER__K_LEAST=HASH_KEY, KAFKA__SECURITY_PROTOCOL=KEYFILE_PASSWORD,
                            KAFKA__SASL_MECHANISM=PASSWORDS["worker"])  # fmt: skip
         assert done.returncode == 2
         clean(done.stdout + done.stderr, "settings that are refused")

@@ -30,10 +30,10 @@ def grid() -> Iterator[tuple[str, str, Callable[[int], Contender]]]:
     for half in (0.1, 0.4, 0.8):
         yield "CluStream", f"halflife {half}", lambda s, h=half: River(
             cluster.CluStream(K, 100, time_window=1_250, time_gap=200, seed=s, halflife=h), micro, 8)  # fmt: skip
-    for epsilon, mu in product((1.2, 1.5, 1.8, 2.2), (4.0, 10.0)):
+    for epsilon, mu in product((0.6, 0.9, 1.2, 1.5, 1.8), (4.0, 10.0)):
         yield "DenStream", f"epsilon {epsilon}, mu {mu}", lambda s, e=epsilon, m=mu: River(
             cluster.DenStream(0.01, beta=0.5, mu=m, epsilon=e, n_samples_init=500), asked)  # fmt: skip
-    for threshold, shared in product((1.3, 1.6, 2.0), (0.05, 0.1, 0.3)):
+    for threshold, shared in product((0.8, 1.1, 1.4), (0.05, 0.1, 0.3)):
         yield "DBSTREAM", f"threshold {threshold}, shared {shared}", lambda s, t=threshold, x=shared: River(
             cluster.DBSTREAM(t, fading_factor=0.001, cleanup_interval=200, intersection_factor=x,
                              minimum_weight=3.0), asked, 8)  # fmt: skip

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from online_models.scaler import Scaler, fit
+from online_models.panel import APART, SPAN
+from online_models.scaler import Scaler, fit, weigh
 from state import vector
 from tests.quality.planted import DAY, Ints
 from tests.quality.played import Data, Floats
@@ -17,7 +18,7 @@ TRAILING = 7 * DAY
 @dataclass(frozen=True, slots=True)
 class Fed:
     """The features of a planted stream. Between two times one scaler is in force: shoal's, fitted at the time before
-    on the newest row of each shopper in the seven days up to then."""
+    on the newest row of each shopper in the seven days up to then, and weighed as shoal's is."""
 
     data: Data
     scalers: list[Scaler]  # (t,) in force up to each time
@@ -32,7 +33,9 @@ class Fed:
         fitted = []
         for time, stop in zip(data.times.tolist(), upto.tolist(), strict=True):
             recent = np.flatnonzero(now[:stop] >= time - TRAILING)
-            fitted.append(fit(raw[recent[_newest(user[recent])]], vector.R))
+            people = raw[recent[_newest(user[recent])]]
+            seen = np.flatnonzero(now[:stop] >= time - SPAN)
+            fitted.append(_weighed(fit(people, vector.R), people, user[seen], now[seen], raw[seen]))
         return cls(data, [fitted[0], *fitted[:-1]], learned, upto)
 
     def rows(self, i: int) -> Floats:
@@ -49,6 +52,17 @@ class Fed:
     def people(self, i: int, scaled: int | None = None) -> Floats:
         """Features (users, F) of all users as of time i, by the scaler in force up to time `scaled` (i)."""
         return self.scalers[i if scaled is None else scaled].transform(self.data.raw[i])
+
+
+def _weighed(fitted: Scaler, people: Floats, user: Ints, now: Ints, raw: Floats) -> Scaler:
+    """By what pairs of rows of a shopper, days apart, say of how shoppers change."""
+    order = np.argsort(user, kind="stable")
+    user, now, lines = user[order], now[order], fitted.scaled(raw[order])
+    gap = now[1:] - now[:-1]
+    pair = np.flatnonzero((user[1:] == user[:-1]) & (gap >= APART))
+    renewed = np.minimum(1.0, gap[pair, None] / (np.array(vector.MEMORY) * DAY))
+    change = ((lines[pair + 1] - lines[pair]) ** 2 / renewed).sum(0) / 2
+    return weigh(fitted, people, float(len(pair)), change)
 
 
 def _newest(user: Ints) -> Ints:

@@ -134,7 +134,7 @@ class Embedded:
             out = held_out(rows.user)
             encoder = self._trained(rows.raw[~out], rows.raw[out], len(version.ids))
             window = rows.raw[~out][-self._learned.params.window :]
-            self._versions[time] = cross(version, window, "embedding", encoder, self._learned.params.seed)
+            self._versions[time] = cross(version, window, "embedding", encoder)
         return self._versions[time]
 
     def _trained(self, raw: np.ndarray, held: np.ndarray, segments: int) -> Encoder:
@@ -195,7 +195,7 @@ def contenders(data: Shoppers, ks: tuple[int, ...], encoders: int = 0) -> dict[s
         RFM: lambda: Rfm(data),
         "carts_30d alone": lambda: Column(data, "carts_30d"),
         WINDOWS: lambda: Segments(data, learned),
-        **{f"{WINDOWS}, k = {k}": partial(Segments, data, Learned(data, k=k)) for k in ks},
+        **{f"{WINDOWS}, k = {k}": partial(Segments, data, Learned(data, k_least=k, k_most=k)) for k in ks},
         **{name: partial(Segments, data, one) for name, one in embedded.items()},
         "logistic on the row, on line": lambda: Logistic(data),
         "gradient boosting": lambda: Boosting(data),

@@ -18,7 +18,7 @@ from online_models.version import assign, dumps, loads
 from tests.build import training_rows
 
 R, L = 3, 2
-PARAMS = Params(3, 30, 40, 10_000, 80, 1, R, [f"f{i}" for i in range(R + L)])
+PARAMS = Params(3, 3, 30, 40, 10_000, 80, 1, R, [f"f{i}" for i in range(R + L)])
 
 
 def raw(seed: int, n: int) -> np.ndarray:

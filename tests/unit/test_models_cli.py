@@ -49,7 +49,7 @@ def users_rows() -> dict[bytes, bytes]:
 def learned(rows: dict[bytes, bytes], number: int, **more: Any) -> Version:
     heads, sums = frame.features(list(rows.values()), frame.latest(rows.values()))
     raw = vector.raw(sums, heads["hours"].astype(np.int64))
-    params = Params(4, len(raw), 10**6, 1 << 60, len(raw), number, vector.R, list(vector.NAMES), 0.2)
+    params = Params(4, 4, len(raw), 10**6, 1 << 60, len(raw), number, vector.R, list(vector.NAMES), 0.2)
     (version,) = Learner.start(params).learn(training_rows(raw))
     return msgspec.structs.replace(version, number=number, state=b"", **more)
 
@@ -122,14 +122,14 @@ def test_show_tells_what_sets_segments_apart() -> None:
     text = ok("models", "show", "1").stdout
     assert "super-segment" in text
     assert "version: 1" in text
-    assert "quality: none" in text
+    assert "segments 4" in text
     told = shoal("models", "show", "5")
     assert (told.exit_code, told.stderr) == (10, "shoal: error: there is no model version 5: there are 1 to 2\n")
 
 
 def test_words_name_features_and_a_segment_like_all_others() -> None:
-    one = {"features": [{"feature": "carts_per_view", "apart": 1.0}, {"feature": "pages_1h", "apart": -0.5}]}
-    assert outline.words(one) == "more carts per product view, fewer pages in the last hour"
+    one = {"features": [{"feature": "carts_per_view", "apart": 1.0}, {"feature": "pages_7d", "apart": -0.5}]}
+    assert outline.words(one) == "more carts per product view, fewer pages in seven days"
     assert outline.words({"features": []}) == "like the average shopper"
 
 

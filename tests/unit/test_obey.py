@@ -14,7 +14,7 @@ from state import vector
 from tests.build import random_encoder, training_rows
 
 EVERY = 60
-PARAMS = Params(4, EVERY, EVERY, 1 << 60, 200, 3, vector.R, list(vector.NAMES), 0.1)
+PARAMS = Params(4, 4, EVERY, EVERY, 1 << 60, 200, 3, vector.R, list(vector.NAMES), 0.1)
 ENCODER = random_encoder(3)
 OFFER = Order("candidate", "r1", encoder=ENCODER.data)
 PROMOTE = Order("promote", "r2", ident=ENCODER.ident)

@@ -72,7 +72,7 @@ def rows() -> Rows:
 def version(rows: Rows) -> Version:
     """Two segments on the windows."""
     some = rows.take(slice(0, 900))
-    params = Params(2, 900, 10**6, 1 << 60, 900, 1, vector.R, list(vector.NAMES))
+    params = Params(2, 2, 900, 10**6, 1 << 60, 900, 1, vector.R, list(vector.NAMES))
     (found,) = Learner.start(params).learn(some)
     return found
 

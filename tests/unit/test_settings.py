@@ -14,8 +14,8 @@ CANARY = "canary-3f1c"
 @pytest.mark.parametrize(
     ("environ", "key"),
     [
-        ({"SHOAL_NOPE": "1"}, "nope"), ({"SHOAL_LEARNER__K": "1"}, "learner.k"),
-        ({"SHOAL_LEARNER__K": "x"}, "learner.k"),
+        ({"SHOAL_NOPE": "1"}, "nope"), ({"SHOAL_LEARNER__K_LEAST": "1"}, "learner.k_least"),
+        ({"SHOAL_LEARNER__K_LEAST": "x"}, "learner.k_least"),
         ({"SHOAL_KAFKA__NOPE": "1"}, "kafka.nope"), ({"SHOAL_TIMEZONE": "Mars/Base"}, "timezone"),
         ({"SHOAL_KAFKA__SASL_PASSWORD_FILE": "/nowhere"}, "SASL_PASSWORD"),
     ],
@@ -42,7 +42,9 @@ def test_file_then_environment_then_overrides(tmp_path: Path) -> None:
     [
         ('[topics]\npartitions = "4"', "topics.partitions"), ("[topics]\npartitions = true", "topics.partitions"),
         ("[web]\nport = 1.5", "web.port"), ("[web]\nport = 65536", "web.port"), ("lateness = nan", "lateness"),
-        ("[learner]\nevery = inf", "learner.every"), ("[learner]\nk = 20\nfirst_rows = 10", "learner.first_rows"),
+        ("[learner]\nevery = inf", "learner.every"),
+        ("[learner]\nk_least = 20\nk_most = 20\nfirst_rows = 10", "learner.first_rows"),
+        ("[learner]\nk_least = 20", "learner.k_most"),
         ("[topics]\nreplication = 1", "topics.min_insync_replicas must"),
         ("[state]\nflush_interval = 30.0", "state.flush_interval must"),
         ("[alerts]\nrefunds = [9, 3]", "alerts.refunds"), ("[alerts]\nrequest_rate = [1]", "alerts.request_rate"),
@@ -87,7 +89,7 @@ def test_a_value_and_a_file_for_it_are_refused(tmp_path: Path) -> None:
         load(environ=environ)
 
 
-@pytest.mark.parametrize("key", ["KAFKA__SECURITY_PROTOCOL", "KAFKA", "LEARNER__K", "CURRENCY", "TIMEZONE", "NOPE"])
+@pytest.mark.parametrize("key", ["KAFKA__SECURITY_PROTOCOL", "KAFKA", "LEARNER__CLIP", "CURRENCY", "TIMEZONE", "NOPE"])
 def test_no_error_shows_a_value(key: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load(environ={f"SHOAL_{key}": CANARY})

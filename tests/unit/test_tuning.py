@@ -31,7 +31,8 @@ from streams.settings import LearnerSettings, Settings
 from streams.training_log import WIDTH, Chunk
 from tests.build import training_rows
 
-SETTINGS = Settings(learner=LearnerSettings(k=2, first_rows=600, every_rows=3_000, window=1_200, hysteresis=0.1))
+LEARNER = {"k_least": 2, "k_most": 2, "first_rows": 600, "every_rows": 3_000, "window": 1_200, "hysteresis": 0.1}
+SETTINGS = Settings(learner=LearnerSettings(**LEARNER))
 PLAIN = 2 * vector.R  # the first plain column of the raw matrix
 
 
@@ -87,7 +88,7 @@ def test_a_row_is_judged_by_the_version_in_force_and_its_user_held() -> None:
     rows = replace(rows, kind=np.where(np.arange(1_500) % 7 == 3, OUTCOME, ROW).astype(np.int8))
     rng = np.random.default_rng(2)
     rows = replace(rows, raw=rows.raw + rng.normal(0, 1.0, rows.raw.shape) * (np.arange(WIDTH) >= PLAIN))
-    chosen = Params(3, 200, 250, 1 << 60, 400, 1, vector.R, list(vector.NAMES), 0.2)
+    chosen = Params(3, 3, 200, 250, 1 << 60, 400, 1, vector.R, list(vector.NAMES), 0.2)
     found = play(chosen, rows)
     assert found is not None
     mine = rows.take(rows.kind == ROW)
@@ -198,9 +199,7 @@ def shoal(*arguments: str) -> Result:
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Path:
-    lines = "\n".join(f"{name} = {value}" for name, value in (
-        ("k", 2), ("first_rows", 600), ("every_rows", 3_000), ("window", 1_200), ("hysteresis", 0.1)
-    ))  # fmt: skip
+    lines = "\n".join(f"{name} = {value}" for name, value in LEARNER.items())
     (tmp_path / "shoal.toml").write_text("[learner]\n" + lines + "\n")
     return tmp_path
 

@@ -1,0 +1,129 @@
+"""The set of segments from one version to the next: which end, which begin, and under which ids."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models import choice
+from online_models.choice import FEWEST, Proposal
+from online_models.kmeans import lloyd
+from online_models.lineage import NOWHERE
+from online_models.nearest import Floats, nearest
+from online_models.refit import match
+from online_models.rows import Ints
+from online_models.version import index
+
+HOUR = 3_600_000
+PATIENCE = 5 * HOUR  # of event time in which a proposal has to win at every version, at two at least
+MARGIN = {"split": 0.003, "merge": 0.006, "swap": 0.012, "anew": 0.015}  # above the price, so that k does not flap
+SURE = 1.0  # standard errors above the margin
+LEFT = 0.3  # of those who were in a segment, below which it is not theirs any more
+HALVED = 0.5  # of its people: and it has not found others
+AT_ONCE = 3  # changes at one version
+
+
+class Standing(msgspec.Struct):
+    """A proposal that has won at versions in a row."""
+
+    event: str
+    segment: int
+    since: int  # ms
+    times: int
+
+
+class Scene(NamedTuple):
+    """n panel members, where they lie and where they were."""
+
+    lines: Floats  # (n, D)
+    learned: Ints  # indices: who centres are moved by
+    held: Ints  # indices: who they are only judged by
+    active: NDArray[np.bool_]  # (n,)
+    was: Ints  # (n,) ids held
+    then: Ints  # (n,) ids held some days ago
+
+
+class Segments(NamedTuple):
+    centres: Floats  # (k, D)
+    ids: list[int]
+    next_id: int
+
+
+class Structure:
+    """Bounds on k, and the proposals that stand."""
+
+    def __init__(self, least: int, most: int, standing: list[Standing] | None = None) -> None:
+        self.least, self.most = least, most
+        self.standing = standing or []
+
+    def revise(self, found: Segments, scene: Scene, time: int, seed: int) -> Segments:
+        """The set of segments at a time (ms), k within the bounds; seed: of this version."""
+        found = self._without_the_left(found, scene, seed)
+        for turn in range(AT_ONCE):
+            offered: dict[tuple[str, int], Proposal] = {}
+            for one in self._proposals(found, scene, seed + turn):
+                key = (one.event, found.ids[one.at] if one.event != "anew" else NOWHERE)
+                if key not in offered or offered[key].gain < one.gain:
+                    offered[key] = one
+            won = {key: one for key, one in offered.items() if one.gain > MARGIN[one.event] + SURE * one.error}
+            if turn == 0:
+                self._stand(set(won), time)
+            ripe = {(s.event, s.segment) for s in self.standing if s.times >= 2 and time - s.since >= PATIENCE}
+            best = max((key for key in sorted(won) if key in ripe), key=lambda key: won[key].gain, default=None)
+            if best is None:
+                break
+            self.standing = [s for s in self.standing if (s.event, s.segment) != best and best[0] != "anew"]
+            found = named(found, won[best].centres, scene)
+        return found
+
+    def _proposals(self, found: Segments, scene: Scene, seed: int) -> list[Proposal]:
+        return choice.proposals(
+            scene.lines[scene.learned], scene.lines[scene.held], found.centres, self.least, self.most, seed
+        )
+
+    def _stand(self, won: set[tuple[str, int]], time: int) -> None:
+        kept = [s for s in self.standing if (s.event, s.segment) in won]
+        for one in kept:
+            one.times += 1
+        new = won - {(s.event, s.segment) for s in kept}
+        self.standing = kept + [Standing(event, segment, time, 1) for event, segment in sorted(new)]
+
+    def _without_the_left(self, found: Segments, scene: Scene, seed: int) -> Segments:
+        """Without the segments that their people have left: by going elsewhere or by not coming any more."""
+        gone = [at for at, ident in enumerate(found.ids) if _left(scene, ident)]
+        keep = [at for at in range(len(found.ids)) if at not in gone]
+        if not gone or not keep:
+            return found
+        learned = scene.lines[scene.learned]
+        centres, ids, next_id = found.centres[keep], [found.ids[at] for at in keep], found.next_id
+        while len(centres) < self.least:
+            size = [(np.count_nonzero(nearest(learned, centres)[0] == at), -at) for at in range(len(centres))]
+            at = -max(size)[1]
+            two, _ = choice.halves(learned[nearest(learned, centres)[0] == at], seed + at)
+            centres = np.concatenate((centres, two[1:]))
+            centres[at] = two[0]
+            ids, next_id = [*ids, next_id], next_id + 1
+        return Segments(lloyd(learned, centres, choice.ROUNDS), ids, next_id)
+
+
+def _left(scene: Scene, ident: int) -> bool:
+    """Whether a segment is no longer that of its people, and not of as many others."""
+    had = scene.then == ident
+    has = scene.active & (scene.was == ident)
+    before, now = np.count_nonzero(had), np.count_nonzero(has)
+    stayed = np.count_nonzero(had & has)
+    return bool(before >= 2 * FEWEST and stayed < LEFT * before and now < HALVED * before)
+
+
+def named(found: Segments, centres: Floats, scene: Scene) -> Segments:
+    """Other centres under the ids of those whose people they have; new ids for the others."""
+    label = nearest(scene.lines, centres)[0].astype(np.int64)
+    origin = match(index(found.ids, scene.was), label, len(found.ids), len(centres))
+    ids, next_id = [], found.next_id
+    for at in origin.tolist():
+        ids.append(found.ids[at] if at >= 0 else next_id)
+        next_id += at < 0
+    return Segments(centres, ids, next_id)
