@@ -8,9 +8,11 @@ from scipy.optimize import isotonic_regression
 
 from online_models.nearest import Floats
 
-STRENGTH = 10.0  # predictions that a bin's expected probability counts for beside those that it has seen
+STRENGTH = 4.0  # predictions that a bin's expected probability counts for beside those that it has seen
+LEAST = 0.5  # predictions, faded, that a bin needs
+RISE = 1e-6  # at least, from bin to bin: level parts would make scores equal that are not
 FADE = 20_000  # predictions after which all counts are halved: what is old says less
-GRID = 1 << 20  # sums of probabilities are whole numbers of this part
+GRID = 1 << 20  # all sums are whole numbers of this part: halved counts of few hits must not become none
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -26,7 +28,8 @@ class Calibration(msgspec.Struct, frozen=True):
         last = len(value) - 1
         place = np.clip((score - self.low) * (len(value) / (self.high - self.low)) - 0.5, 0.0, last)
         below = np.minimum(place.astype(np.int64), max(0, last - 1))
-        return value[below] + (place - below) * (value[np.minimum(below + 1, last)] - value[below])
+        found: Floats = value[below] + (place - below) * (value[np.minimum(below + 1, last)] - value[below])
+        return found
 
 
 class Tally(msgspec.Struct):
@@ -34,9 +37,9 @@ class Tally(msgspec.Struct):
 
     low: float
     high: float
-    count: list[int]
+    count: list[int]  # in parts of GRID, as all
     hits: list[int]
-    expected: list[int]  # sum of the probabilities that were told, in parts of GRID
+    expected: list[int]  # sum of the probabilities that were told
 
     @classmethod
     def of(cls, low: float, high: float, bins: int) -> Tally:
@@ -46,40 +49,63 @@ class Tally(msgspec.Struct):
         """A prediction of this score, told as this probability, and whether it came true."""
         bins = len(self.count)
         at = min(bins - 1, max(0, int((score - self.low) / (self.high - self.low) * bins)))
-        self.count[at] += 1
-        self.hits[at] += hit
+        self.count[at] += GRID
+        self.hits[at] += GRID * hit
         self.expected[at] += round(told * GRID)
-        if sum(self.count) >= FADE:
-            for column in (self.count, self.hits, self.expected):
-                column[:] = [number // 2 for number in column]
+        if self.seen >= FADE:
+            self.fade()
+
+    def fade(self) -> None:
+        """Let what was seen so far say half as much."""
+        for column in (self.count, self.hits, self.expected):
+            column[:] = [number // 2 for number in column]
 
     def calibration(self, own: Floats) -> Calibration:
-        """own (bins,): what a score at the middle of each bin stands for by itself, where nothing was seen."""
-        count = np.array(self.count, np.float64)
-        seen = (np.array(self.hits) + STRENGTH * own) / (count + STRENGTH)
-        rising = isotonic_regression(seen, weights=count + STRENGTH).x
-        return Calibration(self.low, self.high, rising.tolist())
+        """own (bins,), rising: what a score at the middle of each bin stands for while little was seen."""
+        count, hits = np.array(self.count) / GRID, np.array(self.hits) / GRID
+        at = np.flatnonzero(count >= LEAST)
+        rising = own
+        if len(at):  # bins without predictions have no say: a line from the nearest that have some
+            seen = (hits[at] + STRENGTH * own[at]) / (count[at] + STRENGTH)
+            rising = np.interp(self.middles, self.middles[at], isotonic_regression(seen, weights=count[at]).x)
+        rising = rising + RISE * np.arange(len(own))
+        return Calibration(self.low, self.high, np.minimum(rising, 1.0).tolist())
+
+    @property
+    def seen(self) -> float:
+        """Predictions, faded."""
+        return sum(self.count) / GRID
+
+    @property
+    def rate(self) -> float:
+        """Share of them that came true, drawn a little toward a half."""
+        return (sum(self.hits) + GRID / 2) / (sum(self.count) + GRID)
 
     @property
     def middles(self) -> Floats:
-        return self.low + (np.arange(len(self.count)) + 0.5) * ((self.high - self.low) / len(self.count))
+        width = (self.high - self.low) / len(self.count)
+        return np.array([self.low + (i + 0.5) * width for i in range(len(self.count))])
 
     def error(self) -> float:
         """Expected calibration error: how far what was told is off what came, averaged over predictions (Naeini et
         al. 2015)."""
-        off = sum(abs(told / GRID - hit) for told, hit in zip(self.expected, self.hits, strict=True))
-        return off / max(1, sum(self.count))
+        off = sum(abs(told - hit) for told, hit in zip(self.expected, self.hits, strict=True))
+        return off / max(GRID, sum(self.count))
 
     def ratio(self) -> float:
         """What was told in all by what came in all; 1.0 where nothing came."""
         hits = sum(self.hits)
-        return sum(self.expected) / GRID / hits if hits else 1.0
+        return sum(self.expected) / hits if hits else 1.0
 
     def auc(self) -> float:
         """Area under the ROC curve of the bins; 0.5 without both outcomes."""
-        area, below = 0.0, 0
-        for count, hit in zip(self.count, self.hits, strict=True):
+        area, below = 0.0, 0.0
+        for count, hit in zip(self._parts(self.count), self._parts(self.hits), strict=True):
             area += hit * (below + 0.5 * (count - hit))
             below += count - hit
-        pairs = below * sum(self.hits)
+        pairs = below * sum(self._parts(self.hits))
         return area / pairs if pairs else 0.5
+
+    @staticmethod
+    def _parts(column: list[int]) -> list[float]:
+        return [number / GRID for number in column]

@@ -93,11 +93,12 @@ class Nodes(msgspec.Struct):
 
     def _add(self, feature: int, threshold: float, label: int, probability: float) -> int:
         number = len(self.feature)
-        for column, value in (
-            (self.feature, feature), (self.threshold, threshold), (self.left, number), (self.right, number),
-            (self.label, label), (self.probability, probability),
-        ):  # fmt: skip
-            column.append(value)  # type: ignore[attr-defined]
+        for own in (self.left, self.right):
+            own.append(number)
+        self.feature.append(feature)
+        self.threshold.append(threshold)
+        self.label.append(label)
+        self.probability.append(probability)
         return number
 
     def ask(self, root: Ints, lines: Floats) -> tuple[NDArray[np.int64], Floats]:

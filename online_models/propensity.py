@@ -1,5 +1,5 @@
-"""How likely a shopper is to buy within seven days, and to add a cart in the next session if there is one. What a version
-says of it: weights, evaluated on whole batches.
+"""How likely a shopper is to buy within seven days, and to add a cart in the next session if there is one. What a
+version says of it: weights, evaluated on whole batches.
 
 A shopper in a visit and one who is away are asked of two models: most who buy do so in the visit that they are in, and
 what tells them apart says little of those who are gone (measured: python -m tests.bench.propensity).
@@ -26,7 +26,8 @@ class Head(msgspec.Struct, frozen=True):
     deviation: list[float]  # 0.0: the feature says nothing
     weight: list[float]
     intercept: float
-    calibration: Calibration
+    length: float  # of the weights
+    calibration: Calibration  # of scores without intercept and length: both move long after the order has settled
 
 
 class Propensity(msgspec.Struct, frozen=True):
@@ -47,7 +48,7 @@ def propensity(model: Propensity, raw: Floats) -> Floats:
         if head is not None:
             state, outcome = divmod(i, len(OUTCOMES))
             at = np.flatnonzero(away == state)
-            out[at, outcome] = head.calibration.apply(score[at, outcome])
+            out[at, outcome] = head.calibration.apply((score[at, outcome] - head.intercept) / head.length)
     return out
 
 

@@ -17,7 +17,7 @@ from river.optim import SGD
 from river.preprocessing import StandardScaler
 from river.utils import VectorDict
 
-from online_models.calibration import Tally
+from online_models.calibration import Calibration, Tally
 from online_models.lines import pack, unpack
 from online_models.nearest import Floats
 from online_models.outcomes import HORIZON
@@ -27,14 +27,15 @@ from online_models.sample import Sample
 
 RATE = 0.001  # of learning; larger ones swing with each of the few buyers
 START = (-4.0, -1.5)  # intercepts: rates to begin with
-LOW, HIGH, BINS = -10.0, 4.0, 56  # of the score, a logit
+FIRST = 256  # rows after which, and after each doubling, what scores were worth before says half as much
+LOW, HIGH, BINS = -8.0, 16.0, 96  # of the score, by the length of the weights
 
 
 class Params(msgspec.Struct, frozen=True):
     ratios: int  # R: the first 2R columns of a raw line are counts, the others logarithms
     recent: int  # the column that is above nil in a visit: pages in the last hour
     waiting: int = 8_192  # rows whose outcome is not known, at most
-    least: int = 500  # rows learned from before anything is foretold
+    least: int = 200  # rows learned from before anything is foretold
     horizon: int = HORIZON  # ms
 
 
@@ -83,16 +84,26 @@ class _Regression:
         self.river = LogisticRegression(SGD(RATE), intercept_init=START[outcome])
         self.rows = 0
         self.scores = Tally.of(LOW, HIGH, BINS)  # by its score just before it learns a row: what a score is worth
-        self.told = Tally.of(LOW, HIGH, BINS)  # by the logit of what was told when the row came: how good that was
+        self.told = Tally.of(-10.0, 4.0, BINS)  # by the logit of what was told when the row came: how good that was
 
     def learn(self, x: dict[int, float], y: bool, told: float | None) -> None:
         """A row, what came of it, and what was told of that."""
-        chance = self.river.predict_proba_one(x)[True]
-        self.scores.add(_logit(chance), chance, y)
+        along = (self.river._raw_dot_one(x) - self.river.intercept) / self.length
+        self.scores.add(along, 0.0, y)
         if told is not None:
             self.told.add(_logit(told), told, y)
         self.river.learn_one(x, y)
         self.rows += 1
+        if self.rows >= FIRST and self.rows & (self.rows - 1) == 0:  # what scores were worth while weights were new
+            self.scores.fade()
+
+    @property
+    def length(self) -> float:
+        """Of the weights; 1.0 while there are none."""
+        return math.sqrt(sum(weight * weight for weight in self.river.weights.values())) or 1.0
+
+    def calibration(self) -> Calibration:
+        return self.scores.calibration(np.full(BINS, self.scores.rate))
 
     def fit(self, width: int) -> _Fit:
         weights = self.river.weights
@@ -201,7 +212,7 @@ class PropensityLearner:
             name = f"{OUTCOMES[outcome]}_{STATES[state]}"
             found |= {
                 f"{name}_auc": fit.told.auc(), f"{name}_calibration_error": fit.told.error(),
-                f"{name}_told_by_came": fit.told.ratio(), f"{name}_predictions": float(sum(fit.told.count)),
+                f"{name}_told_by_came": fit.told.ratio(), f"{name}_predictions": fit.told.seen,
             }  # fmt: skip
         return found
 
@@ -232,10 +243,9 @@ class PropensityLearner:
         scaler = self._scalers[i // len(OUTCOMES)]
         weights = fit.river.weights
         columns = range(len(scaler.means))
-        own = 1.0 / (1.0 + np.exp(-fit.scores.middles))
         return Head(
             [scaler.means[j] for j in columns], [math.sqrt(scaler.vars[j]) for j in columns],
-            [weights.get(j, 0.0) for j in columns], fit.river.intercept, fit.scores.calibration(own),
+            [weights.get(j, 0.0) for j in columns], fit.river.intercept, fit.length, fit.calibration(),
         )  # fmt: skip
 
 

@@ -24,7 +24,9 @@ def test_a_calibration_rises_and_does_not_see_its_batch(seed: int, n: int, bins:
     found = tally.calibration(np.linspace(0.05, 0.9, bins))
     scores = np.sort(rng.normal(0, 3, 40))
     whole = found.apply(scores)
+    inside = (scores > -2 + 2.5 / bins) & (scores < 3 - 2.5 / bins)
     assert (np.diff(whole) >= 0).all()
+    assert (np.diff(whole[inside]) > 0).all()  # the order of scores is kept
     assert 0 <= whole[0] <= whole[-1] <= 1
     assert [found.apply(scores[i : i + 1])[0] for i in range(40)] == whole.tolist()
 
@@ -43,9 +45,8 @@ def test_what_was_overrated_is_told_as_it_came() -> None:
 
 def test_unseen_bins_stand_for_what_they_say() -> None:
     tally = Tally.of(0.0, 1.0, 4)
-    assert tally.calibration(tally.middles).apply(np.array([0.0, 0.125, 0.25, 1.0])).tolist() == [
-        0.125, 0.125, 0.25, 0.875,
-    ]  # fmt: skip
+    told = tally.calibration(tally.middles).apply(np.array([0.0, 0.125, 0.25, 1.0]))
+    assert told == pytest.approx([0.125, 0.125, 0.25, 0.875], abs=1e-5)
 
 
 def test_the_area_under_the_curve_is_sklearns_where_bins_are_fine_enough() -> None:
@@ -64,7 +65,7 @@ def test_old_predictions_fade(monkeypatch: pytest.MonkeyPatch) -> None:
     tally = Tally.of(0.0, 1.0, 2)
     for hit in [False] * 300 + [True] * 300:
         tally.add(0.9, 0.5, hit)
-    assert sum(tally.count) < 100
+    assert tally.seen < 100
     assert tally.hits[1] > 0.9 * tally.count[1]
 
 
