@@ -6,7 +6,7 @@ UV_VERSION = uv>=0.8,<1
 VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
-# with torch: two gigabytes to fetch, six on disk; its CUDA libraries come along whether or not there is a GPU
+# with torch: three gigabytes to fetch, six on disk; its CUDA libraries come along whether or not there is a GPU
 EMBEDDINGS = .venv-embeddings
 
 .PHONY: run test test-embeddings lint verify faults exits bench quality profile clean

@@ -5,8 +5,6 @@ Ids stay with their people: each segment's centre goes to the mean of its people
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 import numpy as np
 
@@ -14,11 +12,9 @@ from online_models.encoder import Encoder
 from online_models.nearest import Floats, distances
 from online_models.outcomes import Outcomes
 from online_models.promotion import Contender
-from online_models.refit import refit
+from online_models.refit import means, refit
 from online_models.rows import Rows
-from online_models.version import Version, assign, index
-
-Space = Literal["windows", "embedding"]
+from online_models.version import Space, Version, assign, index
 
 
 def cross(version: Version, raw: Floats, space: Space, encoder: Encoder | None, seed: int) -> Version:
@@ -37,11 +33,7 @@ def cross(version: Version, raw: Floats, space: Space, encoder: Encoder | None, 
     distance = distances(lines, centres)
     label = distance.argmin(0)
     count = np.bincount(label, minlength=len(centres))
-    profile = version.profile.copy()
-    order = np.argsort(label, kind="stable")
-    for at, mine in enumerate(np.split(order, np.cumsum(count)[:-1])):
-        if len(mine):
-            profile[at] = np.cumsum(judged.features[mine], axis=0)[-1] / len(mine)
+    profile = means(judged.features, label, version.profile)
     return msgspec.structs.replace(
         there, centre_bytes=centres.astype("<f8").tobytes(), profile_bytes=profile.astype("<f8").tobytes(),
         weights=(count / len(label)).tolist(),

@@ -40,16 +40,23 @@ def refit(features: Floats, before: NDArray[np.int32], old: Floats, seed: int) -
     return best[new_of]
 
 
-def _carried(features: Floats, label: NDArray[np.int32], old: Floats) -> Floats:
-    """Mean of each centre's rows; one without rows starts at the row that is farthest from all the others."""
-    count = np.bincount(label, minlength=len(old))
+def means(features: Floats, label: NDArray[np.integer], other: Floats) -> Floats:
+    """Mean (k, F) of the rows (n, F) of each label (n,); `other` (k, F) where there are none."""
+    count = np.bincount(label, minlength=len(other))
     order = np.argsort(label, kind="stable")
     total = np.zeros((len(features) + 1, features.shape[1]))
     np.cumsum(features[order], axis=0, out=total[1:])
     end = np.cumsum(count)
     held = np.flatnonzero(count)
-    out = np.array(old)
+    out = np.array(other)
     out[held] = (total[end[held]] - total[(end - count)[held]]) / count[held, None]
+    return out
+
+
+def _carried(features: Floats, label: NDArray[np.int32], old: Floats) -> Floats:
+    """Mean of each centre's rows; one without rows starts at the row that is farthest from all the others."""
+    count = np.bincount(label, minlength=len(old))
+    held, out = np.flatnonzero(count), means(features, label, np.zeros((len(old), features.shape[1])))
     for empty in np.flatnonzero(count == 0).tolist():
         out[empty] = features[int(nearest(features, out[held])[2].argmax())]
         held = np.append(held, empty)

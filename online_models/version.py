@@ -17,6 +17,8 @@ from online_models.rows import Ints
 from online_models.scaler import Scaler
 
 FORMAT = 2
+Space = Literal["windows", "embedding"]
+WINDOWS: Space = "windows"
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -35,7 +37,7 @@ class Version(msgspec.Struct, frozen=True):
     parent: int
     error: float  # mean squared distance over the window
     hysteresis: float = 0.0  # how much nearer, as a share of the distance, another centre has to be for a user to move
-    space: Literal["windows", "embedding"] = "windows"  # where the centres lie
+    space: Space = "windows"  # where the centres lie
     encoder: Encoder | None = None  # of the embeddings, whatever the segments are made of
     quality: dict[str, float] = {}  # on rows that were held out
     lineage: list[Lineage] = []  # what became of the segments of the parent

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,10 +20,12 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from online_models.learner import Learner, Params
-from online_models.rows import ROW
+from online_models.orders import Answer, Order
+from online_models.rows import ROW, Rows
 from online_models.version import Version, dumps
 from state import vector
 from streams import lineage, training
+from streams.cloudevents import encoder, rfc3339
 from streams.errors import TransactionError
 from streams.models import read_newest
 from streams.ownership import Ownership, member
@@ -50,6 +53,7 @@ class LearnerService:
         self._topic = settings.topic("training_rows")
         self._models = settings.topic("models")
         self._lineage = settings.topic("segment_lineage")
+        self._results = settings.topic("commands_results")
         self._columns = training.layout(vector.NAMES)
         self._width = 2 * vector.R + len(vector.PLAIN)
         self._ownership = Ownership()
@@ -92,15 +96,27 @@ class LearnerService:
 
     async def _learn(self, batches: Mapping[TopicPartition, list[Any]]) -> None:
         for records in batches.values():
-            keys, values = [r.key for r in records], [r.value for r in records]
-            rows = training.decode(keys, values, [r.offset for r in records], self._columns, self._width)
-            self._count({"learned": int(np.count_nonzero(rows.kind == ROW))})
-            assert self._learner is not None
-            if len(rows):
+            keys, values, offsets = ([getattr(r, name) for r in records] for name in ("key", "value", "offset"))
+            for piece in training.pieces(keys, values, offsets, self._columns, self._width):
+                assert self._learner is not None
                 before = self._learner.version
-                for version in await asyncio.to_thread(self._learner.learn, rows):
-                    await self._publish(version, before)
-                    before = version
+                if isinstance(piece, Rows):
+                    self._count({"learned": int(np.count_nonzero(piece.kind == ROW))})
+                    for version in await asyncio.to_thread(self._learner.learn, piece):
+                        await self._publish(version, before)
+                        before = version
+                else:
+                    await self._obey(*piece, before)
+
+    async def _obey(self, offset: int, order: Order | str, before: Version | None) -> None:
+        """Carry out an order, and answer it in the transaction of the version that it leads to."""
+        if isinstance(order, str):
+            log.warning("learner: the order at offset %d of %s is left out: %s", offset, self._topic, order)
+            return
+        assert self._learner is not None
+        version, answer = await asyncio.to_thread(self._learner.obey, order, offset)
+        log.info("learner: order %s at offset %d: %s", order.order, offset, answer.why)
+        await self._publish(version, before, answer)
 
     async def _take_over(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> None:
         """Fence a former owner, then go on where the newest version stands."""
@@ -117,26 +133,39 @@ class LearnerService:
         consumer.seek(at, max(start, first))
         log.info("learner: owner, from offset %d", max(start, first))
 
-    async def _publish(self, version: Version, before: Version | None) -> None:
+    async def _publish(self, version: Version | None, before: Version | None, answer: Answer | None = None) -> None:
         """The version with the state to go on from; the one before keeps only what assigning needs: many may be kept,
-        for partitions that stand at them."""
+        for partitions that stand at them. With it what became of segments, and the answer to an order."""
         assert self._producer is not None
-        records: list[tuple[str, bytes, bytes | None]] = [(self._models, b"%d" % version.number, dumps(version))]
-        if before is not None:
-            records.append((self._models, b"%d" % before.number, dumps(msgspec.structs.replace(before, state=b""))))
-        if version.number > KEEP:
-            records.append((self._models, b"%d" % (version.number - KEEP), None))
-        records += [(self._lineage, key, value) for key, value in lineage.documents(version)]
+        records: list[tuple[str, bytes, bytes | None]] = []
+        if version is not None:
+            records.append((self._models, b"%d" % version.number, dumps(version)))
+            if before is not None:
+                records.append((self._models, b"%d" % before.number, dumps(msgspec.structs.replace(before, state=b""))))
+            if version.number > KEEP:
+                records.append((self._models, b"%d" % (version.number - KEEP), None))
+            records += [(self._lineage, key, value) for key, value in lineage.documents(version)]
+        if answer is not None:
+            receipt = encoder("receipt")(
+                f"{self._topic}-0-{answer.offset}", answer.request_id, _now(), answer
+            )
+            records.append((self._results, answer.request_id.encode(), receipt))
         try:
             async with self._producer.transaction():
                 for topic, key, data in records:
                     await self._producer.send_and_wait(topic, value=data, key=key, partition=0)
         except KafkaError as error:
-            raise TransactionError(f"model version {version.number} could not be published: {error!r}") from error
-        self._count(Counter(f"lineage:{one.event}" for one in version.lineage))
+            what = f"model version {version.number}" if version else "the answer to an order"
+            raise TransactionError(f"{what} could not be published: {error!r}") from error
+        if version is not None:
+            self._count(Counter(f"lineage:{one.event}" for one in version.lineage))
 
     async def _let_go(self) -> None:
         self._learner = None
         if self._producer is not None:
             producer, self._producer = self._producer, None
             await producer.stop()
+
+
+def _now() -> str:
+    return rfc3339(np.array([int(time.time() * 1000)]))[0]

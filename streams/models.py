@@ -48,7 +48,7 @@ class Models:
             self.versions.pop(number, None)
             return
         try:
-            version = msgspec.structs.replace(loads(value), state=b"")
+            version = assigning(value)
         except ValueError as error:
             raise StateError(f"model version {number} cannot be read: {error}") from error
         if number in self.versions:  # the same without the learner's state
@@ -56,6 +56,11 @@ class Models:
         self.versions[number] = version
         log.info("model version %d, learned up to %d", number, version.learned_to)
         self._on_version(version)
+
+
+def assigning(value: bytes) -> Version:
+    """What assigning needs of a version; ValueError where it cannot be read."""
+    return msgspec.structs.replace(loads(value), state=b"")
 
 
 async def read_newest(settings: Settings) -> Version | None:

@@ -11,7 +11,7 @@ from online_models.lineage import Lineage
 from online_models.version import Version
 from state import vector
 from streams.cloudevents import rfc3339
-from streams.profile import LEAST, SHOWN
+from streams.profile import LEAST, SHOWN, families
 
 
 def version(one: Version) -> dict[str, Any]:
@@ -28,6 +28,8 @@ def lineage(event: Lineage) -> str:
     """One event in the life of a segment, in words."""
     if event.event in ("born", "split"):
         return f"{event.segment} {event.event} of {_shares(event.parents, 'people in no segment')}"
+    if event.event == "restored":
+        return f"{event.segment} restored"
     return f"{event.segment} {event.event} into {_shares(event.heirs, 'no segment')}"
 
 
@@ -36,7 +38,8 @@ def _shares(sides: Sequence[tuple[int, float]], nowhere: str) -> str:
 
 
 def segments(one: Version) -> list[dict[str, Any]]:
-    """The segments of a version by id: their share of the rows that it was learned from, and what sets them apart.
+    """The segments of a version by id: their share of the rows that it was learned from, and what sets them apart,
+    and which others are of the same super-segment (online_models/hierarchy.py).
 
     A feature's value is how far the mean of the segment's people lies from that of all, in scaled units.
     """
@@ -45,12 +48,13 @@ def segments(one: Version) -> list[dict[str, Any]]:
     for weight, line in zip(weights, profile, strict=True):
         average += weight * line
     average /= max(float(weights.sum()), 1e-9)
-    out = []
+    out, family = [], families(one)
     for at in np.argsort(one.ids, kind="stable").tolist():
         apart = profile[at] - average
         chosen = [i for i in np.argsort(-np.abs(apart), kind="stable")[:SHOWN].tolist() if abs(apart[i]) >= LEAST]
         features = [{"feature": one.names[i], "apart": round(float(apart[i]), 3)} for i in chosen]
-        out.append({"segment": one.ids[at], "share": round(one.weights[at], 4), "features": features})
+        found = {"segment": one.ids[at], "share": round(one.weights[at], 4), "features": features}
+        out.append(found | family[one.ids[at]])
     return out
 
 

@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from online_models.hierarchy import siblings, super_segments
 from online_models.version import Version
 from state import rows, vector
 from streams.frame import features
 
 SHOWN = 3
 LEAST = 0.3  # standard deviations from the average below which a feature is not worth naming
+NO_FAMILY: dict[str, Any] = {"super_segment": None, "siblings": []}
 
 
 def profiles(stored: Sequence[bytes], version: Version | None) -> list[dict[str, Any]]:
-    """Segments by size: id, users, share of all users, description. Rows as of their latest clock."""
+    """Segments by size: id, users, share of all users, description, super-segment and its other segments (None and
+    none where the segment is of an older version). Rows as of their latest clock."""
     if not stored or version is None:
         return []
     heads, _, _ = rows.join(stored)
@@ -25,6 +28,7 @@ def profiles(stored: Sequence[bytes], version: Version | None) -> list[dict[str,
     raw = vector.raw(sums, heads["hours"].astype(np.int64))
     scaled = version.scaler.transform(raw)
     average, deviation = scaled.mean(0), scaled.std(0)
+    family = families(version)
     out = []
     for segment in np.unique(heads["segment"]).tolist():
         if segment == rows.UNASSIGNED:
@@ -40,10 +44,19 @@ def profiles(stored: Sequence[bytes], version: Version | None) -> list[dict[str,
         out.append(
             {
                 "id": segment, "users": count, "share": round(count / len(stored), 4),
-                "description": "; ".join(words) or "like the average shopper",
+                "description": "; ".join(words) or "like the average shopper", **family.get(segment, NO_FAMILY),
             }
         )  # fmt: skip
     return sorted(out, key=lambda line: -line["users"])
+
+
+def families(version: Version) -> dict[int, dict[str, Any]]:
+    """Of each segment the super-segment and the segments that share it."""
+    found = super_segments(version.ids, version.centres, version.weights)
+    others = siblings(version.ids, found)
+    return {
+        one: {"super_segment": family, "siblings": others[one]} for one, family in zip(version.ids, found, strict=True)
+    }
 
 
 def _value(raw: np.ndarray, feature: int) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from online_models.learner import Learner
+from online_models.orders import Order
+from online_models.rows import Rows
 from online_models.version import Version, dumps
 from streams import training_log
 from streams.errors import DataError
 from streams.learner import params
 from streams.settings import Settings
+from streams.training_log import Chunk
 from streams.versions import published, stateless
 
 
@@ -29,8 +32,19 @@ async def rebuild(
                 f"{settings.topic('training_rows')} begins at offset {chunk.first}: the rows that version {number} was "
                 "learned from are gone"
             )
-        for version in learner.learn(chunk.rows()):
+        for version in _learned(learner, chunk):
             if version.number == number:
                 return version, set(there) <= {dumps(version), dumps(stateless(version))}  # what is left of it fits
         progress(max(chunk.offsets, default=0), chunk.end)
     raise DataError(f"the log ends before version {number} is due: learned with other settings of [learner]?")
+
+
+def _learned(learner: Learner, chunk: Chunk) -> Iterator[Version]:
+    """The versions that a chunk leads to, orders among its rows carried out."""
+    for piece in chunk.pieces():
+        if isinstance(piece, Rows):
+            yield from learner.learn(piece)
+        elif isinstance(piece[1], Order):
+            version, _ = learner.obey(piece[1], piece[0])
+            if version is not None:
+                yield version

@@ -11,6 +11,7 @@ from aiokafka.structs import TopicPartition
 
 from streams import changelog, outline, versions
 from streams.errors import TopicsError
+from streams.profile import NO_FAMILY
 from streams.reading import reading, to_end
 from streams.settings import Settings
 
@@ -54,6 +55,7 @@ def present(settings: Settings) -> list[dict[str, Any]]:
             "segment": segment,
             "share": 0.0,
             "features": [],
+            **NO_FAMILY,
             "description": "of an older version",
             "users": count,
         }

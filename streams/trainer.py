@@ -8,16 +8,14 @@ the same place in every rebuild.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
@@ -26,21 +24,23 @@ from online_models import orders, retrain
 from online_models.drift import Drift
 from online_models.encoder import Encoder, loads
 from online_models.held_out import held_out
+from online_models.nearest import Floats
 from online_models.orders import Order
 from online_models.retrain import Done
 from online_models.rows import ROW, Rows
 from state import vector
-from streams import training
-from streams.errors import DataError, SettingsError, TransactionError
+from streams import promote, training
+from streams.errors import DataError, TransactionError
 from streams.ownership import Ownership, member
 from streams.publisher import transactional
 from streams.reading import reading
 from streams.row_window import RowWindow
 from streams.settings import Settings
 from streams.topics import described
+from streams.trainer_plan import plan, told
 
 if TYPE_CHECKING:
-    from online_models.autoencoder import Epoch, Plan, Report
+    from online_models.autoencoder import Epoch, Report
 
 log = logging.getLogger(__name__)
 WIDTH = 2 * vector.R + len(vector.PLAIN)
@@ -48,6 +48,7 @@ CHUNK = 5_000  # records at a time
 LOOK = 2.0  # seconds between two looks at whether to train
 FLUSH = 10.0  # seconds between two writes of the window's state
 PRIMED = 5_000  # rows, the newest that were held out, by which a drift is judged at first
+RESUMED = 100_000  # rows, the newest since the last training, that are looked at after a start
 ENCODER = "encoder.safetensors"  # in the window's folder: the last one trained
 Say = Callable[[str], None]
 
@@ -98,7 +99,8 @@ class Trainer:
 
     async def run(self) -> None:
         """Train whenever it is due, until cancelled; another trainer takes over where this one ends."""
-        consumer, mine, held = member(self._settings, "trainer"), Ownership(), 0
+        consumer, mine = member(self._settings, "trainer"), Ownership()
+        held = begun = 0  # generations of the ownership: that one was taken over in, and the training began in
         consumer.subscribe([self._at.topic], listener=mine)
         work: asyncio.Task[Any] | None = None
         await consumer.start()
@@ -112,10 +114,15 @@ class Trainer:
                     await self._take_over(consumer)
                 await self._read(consumer)
                 if work is not None and work.done():
-                    await work
+                    try:
+                        await work
+                    except TransactionError:
+                        if begun == mine.generation:
+                            raise
+                        self._say("another trainer took over meanwhile: what was trained is dropped")
                     work = None
                 if work is None and (why := self._due()) is not None:
-                    work = asyncio.create_task(self._train(why))
+                    work, begun = asyncio.create_task(self._train(why)), held
         finally:
             self._stopped = True
             if work is not None:
@@ -155,13 +162,13 @@ class Trainer:
     def _watch(self, encoder: Encoder) -> None:
         """Watch for drift from those of the held-out users in the training's window on."""
         rows = self.window.rows()
-        seen, after = rows.offset < (self._done.after if self._done else 0), rows.kind == ROW
+        seen, wanted = rows.offset < (self._done.after if self._done else 0), rows.kind == ROW
         self._encoder = encoder
         self._drift = Drift(encoder.parts.far, self._settings.trainer.drift)
-        self._learn(rows.raw[after & seen & held_out(rows.user)][-PRIMED:])
-        self._learn(rows.raw[after & ~seen])
+        self._learn(rows.raw[wanted & seen & held_out(rows.user)][-PRIMED:])
+        self._learn(rows.raw[wanted & ~seen][-RESUMED:])
 
-    def _learn(self, raw: Any) -> None:
+    def _learn(self, raw: Floats) -> None:
         if self._drift is not None and self._encoder is not None and len(raw):
             self._drift.learn(self._encoder.reconstruction_error(self._encoder.features(raw)))
 
@@ -247,37 +254,12 @@ class Trainer:
         self.window.close()
 
 
-def plan(settings: Settings) -> Plan:
-    """The settings' plan; SettingsError where torch is missing or does not find the device."""
-    chosen = settings.trainer
-    try:
-        import torch
-
-        from online_models.autoencoder import Plan
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"{error.name} is missing: pip install 'shoal[embeddings]'") from None
-    if chosen.device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("trainer.device: torch finds no CUDA here")
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    return Plan(**{one.name: getattr(chosen, one.name) for one in fields(Plan) if hasattr(chosen, one.name)})
-
-
-def told(report: Report) -> dict[str, Any]:
-    """A report as JSON types."""
-    found: dict[str, Any] = msgspec.to_builtins(report)
-    return found | {"epoch_seconds": report.epoch_seconds, "rows_per_second": report.rows_per_second}
-
-
 async def promoted(settings: Settings, wait: float = 60.0) -> dict[str, Any]:
     """The verdict on the newest candidate, and the learner's answer where it speaks for it."""
     try:
-        promote = importlib.import_module("streams.promote")
-    except ModuleNotFoundError:
-        return {"why": "there is nobody yet who judges candidates"}
-    try:
-        judged = await promote.verdict(settings, "embedding")
-        found: dict[str, Any] = judged.told()
+        # in a loop of its own: it computes for so long that the group would miss this member
+        judged = await asyncio.to_thread(lambda: asyncio.run(promote.verdict(settings, "embedding")))
+        found = judged.told()
         if judged.verdict.promoted:
             found["answer"] = await asyncio.to_thread(promote.order, settings, judged, wait)
     except DataError as error:

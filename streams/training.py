@@ -9,11 +9,13 @@ features a day later.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models import orders
+from online_models.orders import Order
 from online_models.rows import OUTCOME, ROW, USER, Rows
 from state import fold, windows
 from state.fold import HOUR_MS, Steps
@@ -101,6 +103,20 @@ def encode(
         head[name] = steps.lifetime[at, i]
     heads, size = head.tobytes(), _HEAD.itemsize
     return [heads[i * size : (i + 1) * size] + line.tobytes() for i, line in enumerate(raw[at].astype("<f8"))]
+
+
+def pieces(
+    keys: Sequence[bytes | None], values: Sequence[bytes | None], offsets: Sequence[int], columns: int, width: int
+) -> Iterator[Rows | tuple[int, Order | str]]:
+    """The log in its order: rows, and between them orders (or what is wrong with one) with their offsets."""
+    start = 0
+    for at in [*(i for i, key in enumerate(keys) if key == orders.KEY), len(keys)]:
+        rows = decode(keys[start:at], values[start:at], offsets[start:at], columns, width)
+        if len(rows):
+            yield rows
+        if at < len(keys):
+            yield offsets[at], orders.decode(values[at])
+        start = at + 1
 
 
 def decode(

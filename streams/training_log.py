@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 from aiokafka.structs import TopicPartition
 
+from online_models.orders import Order
 from online_models.rows import Rows
 from state import vector
 from streams import training
@@ -25,6 +26,10 @@ class Chunk:
     keys: list[bytes | None] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
+
+    def pieces(self) -> Iterator[Rows | tuple[int, Order | str]]:
+        """Rows of this layout, and between them orders (or what is wrong with one) with their offsets."""
+        return training.pieces(self.keys, self.values, self.offsets, training.layout(vector.NAMES), WIDTH)
 
     def rows(self) -> Rows:
         """Those of the records that are rows of this layout."""

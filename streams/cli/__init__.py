@@ -26,6 +26,7 @@ COMMANDS = {
     "snapshot": "Every user's features and segment, from the changelog topic.",
     "backfill": "The same columns from a file, without Kafka.",
     "train": "Train the encoder of the embeddings, on a GPU where there is one.",
+    "tune": "Search for better settings of the learner, on the rows that there are.",
     "user": "One user's features, segment and last change.",
     "similar": "The shoppers most like one, and what they share.",
     "status": "Offsets, lag, watermark and model version of each partition.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from online_models.crossing import Space
+    from online_models.version import Space
     from streams.cli import Context
 
 NUMBER = click.IntRange(min=1)
@@ -55,6 +55,8 @@ def list_(context: Context, as_json: bool) -> None:
 def show(context: Context, number: int | None, as_json: bool) -> None:
     """Version N (the newest without one): its segments, what sets them apart, its quality on held-out rows.
 
+    A super-segment is a few segments that lie near each other; it has the id of its largest one.
+
     Exit code 10: there is no such version.
     """
     from streams import outline, versions
@@ -71,8 +73,8 @@ def show(context: Context, number: int | None, as_json: bool) -> None:
             shown = ", ".join(f"{what} {figure:.4g}" for what, figure in version.quality.items())
         click.echo(f"{name.replace('_', ' ')}: {'none' if shown in ('', None) else shown}")
     _table(
-        ("segment", "share", "more or fewer than the average"),
-        [(one["segment"], f"{one['share']:.1%}", outline.words(one)) for one in segments],
+        ("segment", "super-segment", "share", "more or fewer than the average"),
+        [(one["segment"], one["super_segment"], f"{one['share']:.1%}", outline.words(one)) for one in segments],
     )
 
 

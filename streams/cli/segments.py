@@ -33,9 +33,10 @@ def list_(context: Context, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("segment", "users", "share of rows", "more or fewer than the average")
+    table = Table("segment", "super-segment", "users", "share of rows", "more or fewer than the average")
     for one in found:
-        table.add_row(str(one["segment"]), f"{one['users']:,}", f"{one['share']:.1%}", one["description"])
+        family = "" if one["super_segment"] is None else str(one["super_segment"])
+        table.add_row(str(one["segment"]), family, f"{one['users']:,}", f"{one['share']:.1%}", one["description"])
     Console().print(table)
 
 

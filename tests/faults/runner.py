@@ -79,7 +79,8 @@ class Run:
         self.records = stream(seed, shape) if records is None else list(records)
         self.versions: list[Version] = models.learned(self.records[-30_000:], len(SWAPS))
         self.settings: Settings = deployment(at, f"f{uuid.uuid4().hex[:8]}-", **PINNED | QUICK | more)
-        self.configure(self.settings.changelog, {"min.compaction.lag.ms": str(1 << 60)})  # the journal stays
+        never = str(1 << 60)  # the journal stays
+        self.configure(self.settings.changelog, {"max.compaction.lag.ms": never, "min.compaction.lag.ms": never})
         self.workers: dict[str, Managed] = {}
         self.codes: list[int] = []  # of all ends, in their order
         self.published = self.erased = 0
@@ -96,7 +97,8 @@ class Run:
     def configure(self, topic: str, config: dict[str, str]) -> None:
         admin = KafkaAdminClient(**kafka_python_options(self.settings))
         try:
-            admin.alter_configs([ConfigResource("TOPIC", topic, config)])
+            answer = admin.alter_configs([ConfigResource("TOPIC", topic, config)])
+            assert answer == {"topic": {topic: "OK"}}, answer
         finally:
             admin.close()
 

@@ -7,12 +7,19 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 
+from online_models.encoder import Encoder, build
+from online_models.encoder_file import Layer
+from online_models.orders import Order
+from online_models.scaler import Scaler
 from online_models.version import dumps, loads
-from streams import changelog, versions
+from state import vector
+from streams import ask, changelog, tune, versions
+from streams.ask import request
 from streams.cli import cli
 from tests.deployed import USERS, Deployed
 from tests.processes import wait_for
@@ -106,11 +113,52 @@ def test_nothing_is_promoted_without_a_candidate(shop: Deployed) -> None:
     assert "made of the windows already" in shoal(shop, "models", "promote", "--space", "windows").stderr
 
 
+def test_tune_takes_the_rows_of_the_log_and_says_that_they_are_too_few(shop: Deployed, tmp_path: Path) -> None:
+    told = shoal(shop, "tune", "--save", str(tmp_path / "rows.npz"))
+    assert (told.exit_code, told.stdout) == (10, "")
+    assert "too little to judge by: 0 rows" in told.stderr
+    kept = tune.load(tmp_path / "rows.npz")
+    assert len(kept) >= 50  # two versions
+    assert len(np.unique(kept.user)) <= USERS
+
+
 def test_an_order_that_nobody_answers_is_told(shop: Deployed) -> None:
+    """It stays in the log, and is carried out by the next worker."""
     told = shoal(shop, "models", "rollback", "1", "--wait", "1")
     assert told.exit_code == 10
     assert "no receipt within 1 s: does a worker run?" in told.stderr
     assert shoal(shop, "models", "rollback", "77").exit_code == 10
+
+
+def test_orders_are_carried_out_and_what_they_led_to_is_rebuilt(shop: Deployed) -> None:
+    last = newest(shop)
+    with shop.run():
+        answer = json.loads(ok(shop, "models", "rollback", "1", "--json").stdout)["answer"]
+        assert (answer["order"], answer["accepted"], answer["version"]) == ("rollback", True, last + 2)
+        refused = shoal(shop, "models", "rollback", str(last + 2))
+        assert refused.exit_code == 10
+        assert "the learner refuses: version" in refused.stderr
+        candidate = Order("candidate", request(), encoder=encoder().data)
+        assert ask.order(shop.settings, candidate, 60)["accepted"]
+    there = asyncio.run(versions.kept(shop.settings))
+    assert sorted(there) == list(range(1, last + 3))
+    assert there[last + 2].centre_bytes == there[1].centre_bytes
+    again = json.loads(ok(shop, "models", "rebuild", "--version", str(last + 2), "--json").stdout)
+    assert again["same"]
+    told = shoal(shop, "models", "promote", "--json")  # by the candidate in the log
+    assert told.exit_code == 10
+    assert "not promoted: too little to judge by" in told.stderr
+    assert json.loads(told.stdout)["encoder"] == encoder().ident
+
+
+def encoder() -> Encoder:
+    """One that looks at the first feature alone."""
+    names = vector.NAMES
+    down, up = np.zeros((1, len(names)), np.float32), np.zeros((len(names), 1), np.float32)
+    down[0, 0] = 1.0
+    scaler = Scaler([0.5] * vector.R, [2.0] * vector.R, [0.0] * len(names), [1.0] * len(names))
+    layers = [Layer(one, np.zeros(len(one), np.float32)) for one in (down, up)]
+    return build(names, scaler, layers[:1], layers[1:], far=1.0)
 
 
 def test_rows_that_are_gone_are_told(shop: Deployed) -> None:

@@ -30,19 +30,28 @@ def flush(count: int, size: int = 1_000, outputs: dict[tuple[str, int], list[Rec
     return Flush(rows, {}, outputs or {}, {}, 0, np.zeros(0, np.int64))
 
 
-async def committed(settings: Settings, topic: str) -> list[tuple[int, bytes]]:
-    """(offset, key) of what a read_committed reader finds in partition 0 up to its end."""
-    return [(record.offset, record.key) for record in await read(settings, topic, 1)]
+async def committed(settings: Settings, topic: str, least: int = 0) -> list[tuple[int, bytes]]:
+    """(offset, key) of what a read_committed reader finds in partition 0 up to its end, at least so many within ten
+    seconds: the broker answers a commit before readers see it."""
+    found: list[tuple[int, bytes]] = []
+    for _ in range(100):
+        found = [(record.offset, record.key) for record in await read(settings, topic, 1)]
+        if len(found) >= least:
+            break
+        await asyncio.sleep(0.1)
+    return found
 
 
 async def test_the_offset_after_rows_of_several_batches(kafka: str, prefix: str, tmp_path: Path) -> None:
     settings = deployment(kafka, prefix)
     publisher, store = Publisher(settings, 0), RowStore(tmp_path / "0", Meta("t", 0, 4), cache_rows=1_000)
     await publisher.start()
+    total = 0
     for count in (3, 2 * BATCH // 1_000 + 7, 1):  # the second fills three batches
         made = flush(count)
+        total += len(made.rows)
         store.written(made.rows, await publisher.commit(made))
-        offset, key = (await committed(settings, settings.changelog))[-1]
+        offset, key = (await committed(settings, settings.changelog, total))[-1]
         assert key == PROGRESS_KEY
         assert store.offset() == offset + 1
     await publisher.stop()
@@ -57,7 +66,7 @@ async def test_a_fenced_producer_leaves_no_trace(kafka: str, prefix: str) -> Non
     with pytest.raises(TransactionError, match="partition 0: fenced off: another worker"):
         await asyncio.wait_for(first.commit(flush(50)), 30)
     await second.commit(flush(2))
-    assert [key for _, key in await committed(settings, settings.changelog)] == [
+    assert [key for _, key in await committed(settings, settings.changelog, 5)] == [
         b"user-0", PROGRESS_KEY, b"user-0", b"user-1", PROGRESS_KEY,
     ]  # fmt: skip
     await second.stop()
@@ -75,7 +84,7 @@ async def test_fenced_inside_a_transaction(kafka: str, prefix: str) -> None:
         raise told(await raised(first._producer.commit_transaction()), "partition 0", 20.0)
     assert await committed(settings, settings.changelog) == []
     await second.commit(flush(1))
-    assert len(await committed(settings, settings.changelog)) == 2
+    assert len(await committed(settings, settings.changelog, 2)) == 2
     await second.stop()
 
 
@@ -99,7 +108,7 @@ async def test_a_transaction_that_the_broker_timed_out(kafka: str, prefix: str) 
     again = Publisher(settings, 0)
     await again.start()
     await again.commit(flush(1))
-    assert len(await committed(settings, settings.changelog)) == 2
+    assert len(await committed(settings, settings.changelog, 2)) == 2
     await again.stop()
 
 
@@ -135,5 +144,5 @@ async def test_an_output_over_the_topics_limit(kafka: str, prefix: str) -> None:
     await again.start()
     large = flush(1, size=BATCH + 100_000)  # a batch of its own
     await again.commit(large)
-    assert [key for _, key in await committed(settings, settings.changelog)] == [b"user-0", PROGRESS_KEY]
+    assert [key for _, key in await committed(settings, settings.changelog, 2)] == [b"user-0", PROGRESS_KEY]
     await again.stop()

@@ -145,6 +145,10 @@ def test_each_role_does_its_part_with_the_acls_of_the_readme(roles: Roles) -> No
         ident = min(users)
         assert json.loads(ok(roles.shoal("operator", "user", ident, "--json")))["user"] == ident
         ok(roles.shoal("operator", "snapshot", "-o", "out.parquet"))
+        ok(roles.shoal("operator", "similar", ident))
+        ok(roles.shoal("operator", "models", "list"))
+        ok(roles.shoal("operator", "segments", "history"))
+        assert "windows already" in roles.shoal("operator", "models", "promote", "--space", "windows").stderr
         ok(roles.shoal("operator", "topics", "--check"))
         returned(roles)
         process.send_signal(signal.SIGTERM)

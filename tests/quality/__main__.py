@@ -74,7 +74,7 @@ def carry_out(todo: Iterable[Run], jobs: int, console: Console) -> list[Run]:
                TimeElapsedColumn())  # fmt: skip
     with (
         Progress(*columns, console=console) as progress,
-        ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=4) as pool,
+        ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         given = {pool.submit(runs.prepare, run): run for run in runs.first_of_each_stream(todo)}
         task = progress.add_task("streams through the core", total=len(given))

@@ -15,6 +15,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from online_models.kmeans import lloyd, plus_plus
 from online_models.nearest import nearest
+from state import vector
 from tests.quality.fed import Fed
 from tests.quality.measures import Labels
 from tests.quality.planted import Ints
@@ -63,15 +64,16 @@ class Batch(_Centres):
 
 
 class MiniBatch(_Centres):
-    """sklearn's MiniBatchKMeans.partial_fit, 256 rows at a time."""
+    """sklearn's MiniBatchKMeans.partial_fit, so many rows at a time."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, size: int = 256) -> None:
         super().__init__()
+        self.size = size
         self._model = MiniBatchKMeans(K, random_state=seed, n_init=3)
         self._rest: Floats | None = None
 
     def learn(self, fed: Fed, i: int) -> None:
-        for lines in _pieces(self, fed.rows(i), 256):
+        for lines in _pieces(self, fed.rows(i), self.size):
             self._model.partial_fit(lines)
             self.centres = self._model.cluster_centers_
 
@@ -80,7 +82,7 @@ class Spark(_Centres):
     """The rule of Spark's StreamingKMeans, 256 rows at a time: a decayed weighted mean; a dying centre is put where
     half of the heaviest one is. It starts from a Lloyd solution of the first thousand rows instead of at random."""
 
-    def __init__(self, seed: int, halflife: float = 9_000.0) -> None:
+    def __init__(self, seed: int, halflife: float = 2_000.0) -> None:
         super().__init__()
         self.seed, self.decay = seed, 0.5 ** (256 / halflife)
         self._weight = np.zeros(K)
@@ -159,19 +161,19 @@ class River:
         return self._ids[nearest(lines, self._centres)[0]]
 
 
-def _by_centres(model: Any) -> tuple[list[dict[int, float]], list[int]]:
+def by_centres(model: Any) -> tuple[list[dict[int, float]], list[int]]:
     return list(model.centers.values()), list(model.centers)
 
 
-def _by_micro_clusters(model: cluster.CluStream) -> tuple[list[dict[int, float]], list[int]]:
+def by_micro_clusters(model: cluster.CluStream) -> tuple[list[dict[int, float]], list[int]]:
     centres = [micro.center for micro in model.micro_clusters.values()]
     return (centres, [model._kmeans_mc.predict_one(one) for one in centres]) if model._kmeans_mc else ([], [])
 
 
-def _after_predict(model: Any) -> tuple[list[dict[int, float]], list[int]]:
+def after_predict(model: Any) -> tuple[list[dict[int, float]], list[int]]:
     """DenStream and DBSTREAM find their clusters when they are asked."""
     try:
-        model.predict_one(dict.fromkeys(range(18), 0.0))
+        model.predict_one(dict.fromkeys(range(len(vector.NAMES)), 0.0))
     except (ValueError, KeyError):
         return [], []
     clusters = model.clusters
@@ -196,19 +198,18 @@ def ride(fed: Fed, contender: Contender, progress: Callable[[float], None] = lam
 ENTRIES = (
     Entry("batch k-means", "people as of each time, k as it is, 10 starts: the reference", Batch),
     Entry("batch k-means on rows", "the rows of 7 days at each time, k as it is, 10 starts", lambda s: Batch(s, True)),
-    Entry("River KMeans", "its defaults", lambda s: River(cluster.KMeans(K, seed=s), _by_centres)),
-    Entry("River KMeans, tuned", "halflife 0.005, a Lloyd start", lambda s: River(Started(0.005, s), _by_centres)),
-    Entry("STREAMKMeans", "chunks of 500, halflife 0.1",
-          lambda s: River(cluster.STREAMKMeans(500, K, halflife=0.1, seed=s), _by_centres)),
-    Entry("CluStream", "every 4th row; 100 micro-clusters, window of 2,500, halflife 0.4",
-          lambda s: River(cluster.CluStream(K, 100, time_window=2_500, time_gap=200, seed=s, halflife=0.4),
-                          _by_micro_clusters, 4)),
-    Entry("DenStream", "every 8th row; epsilon 1.5",
-          lambda s: River(cluster.DenStream(0.01, beta=0.5, mu=4.0, epsilon=1.5, n_samples_init=300, stream_speed=10),
-                          _after_predict, 8)),
-    Entry("DBSTREAM", "every 8th row; threshold 1.6",
-          lambda s: River(cluster.DBSTREAM(1.6, fading_factor=0.001, cleanup_interval=200, intersection_factor=0.3,
-                                           minimum_weight=3.0), _after_predict, 8)),
+    Entry("River KMeans", "its defaults", lambda s: River(cluster.KMeans(K, seed=s), by_centres)),
+    Entry("River KMeans, tuned", "halflife 0.02, a Lloyd start", lambda s: River(Started(0.02, s), by_centres)),
+    Entry("STREAMKMeans", "chunks of 500, halflife 0.5",
+          lambda s: River(cluster.STREAMKMeans(500, K, halflife=0.5, seed=s), by_centres)),
+    Entry("CluStream", "every 8th row; 100 micro-clusters, a window of a week, halflife 0.4",
+          lambda s: River(cluster.CluStream(K, 100, time_window=1_250, time_gap=200, seed=s, halflife=0.4),
+                          by_micro_clusters, 8)),
+    Entry("DenStream", "epsilon 2.2",
+          lambda s: River(cluster.DenStream(0.01, beta=0.5, mu=4.0, epsilon=2.2, n_samples_init=500), after_predict)),
+    Entry("DBSTREAM", "every 8th row; threshold 1.6, shared 0.1",
+          lambda s: River(cluster.DBSTREAM(1.6, fading_factor=0.001, cleanup_interval=200, intersection_factor=0.1,
+                                           minimum_weight=3.0), after_predict, 8)),
     Entry("MiniBatchKMeans", "partial_fit, 256 rows at a time", MiniBatch),
-    Entry("Spark's rule", "256 rows at a time, half-life of a week's rows, a Lloyd start", Spark),
+    Entry("Spark's rule", "256 rows at a time, half-life 2,000 rows, a Lloyd start", Spark),
 )  # fmt: skip

@@ -25,7 +25,7 @@ from tests.quality.shoppers import DAY, Shoppers, shoppers
 WEEK = HORIZON // DAY
 DAYS = (8, 11, 14, 17, 20, 23)
 OUTCOMES = {"purchase": "a purchase within 7 days", "cart": "a cart in the next session"}
-BASELINE = predictors.RFM
+RIVALS = (predictors.RFM, predictors.WINDOWS)  # that the others are compared with, draw by draw
 
 
 @click.command()
@@ -34,14 +34,15 @@ BASELINE = predictors.RFM
     "--day", "days", type=click.IntRange(min=WEEK + 1), multiple=True, help="After the start; may be repeated."
 )
 @click.option("--k", "ks", type=click.IntRange(min=2), multiple=True, help="Also segments of so many; may be repeated.")
+@click.option("--encoders", type=click.IntRange(min=0), default=0, help="Also so many encoders of other seeds.")
 @click.option("--draws", type=click.IntRange(min=10), default=DRAWS, show_default=True, help="Of users, for intervals.")
 @click.option("--seed", default=0, show_default=True, help="Of the draws.")
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".shoal/quality"), show_default=True)
 @click.option("--fresh", is_flag=True, help="Fold the file again, though it was folded before.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
 def main(
-    file: Path, days: tuple[int, ...], ks: tuple[int, ...], draws: int, seed: int, home: Path, fresh: bool,
-    out: Path | None,
+    file: Path, days: tuple[int, ...], ks: tuple[int, ...], encoders: int, draws: int, seed: int, home: Path,
+    fresh: bool, out: Path | None,
 ) -> None:  # fmt: skip
     """Foretell from FILE (in shoal's schema) as of several days, from what was known before each."""
     asked = tuple(sorted(set(days or DAYS)))
@@ -51,7 +52,7 @@ def main(
         fold = bar.add_task("folding the file", total=None)
         data, start = shoppers(file, told, home, fresh, lambda done, size: bar.update(fold, completed=done, total=size))
         bar.update(fold, total=1, completed=1)
-        makers = predictors.contenders(data, ks)
+        makers = predictors.contenders(data, ks, encoders)
         work = bar.add_task("foretelling", total=len(OUTCOMES) * len(makers))
         questions = [Field.of(data, [start + day * DAY for day in asked], outcome) for outcome in OUTCOMES]
         for name, make in makers.items():
@@ -117,7 +118,7 @@ class Field:
             self.notes[name] = getattr(predictor, "note", "")
 
     def compare(self, draws: int, seed: int, done: Callable[[], None]) -> dict[str, dict[str, Any]]:
-        """Of each predictor its area, what it has more than the baseline (paired), and its area at each time."""
+        """Of each predictor its area, what it has over the rivals (paired draws), and its area at each time."""
         user = np.unique(self.data.user[self.lines], return_inverse=True)[1]
         time_of = self.data.time[self.lines]
         areas = {name: Auc(score, self.came, time_of) for name, score in self.scores.items()}
@@ -125,25 +126,27 @@ class Field:
         for name, area in areas.items():
             drawn[name] = area.drawn(user, draws, seed)
             done()
-        base = areas[BASELINE].value()
         found = {}
         for name, area in areas.items():
-            value = area.value()
             at_times = [Auc(self.scores[name][time_of == at], self.came[time_of == at]).value() for at in self.known]
+            over = {
+                rival: interval(area.value() - areas[rival].value(), drawn[name] - drawn[rival])
+                for rival in RIVALS
+                if rival in areas and rival != name
+            }
             found[name] = {
-                "auc": interval(value, drawn[name]), "more": interval(value - base, drawn[name] - drawn[BASELINE]),
-                "by_time": at_times, "note": self.notes[name],
+                "auc": interval(area.value(), drawn[name]), "over": over, "by_time": at_times, "note": self.notes[name],
             }  # fmt: skip
         return found
 
 
 def show(asked: Field, found: dict[str, dict[str, Any]], console: Console) -> None:
-    title = f"{OUTCOMES[asked.outcome]}: {len(asked.lines):,} shoppers as of {len(asked.known)} times, "
-    table = Table("", "AUC", f"more than {BASELINE}", "by time", title=title + f"{int(asked.came.sum()):,} with it")
+    size = f"{len(asked.lines):,} shoppers as of {len(asked.known)} times, {int(asked.came.sum()):,} with it"
+    table = Table("", "AUC", *(f"over {one}" for one in RIVALS), "by time", title=f"{OUTCOMES[asked.outcome]}: {size}")
     for name, line in found.items():
+        over = [str(line["over"].get(rival, "")) for rival in RIVALS]
         times = " ".join(f"{value:.2f}" for value in line["by_time"])
-        more = "" if name == BASELINE else str(line["more"])
-        table.add_row(f"{name}{line['note'] and ' (' + line['note'] + ')'}", str(line["auc"]), more, times)
+        table.add_row(f"{name}{line['note'] and ' (' + line['note'] + ')'}", str(line["auc"]), *over, times)
     console.print(table)
 
 

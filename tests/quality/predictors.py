@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Protocol
 
 import numpy as np
 from river import linear_model, optim, preprocessing
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from online_models.crossing import cross
+from online_models.encoder import Encoder
+from online_models.held_out import held_out
 from online_models.learner import Learner
+from online_models.rows import ROW
 from online_models.scaler import fit
 from online_models.version import Version, assign
 from state import vector
@@ -21,7 +26,7 @@ from streams.learner import params
 from streams.settings import load
 from tests.quality.shoppers import Shoppers
 
-RFM = "RFM quintiles"
+RFM, WINDOWS, EMBEDDING = "RFM quintiles", "segments on the windows", "segments on the embedding"
 SMOOTHING = 20.0  # lines that the shop's rate counts for in that of a group
 QUINTILES = np.arange(1, 5) / 5
 
@@ -76,7 +81,8 @@ class Learned:
     def __init__(self, data: Shoppers, **settings: int) -> None:
         self._rows = data.rows
         chosen = load(environ={}, **{f"learner.{name}": value for name, value in settings.items()})
-        self._learner = Learner.start(params(chosen))
+        self.params = params(chosen)
+        self._learner = Learner.start(self.params)
         self._at = 0
         self._versions: dict[int, Version | None] = {}
 
@@ -97,7 +103,7 @@ class Learned:
 class Segments:
     """The rate of each segment, among shoppers as of earlier times."""
 
-    def __init__(self, data: Shoppers, learned: Learned) -> None:
+    def __init__(self, data: Shoppers, learned: Learned | Embedded) -> None:
         self._data, self._learned = data, learned
         self._sizes: list[int] = []  # segments of the version at each time
 
@@ -112,14 +118,33 @@ class Segments:
         return group_rates(then, outcome[known], now)
 
 
-class Embedding:
-    """Seam for segments on an embedding."""
+class Embedded:
+    """The learner's version at each time, carried over into the embedding of an encoder trained on the rows so far."""
 
-    def __init__(self, data: Shoppers) -> None:
-        raise Skipped("there is no encoder yet")
+    def __init__(self, data: Shoppers, learned: Learned, *, clustered: bool = False, seed: int | None = None) -> None:
+        """clustered: with as many clusters in the training as there are segments; seed: of it, else the default."""
+        self._rows, self._learned, self._clustered, self._seed = data.rows, learned, clustered, seed
+        self._versions: dict[int, Version] = {}
 
-    def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    def version(self, time: int) -> Version:
+        """As Learned has it."""
+        if time not in self._versions:
+            version = self._learned.version(time)
+            rows = self._rows.take((self._rows.kind == ROW) & (self._rows.now <= time))
+            out = held_out(rows.user)
+            encoder = self._trained(rows.raw[~out], rows.raw[out], len(version.ids))
+            window = rows.raw[~out][-self._learned.params.window :]
+            self._versions[time] = cross(version, window, "embedding", encoder, self._learned.params.seed)
+        return self._versions[time]
+
+    def _trained(self, raw: np.ndarray, held: np.ndarray, segments: int) -> Encoder:
+        try:
+            from online_models.autoencoder import Plan, train
+        except ModuleNotFoundError as error:
+            raise Skipped(f"{error.name} is not installed") from None
+        chosen = {} if self._seed is None else {"seed": self._seed}
+        plan = Plan(clusters=segments if self._clustered else 0, device="cpu", **chosen)
+        return train(raw, held, vector.NAMES, vector.R, plan, perf_counter)[0]
 
 
 class Logistic:
@@ -158,15 +183,20 @@ class Boosting:
         return model.fit(self._table[known], outcome[known]).predict_proba(self._table[asked])[:, 1]
 
 
-def contenders(data: Shoppers, ks: tuple[int, ...]) -> dict[str, Callable[[], Predictor]]:
-    """How to make each predictor, by name; ks: fixed numbers of segments to try beside the default."""
+def contenders(data: Shoppers, ks: tuple[int, ...], encoders: int = 0) -> dict[str, Callable[[], Predictor]]:
+    """How to make each predictor, by name; ks: numbers of segments to begin with, encoders: how many more, of other
+    seeds, to try beside the default."""
     learned = Learned(data)
+    embedded = {
+        EMBEDDING: Embedded(data, learned), f"{EMBEDDING}, clustered": Embedded(data, learned, clustered=True),
+        **{f"{EMBEDDING}, seed {one}": Embedded(data, learned, seed=one) for one in range(1, encoders + 1)},
+    }  # fmt: skip
     return {
         RFM: lambda: Rfm(data),
         "carts_30d alone": lambda: Column(data, "carts_30d"),
-        "segments on the windows": lambda: Segments(data, learned),
-        **{f"segments on the windows, k = {k}": partial(Segments, data, Learned(data, k=k)) for k in ks},
-        "segments on the embedding": lambda: Embedding(data),
+        WINDOWS: lambda: Segments(data, learned),
+        **{f"{WINDOWS}, k = {k}": partial(Segments, data, Learned(data, k=k)) for k in ks},
+        **{name: partial(Segments, data, one) for name, one in embedded.items()},
         "logistic on the row, on line": lambda: Logistic(data),
         "gradient boosting": lambda: Boosting(data),
     }

@@ -20,7 +20,7 @@ from tests.quality.planted import DAY, Planted
 from tests.quality.played import CACHE, ROOT, Data
 
 SHOAL = "shoal"
-SEEDS = (7, 8, 9)  # of the algorithm; the first is the default
+SEEDS = (7, 1_007, 2_007)  # of the algorithm: the default, and two far off, for starts count on from a seed
 PRICES = 4.0
 RETRAINS: dict[str, Any] = {"every": 1.5 * 86_400, "every_rows": 10_000}  # some twenty while the kinds change
 _OURS = (

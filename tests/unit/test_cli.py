@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -109,3 +110,10 @@ def test_no_broker_is_told_in_a_line(command: tuple[str, ...]) -> None:
     told = shoal("--bootstrap-servers", "127.0.0.1:1", *command)
     assert told.exit_code == 4, told.output
     assert "no broker at 127.0.0.1:1" in told.output
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="torch is here")
+def test_train_without_torch_says_what_to_install() -> None:
+    shown = shoal("train", "--once")
+    assert shown.exit_code == 2
+    assert shown.stderr == "shoal: error: torch is missing: pip install 'shoal[embeddings]'\n"

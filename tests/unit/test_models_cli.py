@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from online_models.hierarchy import super_segments
 from online_models.learner import Learner, Params
 from online_models.lineage import Lineage
 from online_models.version import Version, assign, dumps
+from state import rows as state_rows
 from state import vector
 from state.memory import MemoryStore
 from streams import changelog, frame, outline, versions
 from streams.cli import cli
 from streams.moves import moves
 from streams.outbox import Topics
+from streams.profile import profiles
 from streams.progress import Progress
 from streams.settings import Settings
 from streams.step import Rule
@@ -28,6 +31,7 @@ from streams.task import Task
 from tests.build import decoded, records, stream, training_rows
 
 LINEAGE = [Lineage("split", 4, parents=[(1, 0.9), (-1, 0.1)], people=30), Lineage("merged", 2, heirs=[(3, 1.0)])]
+LINEAGE += [Lineage("restored", 0), Lineage("retired", 1)]
 
 
 def users_rows() -> dict[bytes, bytes]:
@@ -93,7 +97,9 @@ def test_list_names_the_versions_that_are_kept() -> None:
     assert [(one["version"], one["parent"], one["segments"], one["space"]) for one in found] == [
         (1, 0, 4, "windows"), (2, 1, 4, "windows"),
     ]  # fmt: skip
-    assert found[1]["lineage"] == ["4 split of 1 90%, people in no segment 10%", "2 merged into 3 100%"]
+    assert found[1]["lineage"] == [
+        "4 split of 1 90%, people in no segment 10%", "2 merged into 3 100%", "0 restored", "1 retired into no segment",
+    ]  # fmt: skip
     assert "4 split of 1 90%" in ok("models", "list").stdout
 
 
@@ -107,7 +113,14 @@ def test_show_tells_what_sets_segments_apart() -> None:
         apart = SECOND.profile[at] - average
         names = [vector.NAMES[i] for i in np.argsort(-np.abs(apart), kind="stable")[:3] if abs(apart[i]) >= 0.3]
         assert [feature["feature"] for feature in one["features"]] == names
+    expected = super_segments(SECOND.ids, SECOND.centres, SECOND.weights)
+    assert [one["super_segment"] for one in found["segments"]] == expected
+    assert len(set(expected)) == 2
+    for one in found["segments"]:
+        same = [other["segment"] for other in found["segments"] if other["super_segment"] == one["super_segment"]]
+        assert sorted([one["segment"], *one["siblings"]]) == same
     text = ok("models", "show", "1").stdout
+    assert "super-segment" in text
     assert "version: 1" in text
     assert "quality: none" in text
     told = shoal("models", "show", "5")
@@ -118,6 +131,16 @@ def test_words_name_features_and_a_segment_like_all_others() -> None:
     one = {"features": [{"feature": "carts_per_view", "apart": 1.0}, {"feature": "pages_1h", "apart": -0.5}]}
     assert outline.words(one) == "more carts per product view, fewer pages in the last hour"
     assert outline.words({"features": []}) == "like the average shopper"
+
+
+def test_profiles_name_the_super_segment_of_each_segment() -> None:
+    heads, panes, owner = state_rows.join(list(ROWS.values()))
+    heads["segment"] = np.resize([0, 1, 3, 4, 8], len(heads))
+    listed = {one["id"]: one for one in profiles(state_rows.cut(heads, panes, owner), SECOND)}
+    known = zip(SECOND.ids, super_segments(SECOND.ids, SECOND.centres, SECOND.weights), strict=True)
+    assert {one: listed[one]["super_segment"] for one in listed} == dict(known) | {8: None}
+    assert listed[8]["siblings"] == []
+    assert all(one in listed[other]["siblings"] for one in (0, 1, 3, 4) for other in listed[one]["siblings"])
 
 
 def judged(old: Version, new: Version) -> dict[tuple[int, int], int]:
@@ -155,6 +178,8 @@ def test_segments_that_users_are_still_in_are_listed_though_the_newest_version_h
     found = json.loads(ok("segments", "list", "--json").stdout)
     assert {one["segment"]: one["users"] for one in found} == {0: 6, 1: 0, 3: 2, 4: 0, 8: 4}
     assert found[-1]["description"] == "of an older version"
+    assert (found[-1]["super_segment"], found[-1]["siblings"]) == (None, [])
+    assert found[0]["super_segment"] in (0, 1, 3, 4)
     assert "of an older version" in ok("segments", "list").stdout
 
 

@@ -82,11 +82,11 @@ def test_the_command_prints_a_table_and_writes_its_figures(month: Path, tmp_path
     shown = CliRunner().invoke(main, [str(month), *options])
     assert shown.exit_code == 0, shown.output
     assert "RFM quintiles" in shown.output
-    assert "there is no encoder yet" in shown.output
     figures = json.loads(out.read_text())["outcomes"]["purchase"]["figures"]
     auc = figures["gradient boosting"]["auc"]
     assert 0 <= auc["low"] <= auc["value"] <= auc["high"] <= 1
-    assert figures["RFM quintiles"]["more"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    over = figures["gradient boosting"]["over"]["RFM quintiles"]
+    assert over["value"] == pytest.approx(auc["value"] - figures["RFM quintiles"]["auc"]["value"])
     again = CliRunner().invoke(main, [str(month), *options])  # from what was folded before
     assert again.exit_code == 0
     assert json.loads(out.read_text())["outcomes"]["purchase"]["figures"] == figures
