@@ -92,11 +92,6 @@ class Tally(msgspec.Struct):
         off = sum(abs(told - hit) for told, hit in zip(self.expected, self.hits, strict=True))
         return off / max(GRID, sum(self.count))
 
-    def ratio(self) -> float:
-        """What was told in all by what came in all; 1.0 where nothing came."""
-        hits = sum(self.hits)
-        return sum(self.expected) / hits if hits else 1.0
-
     def auc(self) -> float:
         """Area under the ROC curve of the bins; 0.5 without both outcomes."""
         area, below = 0.0, 0.0

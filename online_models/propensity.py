@@ -1,26 +1,29 @@
 """How likely a shopper is to buy within seven days, and to add a cart in the next session if there is one. What a
 version says of it: weights, evaluated on whole batches.
 
-A shopper in a visit and one who is away are asked of two models: most who buy do so in the visit that they are in, and
-what tells them apart says little of those who are gone (measured: python -m tests.bench.propensity).
+Of a purchase a shopper in a visit and one who is away are asked of two heads: most who buy do so in the visit that they
+are in, and what tells them apart says little of those who are gone (measured: python -m tests.bench.propensity).
 """
 
 from __future__ import annotations
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from online_models.calibration import Calibration
 from online_models.nearest import Floats
 from online_models.rows import Ints
 
 OUTCOMES = ("purchase", "cart")
-STATES = ("visit", "away")
+HEADS = ("purchase_visit", "purchase_away", "cart")
+OUTCOME_OF = (0, 0, 1)  # of each head
+VISIT = 30 * 60_000  # ms without an event that end a visit, as they do a session (state/fold.py)
 CLIP = 3.0  # deviations: a count that is nil for nearly all would outweigh all others
 
 
 class Head(msgspec.Struct, frozen=True):
-    """One outcome in one state: F = 2R + L weights of features in deviations from their means."""
+    """F = 2R + L weights of features in deviations from their means."""
 
     mean: list[float]
     deviation: list[float]  # 0.0: the feature says nothing
@@ -31,43 +34,41 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Propensity(msgspec.Struct, frozen=True):
-    """Heads by state, then outcome; None where too few rows were learned from."""
+    """One of HEADS each; None where too few rows were learned from."""
 
     ratios: int
-    recent: int
     heads: list[Head | None]
 
 
-def propensity(model: Propensity, raw: Floats) -> Floats:
-    """Probabilities (n, 2) of a purchase within seven days and of a cart in the next session, if there is one, for raw
-    lines (n, 2R + L); nan where it is not known yet. Elementwise."""
-    score = scores(model, raw)
-    out = np.full(score.shape, np.nan)
-    away = away_from(raw, model.recent)
-    for i, head in enumerate(model.heads):
-        if head is not None:
-            state, outcome = divmod(i, len(OUTCOMES))
-            at = np.flatnonzero(away == state)
-            out[at, outcome] = head.calibration.apply((score[at, outcome] - head.intercept) / head.length)
-    return out
-
-
-def scores(model: Propensity, raw: Floats) -> Floats:
-    """The logits (n, 2) before calibration."""
+def propensity(model: Propensity, raw: Floats, away: NDArray[np.bool_]) -> Floats:
+    """Probabilities (n, 2) of OUTCOMES: a purchase within seven days, a cart in the next session if there is one; nan
+    where it is not known yet. Elementwise. raw (n, 2R + L), away (n,) who is in no visit."""
     out = np.full((len(raw), len(OUTCOMES)), np.nan)
-    away, columns = away_from(raw, model.recent), np.ascontiguousarray(features(raw, model.ratios).T)
-    for i, head in enumerate(model.heads):
+    columns = np.ascontiguousarray(features(raw, model.ratios).T)
+    for head, outcome, at in zip(model.heads, OUTCOME_OF, lines_of(away), strict=True):
         if head is not None:
-            state, outcome = divmod(i, len(OUTCOMES))
-            at = np.flatnonzero(away == state)
-            total = np.full(len(at), head.intercept)
-            for column, mean, deviation, weight in zip(
-                columns, head.mean, head.deviation, head.weight, strict=True
-            ):
-                if deviation:
-                    total += np.clip((column[at] - mean) / deviation, -CLIP, CLIP) * weight
-            out[at, outcome] = total
+            along = (score(head, columns[:, at]) - head.intercept) / head.length
+            out[at, outcome] = head.calibration.apply(along)
     return out
+
+
+def score(head: Head, columns: Floats) -> Floats:
+    """The logits (n,) of features (F, n), before calibration."""
+    total = np.full(columns.shape[1], head.intercept)
+    for column, mean, deviation, weight in zip(columns, head.mean, head.deviation, head.weight, strict=True):
+        if deviation:
+            total += np.clip((column - mean) / deviation, -CLIP, CLIP) * weight
+    return total
+
+
+def lines_of(away: NDArray[np.bool_]) -> tuple[Ints, ...]:
+    """The lines (indices) that each of HEADS is asked about."""
+    return np.flatnonzero(~away), np.flatnonzero(away), np.arange(len(away))
+
+
+def is_away(now: Ints | int, last: Ints) -> NDArray[np.bool_]:
+    """Who is in no visit as of now (ms), from the times (n,) of their newest events (ms)."""
+    return now - last > VISIT
 
 
 def features(raw: Floats, ratios: int) -> Floats:
@@ -75,6 +76,17 @@ def features(raw: Floats, ratios: int) -> Floats:
     return np.concatenate((np.log1p(raw[:, : 2 * ratios]), raw[:, 2 * ratios :]), axis=1)
 
 
-def away_from(raw: Floats, recent: int) -> Ints:
-    """Which of STATES each line (n,) is in."""
-    return (raw[:, recent] <= 0).astype(np.int64)
+def check(model: Propensity, width: int, ratios: int) -> None:
+    """ValueError, with the reason, where it is not for raw lines of this width (2R + L) and so many ratios."""
+    if model.ratios != ratios or len(model.heads) != len(HEADS):
+        raise ValueError(f"propensity: {len(model.heads)} heads over {model.ratios} ratios, expected {len(HEADS)}")
+    for name, head in zip(HEADS, model.heads, strict=True):
+        if head is None:
+            continue
+        columns = (head.mean, head.deviation, head.weight)
+        if any(len(column) != width for column in columns):
+            raise ValueError(f"propensity: {name} is not for lines of {width} columns")
+        if not np.isfinite([*head.mean, *head.deviation, *head.weight, head.intercept, head.length]).all():
+            raise ValueError(f"propensity: {name} has a weight that is no finite number")
+        if min(head.deviation, default=0.0) < 0 or head.length <= 0:
+            raise ValueError(f"propensity: {name} has a deviation or a length that is not above 0")

@@ -1,8 +1,8 @@
 """Propensities, learned on line from rows of the log as their outcomes ripen.
 
-What came of a row is what online_models/outcomes.py says, found while the log goes by. Learned from are ROW records of
-shoppers in a visit and DAY records of those who are away: only these are as of a time that the shopper did not choose.
-The learner is River's: StandardScaler and LogisticRegression, one of each a state, one regression an outcome.
+What came of a row is what online_models/outcomes.py says, found while the log goes by. Only ROW and DAY records are as
+of a time that the shopper did not choose: a ROW is of a shopper in a visit, a DAY of one who is away, unless another
+record of the same visit says otherwise. Each head is River's own StandardScaler and LogisticRegression.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from online_models.calibration import Calibration, Tally
 from online_models.lines import pack, unpack
 from online_models.nearest import Floats
 from online_models.outcomes import HORIZON
-from online_models.propensity import CLIP, OUTCOMES, STATES, Head, Propensity, away_from, features, propensity
+from online_models.propensity import CLIP, HEADS, OUTCOME_OF, OUTCOMES, VISIT, Head, Propensity, features, propensity
 from online_models.rows import DAY, ROW, USER, Rows
 from online_models.sample import Sample
 
@@ -33,7 +33,6 @@ LOW, HIGH, BINS = -8.0, 16.0, 96  # of the score, by the length of the weights
 
 class Params(msgspec.Struct, frozen=True):
     ratios: int  # R: the first 2R columns of a raw line are counts, the others logarithms
-    recent: int  # the column that is above nil in a visit: pages in the last hour
     waiting: int = 8_192  # rows whose outcome is not known, at most
     least: int = 200  # rows learned from before anything is foretold
     horizon: int = HORIZON  # ms
@@ -46,7 +45,7 @@ class _Waiting(msgspec.Struct, array_like=True):
     number: int  # in the log, of those that came to wait
     sessions: int
     orders: int
-    away: int
+    away: bool
     line: bytes
     told: list[float | None]  # by outcome, as foretold when it came
     last: tuple[int, int, int, int]  # time, sessions, carts, orders of the user's newest record
@@ -60,9 +59,11 @@ class _Waiting(msgspec.Struct, array_like=True):
 class _Fit(msgspec.Struct, array_like=True):
     """A regression as it stands."""
 
+    rows: int
+    mean: list[float]
+    variance: list[float]
     weight: list[float]
     intercept: float
-    rows: int
     scores: Tally
     told: Tally
 
@@ -71,23 +72,24 @@ class _State(msgspec.Struct, array_like=True):
     waiting: list[tuple[bytes, list[_Waiting]]]
     number: int
     time: int
-    scaled: list[int]  # rows by state
-    mean: list[list[float]]
-    variance: list[list[float]]
     fits: list[_Fit]
 
 
 class _Regression:
-    """River's, one outcome in one state."""
+    """River's, for one head."""
 
     def __init__(self, outcome: int) -> None:
+        self.scaler = StandardScaler()
         self.river = LogisticRegression(SGD(RATE), intercept_init=START[outcome])
         self.rows = 0
         self.scores = Tally.of(LOW, HIGH, BINS)  # by its score just before it learns a row: what a score is worth
         self.told = Tally.of(-10.0, 4.0, BINS)  # by the logit of what was told when the row came: how good that was
 
-    def learn(self, x: dict[int, float], y: bool, told: float | None) -> None:
-        """A row, what came of it, and what was told of that."""
+    def learn(self, line: list[float], y: bool, told: float | None) -> None:
+        """A row's features, what came of it, and what was told of that."""
+        x = dict(enumerate(line))
+        self.scaler.learn_one(x)
+        x = {i: min(CLIP, max(-CLIP, value)) for i, value in self.scaler.transform_one(x).items()}
         along = (self.river._raw_dot_one(x) - self.river.intercept) / self.length
         self.scores.add(along, 0.0, y)
         if told is not None:
@@ -98,22 +100,29 @@ class _Regression:
             self.scores.fade()
 
     @property
+    def weights(self) -> list[float]:
+        return [self.river.weights.get(i, 0.0) for i in range(len(self.scaler.means))]
+
+    @property
     def length(self) -> float:
         """Of the weights; 1.0 while there are none."""
         return math.sqrt(sum(weight * weight for weight in self.river.weights.values())) or 1.0
 
-    def calibration(self) -> Calibration:
-        return self.scores.calibration(np.full(BINS, self.scores.rate))
+    def head(self) -> Head:
+        calibration: Calibration = self.scores.calibration(np.full(BINS, self.scores.rate))
+        mean, deviation = list(self.scaler.means.values()), [math.sqrt(one) for one in self.scaler.vars.values()]
+        return Head(mean, deviation, self.weights, self.river.intercept, self.length, calibration)
 
-    def fit(self, width: int) -> _Fit:
-        weights = self.river.weights
-        return _Fit(
-            [weights.get(i, 0.0) for i in range(width)], self.river.intercept, self.rows, self.scores, self.told
-        )
+    def fit(self) -> _Fit:
+        mean, variance = (list(one.values()) for one in (self.scaler.means, self.scaler.vars))
+        return _Fit(self.rows, mean, variance, self.weights, self.river.intercept, self.scores, self.told)
 
     @classmethod
     def of(cls, fit: _Fit, outcome: int) -> _Regression:
-        one = cls(outcome)
+        one, columns = cls(outcome), range(len(fit.mean))
+        one.scaler = StandardScaler._from_state(
+            dict.fromkeys(columns, fit.rows), dict(enumerate(fit.mean)), dict(enumerate(fit.variance))
+        )
         if fit.rows:
             one.river._weights = VectorDict(dict(enumerate(fit.weight)))
         one.river.intercept, one.rows, one.scores, one.told = fit.intercept, fit.rows, fit.scores, fit.told
@@ -132,8 +141,7 @@ class PropensityLearner:
         self._due: list[tuple[int, int, bytes]] = []  # time, number and user of what waits, ascending
         self._number = 0
         self._time = 0
-        self._scalers = [StandardScaler() for _ in STATES]
-        self._fits = [_Regression(i) for _ in STATES for i in range(len(OUTCOMES))]
+        self._fits = [_Regression(outcome) for outcome in OUTCOME_OF]
 
     @classmethod
     def start(cls, params: Params) -> PropensityLearner:
@@ -148,35 +156,21 @@ class PropensityLearner:
             one._due += [(entry.now, entry.number, user) for entry in entries]
         one._due.sort()
         one._number, one._time, one.model = kept.number, kept.time, model
-        one._scalers = [
-            StandardScaler._from_state(
-                dict.fromkeys(range(len(mean)), count), dict(enumerate(mean)), dict(enumerate(variance))
-            )
-            for count, mean, variance in zip(kept.scaled, kept.mean, kept.variance, strict=True)
-        ]
-        one._fits = [_Regression.of(fit, i % len(OUTCOMES)) for i, fit in enumerate(kept.fits)]
+        one._fits = [_Regression.of(fit, outcome) for fit, outcome in zip(kept.fits, OUTCOME_OF, strict=True)]
         return one
 
     def state(self) -> bytes:
         """What `resume` goes on from, together with the model published last."""
-        mean = [list(scaler.means.values()) for scaler in self._scalers]
-        return msgspec.msgpack.encode(
-            _State(
-                list(self._waiting.items()), self._number, self._time,
-                [max(scaler.counts.values(), default=0) for scaler in self._scalers], mean,
-                [list(scaler.vars.values()) for scaler in self._scalers],
-                [fit.fit(len(mean[i // len(OUTCOMES)])) for i, fit in enumerate(self._fits)],
-            )
-        )  # fmt: skip
+        fits = [fit.fit() for fit in self._fits]
+        return msgspec.msgpack.encode(_State(list(self._waiting.items()), self._number, self._time, fits))
 
     def learn(self, rows: Rows) -> None:
         """All rows of the log, in its order."""
         if not len(rows):
             return
-        away = away_from(rows.raw, self.params.recent).tolist()
         told = np.full((len(rows), len(OUTCOMES)), np.nan)
         if self.model is not None:
-            told = propensity(self.model, rows.raw)
+            told = propensity(self.model, rows.raw, rows.kind == DAY)
         users, size = rows.user.tobytes(), USER.itemsize
         totals = zip(*(c.tolist() for c in (rows.now, rows.sessions, rows.carts, rows.orders)), strict=True)
         for i, (kind, record) in enumerate(zip(rows.kind.tolist(), totals, strict=True)):
@@ -184,11 +178,13 @@ class PropensityLearner:
             if now > self._time:
                 self._time = now
                 self._ripen()
+            here = False  # a record of the visit that the user is in
             for one in self._waiting.of(user):
+                here |= one.last[0] + VISIT >= now
                 _hear(one, record, self.params.horizon)
-            if kind == (DAY if away[i] else ROW):
+            if kind == ROW or (kind == DAY and not here):
                 entry = _Waiting(
-                    now, self._number, record[1], record[3], away[i], pack(rows.raw[i]), _known(told[i]), record,
+                    now, self._number, record[1], record[3], kind == DAY, pack(rows.raw[i]), _known(told[i]), record,
                     record[2], record[2],
                 )  # fmt: skip
                 self._number += 1
@@ -198,22 +194,19 @@ class PropensityLearner:
 
     def publish(self) -> Propensity:
         """What the next version says."""
-        heads = [self._head(i) for i in range(len(self._fits))]
-        self.model = Propensity(self.params.ratios, self.params.recent, heads)
+        heads = [fit.head() if fit.rows >= self.params.least else None for fit in self._fits]
+        self.model = Propensity(self.params.ratios, heads)
         return self.model
 
     def figures(self) -> dict[str, float]:
-        """Of predictions made when a row came, by the version of then, and judged when its outcome was known: by
-        outcome and state the area under the ROC curve, how far probabilities were off, what was told by what came,
-        and the number of them. Older ones fade."""
+        """Of predictions made when a row came, by the version of then, and judged when its outcome was known: by head
+        the area under the ROC curve, how far probabilities were off on average, and the number of them. Older ones
+        fade."""
         found: dict[str, float] = {}
-        for i, fit in enumerate(self._fits):
-            state, outcome = divmod(i, len(OUTCOMES))
-            name = f"{OUTCOMES[outcome]}_{STATES[state]}"
-            found |= {
-                f"{name}_auc": fit.told.auc(), f"{name}_calibration_error": fit.told.error(),
-                f"{name}_told_by_came": fit.told.ratio(), f"{name}_predictions": fit.told.seen,
-            }  # fmt: skip
+        for name, fit in zip(HEADS, self._fits, strict=True):
+            found[f"{name}_auc"] = fit.told.auc()
+            found[f"{name}_calibration_error"] = fit.told.error()
+            found[f"{name}_predictions"] = fit.told.seen
         return found
 
     def _ripen(self) -> None:
@@ -225,28 +218,10 @@ class PropensityLearner:
             self._see(next(one for one in mine if one.number == number))
 
     def _see(self, one: _Waiting) -> None:
-        line = features(unpack([one.line]), self.params.ratios)[0]
-        scaler = self._scalers[one.away]
-        x = dict(enumerate(line.tolist()))
-        scaler.learn_one(x)
-        scaled = {i: min(CLIP, max(-CLIP, value)) for i, value in scaler.transform_one(x).items()}
-        came = (one.bought, one.following > one.same)
-        for outcome, hit in enumerate(came):
-            if outcome and not one.returned:
-                continue  # no next session
-            self._fits[one.away * len(OUTCOMES) + outcome].learn(scaled, hit, one.told[outcome])
-
-    def _head(self, i: int) -> Head | None:
-        fit = self._fits[i]
-        if fit.rows < self.params.least:
-            return None
-        scaler = self._scalers[i // len(OUTCOMES)]
-        weights = fit.river.weights
-        columns = range(len(scaler.means))
-        return Head(
-            [scaler.means[j] for j in columns], [math.sqrt(scaler.vars[j]) for j in columns],
-            [weights.get(j, 0.0) for j in columns], fit.river.intercept, fit.length, fit.calibration(),
-        )  # fmt: skip
+        line = features(unpack([one.line]), self.params.ratios)[0].tolist()
+        self._fits[int(one.away)].learn(line, one.bought, one.told[0])
+        if one.returned:  # else there was no next session
+            self._fits[2].learn(line, one.following > one.same, one.told[1])
 
 
 def _hear(one: _Waiting, record: tuple[int, int, int, int], horizon: int) -> None:

@@ -160,13 +160,13 @@ class YoungLearner:
 
     def figures(self) -> dict[str, float]:
         """Of predictions made when a row came, by the version of then, and judged when the user's first day ended: the
-        share that was right as told (`young_right`), of the trees, had all been said to stay, by the majority; how far
-        the probabilities of the trees and of staying were off; number of them. Older ones fade."""
+        share that was right as told (`young_accuracy`), and that would have been by the trees, had all been said to
+        stay, by the majority class; how far the probabilities of what is in force were off on average; the number of
+        them. Older ones fade."""
         n, *right = self._counts
-        names = ("young_right", "young_trees", "young_stay", "young_majority")
+        names = ("young_accuracy", "young_trees", "young_stay", "young_majority")
         found = {name: count / max(1, n) for name, count in zip(names, right, strict=True)}
-        for name, tally in zip(("trees", "stay"), self._tallies, strict=True):
-            found[f"young_{name}_calibration_error"] = tally.error()
+        found["young_calibration_error"] = self._tallies[not self.trusted].error()
         return found | {"young_predictions": float(n)}
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 from rich.table import Table
 
 from online_models.bootstrap import Auc
-from online_models.propensity import OUTCOMES, propensity
+from online_models.propensity import OUTCOMES, is_away, propensity
 from online_models.propensity_learner import Params, PropensityLearner
 from state import vector
 from tests.bench.measure import progress, table_console, write
@@ -36,8 +36,7 @@ def main(file: Path, timezone: str, home: Path, out: Path | None) -> None:
         fold = bar.add_task("folding the file", total=None)
         data, start = shoppers(file, DAYS, home, False, lambda done, size: bar.update(fold, completed=done, total=size))
     rows = of_file(file, timezone)
-    recent = 2 * vector.R + [name for name, *_ in vector.PLAIN].index("pages_1h")
-    one = PropensityLearner.start(Params(vector.R, recent))
+    one = PropensityLearner.start(Params(vector.R))
     top, at, spent = np.maximum.accumulate(rows.now), 0, 0.0
     told: list[np.ndarray] = []
     for now in range(start + 6 * HOUR, start + DAYS[-1] * DAY + 1, 6 * HOUR):
@@ -46,7 +45,8 @@ def main(file: Path, timezone: str, home: Path, out: Path | None) -> None:
         model, at = one.publish(), end
         spent += time.process_time() - began
         if (now - start) % DAY == 0 and (now - start) // DAY in DAYS:
-            told.append(propensity(model, data.raw[data.time == now]))
+            here = data.time == now
+            told.append(propensity(model, data.raw[here], is_away(now, data.last[here])))
     one.learn(rows.take(slice(at, len(rows))))
     said = np.concatenate(told)
     table = Table("", "AUC", "told by came", "shoppers", "with it", title=f"all shoppers as of {len(DAYS)} times")
