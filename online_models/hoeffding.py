@@ -1,22 +1,17 @@
-"""River's Hoeffding adaptive tree without its draws, and what is left of it for who only asks: arrays."""
+"""River's Hoeffding adaptive tree without its draws, and its nodes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
 from river.tree import HoeffdingAdaptiveTreeClassifier
 from river.tree.nodes.branch import DTBranch
 from river.tree.nodes.hatc_nodes import AdaLeafClassifier
 from river.tree.nodes.htc_nodes import LeafMajorityClass, LeafNaiveBayesAdaptive
 
-from online_models.nearest import Floats
-from online_models.rows import Ints
+from online_models.nodes import Nodes
 
 GRACE, DELTA, TAU, DEPTH = 50, 0.01, 0.15, 8  # measured: python -m tests.bench.young
-NO_BRANCH = -1
 
 
 class _Counts(LeafNaiveBayesAdaptive):
@@ -58,61 +53,24 @@ class Tree(HoeffdingAdaptiveTreeClassifier):
         return _Leaf(stats=initial_stats or {}, depth=depth, splitter=self.splitter, drift_detector=detector, rng=None)
 
 
-class Nodes(msgspec.Struct):
-    """Nodes of several trees, m in all; a branch goes left where the feature is at most the threshold."""
+def grow(nodes: Nodes, tree: Tree) -> int:
+    """Add the nodes of a tree that has learned something; the number of its root.
 
-    feature: list[int] = []  # NO_BRANCH: a leaf
-    threshold: list[float] = []
-    left: list[int] = []
-    right: list[int] = []
-    label: list[int] = []  # of a leaf: its likeliest class, the lower of equals
-    probability: list[float] = []  # and how likely that is
+    River adds up what the leaves of alternate subtrees on the way say, each by one over its squared error; that sum
+    does not depend on the row, so it is the leaf's here.
+    """
+    return _grow(nodes, tree, tree._root, [])
 
-    def leaf(self, label: int, probability: float) -> int:
-        """Its number."""
-        return self._add(NO_BRANCH, 0.0, label, probability)
 
-    def grow(self, tree: Tree) -> int:
-        """The nodes of a tree that has learned something; the number of its root.
-
-        River adds up what the leaves of alternate subtrees on the way say, each by one over its squared error; that
-        sum does not depend on the row, so it is the leaf's here.
-        """
-        return self._grow(tree, tree._root, [])
-
-    def _grow(self, tree: Tree, node: Any, beside: list[Any]) -> int:
-        if not isinstance(node, DTBranch):
-            return self.leaf(*_answer(tree, [*beside, node]))
-        other = node._alternate_tree  # a branch only where River cannot answer either (it fails)
-        if other is not None and not isinstance(other, DTBranch):
-            beside = [*beside, other]
-        number = self._add(int(node.feature), float(node.threshold), NO_BRANCH, 0.0)
-        self.left[number] = self._grow(tree, node.children[0], beside)
-        self.right[number] = self._grow(tree, node.children[1], beside)
-        return number
-
-    def _add(self, feature: int, threshold: float, label: int, probability: float) -> int:
-        number = len(self.feature)
-        for own in (self.left, self.right):
-            own.append(number)
-        self.feature.append(feature)
-        self.threshold.append(threshold)
-        self.label.append(label)
-        self.probability.append(probability)
-        return number
-
-    def ask(self, root: Ints, lines: Floats) -> tuple[NDArray[np.int64], Floats]:
-        """Label and probability (n,) of lines (n, F), each from its root (n,); elementwise."""
-        feature, threshold = np.array(self.feature), np.array(self.threshold)
-        left, right = np.array(self.left), np.array(self.right)
-        at = np.array(root)
-        going = np.flatnonzero(feature[at] != NO_BRANCH)
-        while len(going):
-            here = at[going]
-            low = lines[going, feature[here]] <= threshold[here]
-            at[going] = np.where(low, left[here], right[here])
-            going = going[feature[at[going]] != NO_BRANCH]
-        return np.array(self.label)[at], np.array(self.probability)[at]
+def _grow(nodes: Nodes, tree: Tree, node: Any, beside: list[Any]) -> int:
+    if not isinstance(node, DTBranch):
+        return nodes.leaf(*_answer(tree, [*beside, node]))
+    other = node._alternate_tree  # a branch only where River cannot answer either (it fails)
+    if other is not None and not isinstance(other, DTBranch):
+        beside = [*beside, other]
+    number = nodes.branch(int(node.feature), float(node.threshold))
+    nodes.left[number], nodes.right[number] = (_grow(nodes, tree, child, beside) for child in node.children)
+    return number
 
 
 def _answer(tree: Tree, leaves: list[Any]) -> tuple[int, float]:

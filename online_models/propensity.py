@@ -79,7 +79,8 @@ def features(raw: Floats, ratios: int) -> Floats:
 def check(model: Propensity, width: int, ratios: int) -> None:
     """ValueError, with the reason, where it is not for raw lines of this width (2R + L) and so many ratios."""
     if model.ratios != ratios or len(model.heads) != len(HEADS):
-        raise ValueError(f"propensity: {len(model.heads)} heads over {model.ratios} ratios, expected {len(HEADS)}")
+        found = f"{len(model.heads)} heads over {model.ratios} ratios"
+        raise ValueError(f"propensity: {found}, expected {len(HEADS)} over {ratios}")
     for name, head in zip(HEADS, model.heads, strict=True):
         if head is None:
             continue
@@ -90,3 +91,4 @@ def check(model: Propensity, width: int, ratios: int) -> None:
             raise ValueError(f"propensity: {name} has a weight that is no finite number")
         if min(head.deviation, default=0.0) < 0 or head.length <= 0:
             raise ValueError(f"propensity: {name} has a deviation or a length that is not above 0")
+        head.calibration.check(f"propensity: {name}")

@@ -17,13 +17,13 @@ from river.optim import SGD
 from river.preprocessing import StandardScaler
 from river.utils import VectorDict
 
-from online_models.calibration import Calibration, Tally
 from online_models.lines import pack, unpack
 from online_models.nearest import Floats
 from online_models.outcomes import HORIZON
 from online_models.propensity import CLIP, HEADS, OUTCOME_OF, OUTCOMES, VISIT, Head, Propensity, features, propensity
 from online_models.rows import DAY, ROW, USER, Rows
 from online_models.sample import Sample
+from online_models.tally import Tally
 
 RATE = 0.001  # of learning; larger ones swing with each of the few buyers
 START = (-4.0, -1.5)  # intercepts: rates to begin with
@@ -109,7 +109,7 @@ class _Regression:
         return math.sqrt(sum(weight * weight for weight in self.river.weights.values())) or 1.0
 
     def head(self) -> Head:
-        calibration: Calibration = self.scores.calibration(np.full(BINS, self.scores.rate))
+        calibration = self.scores.calibration(np.full(BINS, self.scores.rate))
         mean, deviation = list(self.scaler.means.values()), [math.sqrt(one) for one in self.scaler.vars.values()]
         return Head(mean, deviation, self.weights, self.river.intercept, self.length, calibration)
 

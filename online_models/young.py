@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from online_models.calibration import Calibration
-from online_models.hoeffding import Nodes
 from online_models.nearest import Floats
+from online_models.nodes import Nodes
 from online_models.rows import Ints
 
 HOUR_MS = 3_600_000
@@ -64,6 +66,22 @@ def _known(model: YoungModel, segment: NDArray[np.integer]) -> tuple[Ints, Ints]
     at = np.minimum(np.searchsorted(known, segment), len(known) - 1)
     found = np.flatnonzero(known[at] == segment)
     return found, at[found]
+
+
+def check(model: YoungModel, width: int, next_id: int) -> None:
+    """ValueError, with the reason, where it is not for features of this width and segments below next_id."""
+    count = len(model.segment)
+    if len(model.root) != count or len(model.stayed) != count:
+        raise ValueError("young: columns of different lengths")
+    if not all(a < b for a, b in pairwise([-1, *model.segment, next_id])):
+        raise ValueError("young: segments that do not ascend, or that never were")
+    if not all(0 <= share <= 1 for share in (model.stay, *model.stayed)):
+        raise ValueError("young: a share that is none")
+    if not all(0 <= root < len(model.nodes.feature) for root in model.root):
+        raise ValueError("young: a tree without a root")
+    model.nodes.check(width, next_id)
+    model.trees.check("young: trees")
+    model.staying.check("young: staying")
 
 
 def day_end(born: Ints) -> Ints:

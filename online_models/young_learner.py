@@ -14,12 +14,13 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from online_models.calibration import Tally
-from online_models.hoeffding import Nodes, Tree
+from online_models.hoeffding import Tree, grow
 from online_models.lineage import Lineage
 from online_models.lines import pack, unpack
+from online_models.nodes import Nodes
 from online_models.rows import DAY, ROW, USER, Rows
 from online_models.sample import Sample
+from online_models.tally import Tally
 from online_models.version import Version, assign
 from online_models.young import HOUR_MS, YoungModel, by_staying, by_trees, is_young
 
@@ -204,7 +205,7 @@ class YoungLearner:
 
     def _export(self) -> YoungModel:
         nodes, segments = Nodes(), sorted(self._trees)
-        roots = [nodes.grow(self._trees[segment]) for segment in segments]
+        roots = [grow(nodes, self._trees[segment]) for segment in segments]
         count, stayed = dict.fromkeys(segments, 0), dict.fromkeys(segments, 0)
         for one in self._kept:
             count[one.segment] += 1

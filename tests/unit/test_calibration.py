@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from online_models import calibration
-from online_models.calibration import Tally
+from online_models import tally as tally_
 from online_models.sample import Sample
+from online_models.tally import Tally
 
 
 @given(st.integers(0, 1 << 32), st.integers(0, 300), st.integers(1, 12))
@@ -60,7 +60,7 @@ def test_the_area_under_the_curve_is_sklearns_where_bins_are_fine_enough() -> No
 
 
 def test_old_predictions_fade(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "FADE", 100)
+    monkeypatch.setattr(tally_, "FADE", 100)
     tally = Tally.of(0.0, 1.0, 2)
     for hit in [False] * 300 + [True] * 300:
         tally.add(0.9, 0.5, hit)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from river.tree import HoeffdingAdaptiveTreeClassifier
 
 from online_models import hoeffding, young_learner
-from online_models.hoeffding import Nodes, Tree
+from online_models.hoeffding import Tree, grow
 from online_models.lineage import Lineage
+from online_models.nodes import Nodes
 from online_models.rows import DAY, OUTCOME, ROW, USER, Rows
 from online_models.version import Version, assign
 from online_models.young import HOUR_MS, YoungModel, day_end, is_young, predict
@@ -166,7 +167,7 @@ def _branches(node: object) -> list[object]:
 def check_nodes(ours: Tree, rivers: HoeffdingAdaptiveTreeClassifier, lines: np.ndarray) -> None:
     nodes = Nodes()
     nodes.leaf(9, 0.5)
-    root = nodes.grow(ours)
+    root = grow(nodes, ours)
     label, probability = nodes.ask(np.full(len(lines), root), lines)
     for line, one, share in zip(lines.tolist(), label.tolist(), probability.tolist(), strict=True):
         theirs = rivers.predict_proba_one(dict(enumerate(line)))
