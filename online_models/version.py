@@ -10,13 +10,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models import propensity, young
 from online_models.encoder import Encoder
 from online_models.lineage import Lineage
 from online_models.nearest import Floats, distances
+from online_models.propensity import Propensity
 from online_models.rows import Ints
 from online_models.scaler import Scaler
+from online_models.young import YoungModel
 
-FORMAT = 2
+FORMAT = 3
 Space = Literal["windows", "embedding"]
 WINDOWS: Space = "windows"
 
@@ -39,6 +42,8 @@ class Version(msgspec.Struct, frozen=True):
     hysteresis: float = 0.0  # how much nearer, as a share of the distance, another centre has to be for a user to move
     space: Space = "windows"  # where the centres lie
     encoder: Encoder | None = None  # of the embeddings, whatever the segments are made of
+    young: YoungModel | None = None  # where new users end their first day
+    propensity: Propensity | None = None  # who will buy, and who will fill a cart
     quality: dict[str, float] = {}  # on rows that were held out
     lineage: list[Lineage] = []  # what became of the segments of the parent
     state: bytes = b""
@@ -149,4 +154,8 @@ def loads(data: bytes) -> Version:
     k = len(version.ids)
     if not width or not k or sizes != (8 * k * within, 8 * k * width, width):
         raise ValueError("the shapes do not fit the names")
+    if version.young is not None:
+        young.check(version.young, width, min(version.next_id, 1 << 31))
+    if version.propensity is not None:
+        propensity.check(version.propensity, width + version.ratios, version.ratios)
     return version

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.version import Assignment, Version, index
-from state import fold, rows, vector
+from online_models.young import is_young, predict
+from state import fold, rows, vector, windows
 from state.fold import Steps
 from state.rows import Heads, Ints
 from streams.cloudevents import encoder, event_ids, rfc3339
@@ -29,6 +30,7 @@ class Changes:
     step: Ints
     now: Ints  # ms: as of when it was judged
     birth: Ints
+    born: Ints  # ms: the user's first event, floored to five minutes; 0: not known
     seq: Ints  # of the user's changes, from 1
     frm: Ints
     to: Ints
@@ -40,7 +42,7 @@ class Changes:
 
 
 _NO = np.zeros(0, np.int64)
-NONE = Changes(_NO, _NO, _NO, _NO, _NO, _NO, _NO, _NO.astype(np.int8), _NO)
+NONE = Changes(_NO, _NO, _NO, _NO, _NO, _NO, _NO, _NO, _NO.astype(np.int8), _NO)
 
 
 class Reason(msgspec.Struct):
@@ -49,6 +51,13 @@ class Reason(msgspec.Struct):
     feature: str
     value: float
     weight: float
+
+
+class Predicted(msgspec.Struct):
+    """Where a user in the first day after the first event stands at its end, and how probable that is."""
+
+    segment: int
+    probability: float
 
 
 class Record(msgspec.Struct):
@@ -71,6 +80,7 @@ class _Change(msgspec.Struct, rename={"frm": "from"}):
     margin: float | None
     runner_up: int | None
     features: list[Reason]
+    predicted: Predicted | None  # of young users, where the version has a model for it
     record: Record | None
 
 
@@ -107,7 +117,8 @@ def find(heads: Heads, steps: Steps, assigned: Assignment, number: int) -> Chang
     heads["change_model"][row[end]] = number
     heads["segment"][touched] = segment[last]
     heads["model"][touched] = number
-    return Changes(row, step, now, heads["birth"][row], seq, frm, segment[step], cause, version)
+    born = heads["born"][row].astype(np.int64) * windows.UNIT
+    return Changes(row, step, now, heads["birth"][row], born, seq, frm, segment[step], cause, version)
 
 
 def reasons(version: Version, features: NDArray[np.float64], frm: Ints, to: Ints) -> list[list[Reason]]:
@@ -133,6 +144,19 @@ def reasons(version: Version, features: NDArray[np.float64], frm: Ints, to: Ints
     ]
 
 
+def foretold(found: Changes, assigned: Assignment, version: Version) -> list[Predicted | None]:
+    """Of each change what becomes of the user, where it is young."""
+    out: list[Predicted | None] = [None] * len(found)
+    if version.young is not None:
+        at = np.flatnonzero(is_young(found.now, found.born) & (found.to != rows.UNASSIGNED))
+        if len(at):
+            segment, probability = predict(version.young, assigned.features[found.step[at]], found.to[at])
+            told = zip(at.tolist(), segment.tolist(), np.round(probability, 6).tolist(), strict=True)
+            for i, where, chance in told:
+                out[i] = Predicted(where, chance)
+    return out
+
+
 def documents(
     found: Changes, users: Sequence[bytes], assigned: Assignment, version: Version,
     sources: Sequence[Record | None],
@@ -142,24 +166,25 @@ def documents(
     if not len(found):
         return []
     to = np.where(found.to == rows.UNASSIGNED, version.ids[0], found.to)
-    why = reasons(version, assigned.features[found.step], found.frm, to)
+    why, ends = reasons(version, assigned.features[found.step], found.frm, to), foretold(found, assigned, version)
     times, keys = rfc3339(found.now), [users[row] for row in found.row.tolist()]
     births, seqs = found.birth.tolist(), found.seq.tolist()
     change, current = encoder("segment-change"), encoder("segment")
     out: list[tuple[bytes, bytes, bytes | None]] = []
-    for key, ident, twin, time, seq, frm, to, cause, before, margin, runner_up, features, source in zip(
+    for key, ident, twin, time, seq, frm, to, cause, before, margin, runner_up, features, end, source in zip(
         keys, event_ids(keys, births, seqs, "segment-change"), event_ids(keys, births, seqs, "segment"), times, seqs,
         found.frm.tolist(), found.to.tolist(), found.cause.tolist(), found.version.tolist(),
-        assigned.margin[found.step].tolist(), assigned.runner_up[found.step].tolist(), why, sources, strict=True,
+        assigned.margin[found.step].tolist(), assigned.runner_up[found.step].tolist(), why, ends, sources,
+        strict=True,
     ):  # fmt: skip
         user, was = key.decode(), None if frm == rows.UNASSIGNED else frm
         if to == rows.UNASSIGNED:
-            gone = _Change(user, seq, was, None, CAUSES[cause], time, version.number, None, None, None, [], None)
+            gone = _Change(user, seq, was, None, CAUSES[cause], time, version.number, None, None, None, [], None, None)
             out.append((key, change(ident, user, time, gone), None))
             continue
         previous = before if cause == MODEL else None
         moved = _Change(
-            user, seq, was, to, CAUSES[cause], time, version.number, previous, margin, runner_up, features, source
+            user, seq, was, to, CAUSES[cause], time, version.number, previous, margin, runner_up, features, end, source
         )
         stands = _Current(user, to, time, seq, version.number)
         out.append((key, change(ident, user, time, moved), current(twin, user, time, stands)))

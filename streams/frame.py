@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from online_models.nearest import Floats
+from online_models.propensity import is_away, propensity
 from online_models.version import Version, assign
+from online_models.young import is_young, predict
 from state import rows, vector, windows
 from streams.errors import DataError
 
@@ -22,13 +24,19 @@ SCHEMA = pa.schema(
 )
 
 
+FORETOLD = ("purchase_within_7d", "cart_next_session", "predicted_segment", "predicted_probability")
+
+
 def schema(version: Version | None) -> pa.Schema:
     """The columns of table() under a version."""
-    found = SCHEMA
+    found: list[tuple[str, pa.DataType]] = []
     if version is not None and version.encoder is not None:
-        found = found.append(pa.field("embedding", pa.list_(pa.float32(), version.encoder.latent)))
-        found = found.append(pa.field("unusual", pa.float32()))
-    return found
+        found += [("embedding", pa.list_(pa.float32(), version.encoder.latent)), ("unusual", pa.float32())]
+    if version is not None and version.propensity is not None:
+        found += [(name, pa.float32()) for name in FORETOLD[:2]]
+    if version is not None and version.young is not None:
+        found += [(FORETOLD[2], pa.int32()), (FORETOLD[3], pa.float32())]
+    return pa.schema([*SCHEMA, *(pa.field(*one) for one in found)])
 
 
 def features(stored: Sequence[bytes], now: int) -> tuple[rows.Heads, np.ndarray]:
@@ -52,8 +60,10 @@ def table(
     users: Sequence[bytes], stored: Sequence[bytes], now: int, version: Version | None = None, *, judge: bool = False
 ) -> pa.Table:
     """The lines of some users. A version adds what its models say of them: the embedding, and how badly the encoder
-    restores it, in units that one in a hundred rows of training was above. segment is the row's own, unless the
-    version is to judge, as of now."""
+    restores it, in units that one in a hundred rows of training was above; the probabilities of a purchase within seven
+    days and of a cart in the next session, if there is one; and of users in the first day after their first event the
+    segment at its end, with its probability; null where it is not known. segment is the row's own, unless the version
+    is to judge, as of now."""
     heads, sums = features(stored, now)
     segment, raw = heads["segment"], raw_matrix(heads, sums)
     if version is not None and judge:
@@ -71,6 +81,14 @@ def table(
         embedding = encoder.encode(encoder.features(raw)).astype(np.float32)
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), encoder.latent))
         columns.append(pa.array(encoder.unusual(raw).astype(np.float32)))
+    if version is not None and version.propensity is not None:
+        chances = propensity(version.propensity, raw, is_away(now, heads["last"].astype(np.int64)))
+        columns += [pa.array(column.astype(np.float32), from_pandas=True) for column in chances.T]  # nan: null
+    if version is not None and version.young is not None:
+        young = is_young(np.full(len(heads), now), heads["born"].astype(np.int64) * windows.UNIT)
+        other = ~young | (np.asarray(segment) == rows.UNASSIGNED)
+        ends, chance = predict(version.young, version.scaler.transform(raw), segment)
+        columns += [pa.array(ends, pa.int32(), mask=other), pa.array(chance.astype(np.float32), mask=other)]
     return pa.Table.from_arrays(columns, schema=schema(version))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from monitoring.metrics import Gauges
+from online_models.version import Version
 from state import rows
 from streams import frame
 from streams.changes import CAUSES
@@ -97,19 +98,20 @@ def find(worker: Worker, ident: str) -> dict[str, Any] | None:
     if part is None or part.task is None:
         return None
     row = part.store.get_many([key])[0]
-    return None if row is None else user(ident, row, part.task.progress.watermark)
+    return None if row is None else user(ident, row, part.task.progress.watermark, part.task.version)
 
 
-def user(ident: str, row: bytes, watermark: int) -> dict[str, Any]:
-    """One user: features as of the later of the row's clock and the watermark (ms), segment, last change."""
+def user(ident: str, row: bytes, watermark: int, version: Version | None) -> dict[str, Any]:
+    """One user: features as of the later of the row's clock and the watermark (ms), segment, last change, and what a
+    version foretells (None where it is not known)."""
     head = rows.join([row])[0][0]
     now = max(int(head["clock"]), watermark)
-    line = frame.table([ident.encode()], [row], now).to_pylist()[0]
-    segment, changed = line.pop("segment"), int(head["seq"]) > 0
+    line = frame.table([ident.encode()], [row], now, version).to_pylist()[0]
+    segment, changed = line["segment"], int(head["seq"]) > 0
     frm = int(head["frm"])
     as_of, since, last = rfc3339(np.array([now, max(0, int(head["since"])), int(head["last"])]))
     return {
-        "user": line.pop("user_id"),
+        "user": ident,
         "segment": segment,
         "as_of": as_of,
         "last_event": last,
@@ -121,7 +123,8 @@ def user(ident: str, row: bytes, watermark: int) -> dict[str, Any]:
             "as_of": since,
             "model_version": int(head["change_model"]),
         } if changed else None,
-        "features": {name: float(value) if name.startswith("spend") else value for name, value in line.items()},
+        "foretold": {name: line.get(name) for name in frame.FORETOLD},
+        "features": {name: float(line[name]) if name.startswith("spend") else line[name] for name in frame.COLUMNS},
         "totals": {
             name: int(value) / (100 if name == "spend" else 1)
             for name, value in zip(rows.MEASURES, head["totals"].tolist(), strict=False)

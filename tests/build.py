@@ -10,12 +10,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.calibration import Calibration
 from online_models.encoder import Encoder, build
 from online_models.encoder_file import Layer
 from online_models.learner import Learner, Params
+from online_models.nodes import Nodes
+from online_models.propensity import Head, Propensity
 from online_models.rows import ROW, USER, Ints, Rows
 from online_models.scaler import Scaler
 from online_models.version import Version
+from online_models.young import YoungModel
 from state import vector
 from streams.records import RecordBatch
 from streams.wire import shoal
@@ -45,6 +49,20 @@ def version(number: int, seed: int, k: int = 4, hysteresis: float = 0.0) -> Vers
     params = Params(k, k, 60, 10_000, 1 << 60, 60, seed, vector.R, list(vector.NAMES))
     (found,) = Learner.start(params).learn(training_rows(raw))
     return msgspec.structs.replace(found, number=number, hysteresis=hysteresis)
+
+
+def foretelling(version: Version) -> Version:
+    """A version with hand-made models of young users and propensities: whoever is low in the first feature stays."""
+    nodes, ids, width = Nodes(), version.ids, len(version.names) + version.ratios
+    roots = []
+    for segment, other in zip(ids, [*ids[1:], ids[0]], strict=True):
+        roots.append(root := nodes.branch(0, 0.0))
+        nodes.left[root], nodes.right[root] = nodes.leaf(segment, 0.75), nodes.leaf(other, 0.5)
+    level = Calibration(0.0, 1.0, [0.125, 0.25, 0.5, 0.875])
+    young = YoungModel(True, list(ids), roots, [0.5] * len(ids), 0.5, nodes, level, level)
+    rates = Calibration(-8.0, 8.0, [0.01, 0.02, 0.3])
+    head = Head([1.0] * width, [0.5] * width, [0.25] * width, -4.0, 2.0, rates)
+    return msgspec.structs.replace(version, young=young, propensity=Propensity(version.ratios, [head, None, head]))
 
 
 def random_encoder(seed: int, latent: int = 3) -> Encoder:

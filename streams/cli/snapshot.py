@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def snapshot(context: Context, output: Path, as_of: int | None) -> None:
     """Every user's features and segment, rebuilt from the changelog topic, as parquet.
 
-    Once an encoder was trained, also each one's embedding by the newest model version, and how badly it restores it.
+    Also what the newest model version says, once it does: how likely each one is to buy within seven days and to add a
+    cart in the next session; in what segment a new user will be at the end of the first day; of a trained encoder each
+    one's embedding, and how badly it restores it.
     """
     from streams import changelog, frame
     from streams.models import read_newest

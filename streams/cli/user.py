@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,7 +26,9 @@ ASK_SECONDS = 3.0
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def user(context: Context, ident: str, as_json: bool) -> None:
-    """One user's features, segment and last change: from the worker at web.host and web.port, else from the topics.
+    """One user's features, segment and last change, and what the newest model foretells.
+
+    From the worker at web.host and web.port, else from the topics.
 
     Features are as of the later of the user's clock and the partition's watermark. Exit code 10: no such user.
     """
@@ -52,10 +55,13 @@ def _asked(settings: Settings, ident: str) -> dict[str, Any] | None:
 
 def _read(settings: Settings, ident: str) -> dict[str, Any] | None:
     from streams import changelog
+    from streams.models import read_newest
     from streams.status import user as describe
 
     row, progress = asyncio.run(changelog.read_user(settings, ident.encode()))
-    return None if row is None else describe(ident, row, progress.watermark)
+    if row is None:
+        return None
+    return describe(ident, row, progress.watermark, asyncio.run(read_newest(settings)))
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -75,8 +81,20 @@ def _show(found: dict[str, Any]) -> None:
             f"{change['cause']}, model version {change['model_version']}",
             highlight=False,
         )
+    for line in _foretold(found.get("foretold", {})):  # a worker of an earlier version says nothing of it
+        console.print(line, highlight=False)
     table = Table("", *windows.WINDOWS, "ever")
     for measure in rows.MEASURES:
         cells = [found["features"][f"{measure}_{window}"] for window in windows.WINDOWS]
         table.add_row(measure, *(f"{cell:,}" for cell in [*cells, found["totals"][measure]]))
     console.print(table)
+
+
+def _foretold(told: dict[str, Any]) -> Iterator[str]:
+    if told.get("purchase_within_7d") is not None:
+        yield f"buys within seven days: {told['purchase_within_7d']:.1%}"
+    if told.get("cart_next_session") is not None:
+        yield f"adds a cart in the next session, if there is one: {told['cart_next_session']:.1%}"
+    if told.get("predicted_segment") is not None:
+        chance = told["predicted_probability"]
+        yield f"a new user: in segment {told['predicted_segment']} at the end of the first day, {chance:.1%}"

@@ -18,6 +18,8 @@ from online_models.crossing import cross
 from online_models.encoder import Encoder
 from online_models.held_out import held_out
 from online_models.learner import Learner
+from online_models.propensity import is_away, propensity
+from online_models.propensity_learner import Params, PropensityLearner
 from online_models.rows import ROW
 from online_models.scaler import fit
 from online_models.version import Version, assign
@@ -169,6 +171,31 @@ class Logistic:
         return dict(zip(vector.NAMES, self._features[line].tolist(), strict=True))
 
 
+class Shipped:
+    """shoal's own propensities, fed the training rows in log order, a version at each time; of whom nothing is said
+    yet, which is the lowest score. The outcomes of the shoppers known are not looked at."""
+
+    def __init__(self, data: Shoppers) -> None:
+        self._data, self._at = data, 0
+        self._learner = PropensityLearner.start(Params(vector.R))
+        self._top = np.maximum.accumulate(data.rows.now)
+        self._told = self._all = 0
+
+    @property
+    def note(self) -> str:
+        return f"{self._told / max(1, self._all):.0%} of the shoppers have one"
+
+    def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+        time, data = int(self._data.time[asked[0]]), self._data
+        end = int(np.searchsorted(self._top, time, "right"))
+        self._learner.learn(data.rows.take(slice(self._at, end)))
+        self._at, model = end, self._learner.publish()
+        found = propensity(model, data.raw[asked], is_away(time, data.last[asked]))[:, int(outcome is data.carted)]
+        self._told += int(np.count_nonzero(~np.isnan(found)))
+        self._all += len(asked)
+        return np.nan_to_num(found, nan=0.0)
+
+
 class Boosting:
     """sklearn's gradient boosting on all columns, the row's features and the time since the last event: the ceiling."""
 
@@ -198,5 +225,6 @@ def contenders(data: Shoppers, ks: tuple[int, ...], encoders: int = 0) -> dict[s
         **{f"{WINDOWS}, k = {k}": partial(Segments, data, Learned(data, k_least=k, k_most=k)) for k in ks},
         **{name: partial(Segments, data, one) for name, one in embedded.items()},
         "logistic on the row, on line": lambda: Logistic(data),
+        "propensity, as shipped": lambda: Shipped(data),
         "gradient boosting": lambda: Boosting(data),
     }

@@ -144,6 +144,8 @@ class _Core:
                     )
                 )  # fmt: skip
         self._task.run(0, dict(self._task.queued_ends()))
+        while self._task.progress.sweeping or self._task.progress.swept < self._task.progress.watermark:
+            self._task.sweep(FEED)  # first days end also of those who never come back
         flush = self._task.cut(0)
         if flush is not None:
             found = flush.outputs.get((TOPICS.training, 0), [])

@@ -19,11 +19,11 @@ from streams.records import RecordBatch
 from streams.step import Rule
 from streams.task import Task
 from streams.wire.events import EventBatch
-from tests.build import decoded, records, stream, version
+from tests.build import decoded, foretelling, records, stream, version
 
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 RULE = Rule(sources=("clickstream",), forget=35 * windows.DAY)
-ONE, TWO = version(1, 3, hysteresis=0.2), version(2, 4, hysteresis=0.2)
+ONE, TWO = (foretelling(version(number, number + 2, hysteresis=0.2)) for number in (1, 2))
 
 
 def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:

@@ -1,0 +1,76 @@
+"""Events through the same code as the worker's, without Kafka, to what `training-rows` would hold of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from online_models.rows import Rows
+from state import vector
+from state.memory import MemoryStore
+from streams import training
+from streams.files import Line, lines
+from streams.outbox import Topics
+from streams.records import RecordBatch
+from streams.rules import schema_of
+from streams.settings import Settings
+from streams.step import Rule
+from streams.task import Task
+from streams.wire import shoal
+from streams.wire.events import EventBatch
+
+HOUR_MS = 3_600_000
+WIDTH = 2 * vector.R + len(vector.PLAIN)
+_TOPICS = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows", "receipts")
+
+
+def of_file(path: Path, timezone: str = "UTC") -> Rows:
+    """Of a file in shoal's own schema."""
+    return taught([line for chunk in lines(path, "shoal") for line in chunk], timezone)
+
+
+def taught(events: Iterable[Line], timezone: str = "UTC", *, hourly: int = 100_000, sweep: int = HOUR_MS) -> Rows:
+    """Rows of events, which come in the order of their records' times; exits are swept every so many ms of them."""
+    arrived = sorted(events, key=lambda line: line.timestamp)
+    settings = Settings()
+    schema, topics = schema_of(settings.sources[0], settings), settings.source_topics
+
+    def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
+        return shoal.decode(batch, schema, source=source, key_before=key_before, now=None)  # no clock is looked at
+
+    rule = Rule(timezone=timezone, training_hourly=hourly, training_key=b"tests", sources=tuple(topics))
+    task = Task(rule, decode, MemoryStore(), _TOPICS, accept_rejects=True)
+    ends = dict.fromkeys(topics, 0)
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    for part in _parts(arrived, sweep):
+        for source, topic in enumerate(topics):
+            mine = [line for line in part if int(line.bought) == source or len(topics) == 1]
+            if mine:
+                task.offer(_batch(topic, ends[topic], mine))
+                ends[topic] += len(mine)
+        task.run(0, ends)
+        while task.progress.sweeping or task.progress.swept < task.progress.watermark:
+            task.sweep(10_000)
+        cut = task.cut(0)
+        for key, value, _ in cut.outputs.get((_TOPICS.training, 0), []) if cut else []:
+            keys.append(key if isinstance(key, bytes) else b"")
+            values.append(value if isinstance(value, bytes) else b"")
+    return training.decode(keys, values, range(len(keys)), training.layout(vector.NAMES), WIDTH)
+
+
+def _parts(arrived: Sequence[Line], span: int) -> Iterable[Sequence[Line]]:
+    part = np.array([line.timestamp for line in arrived], np.int64) // span
+    edges = np.flatnonzero(np.diff(part)) + 1
+    for a, b in zip([0, *edges.tolist()], [*edges.tolist(), len(arrived)], strict=True):
+        yield arrived[a:b]
+
+
+def _batch(topic: str, first: int, mine: Sequence[Line]) -> RecordBatch:
+    n = len(mine)
+    return RecordBatch(
+        topic, 0, first, first + n - 1, list(range(first, first + n)), [line.key for line in mine],
+        [line.value for line in mine], [line.timestamp for line in mine],
+    )  # fmt: skip
