@@ -17,8 +17,8 @@ from online_models.nearest import Floats, nearest
 
 PRICE = 0.036  # of one more segment: of 0.02 to 0.045 the one that finds most planted changes and invents fewest
 SILHOUETTE = 2.0  # weight of the mean silhouette beside the logarithm of the error
-# dimensions in which these were found; in D of them a split takes about 2 / D of the error, be there two kinds or one, so
-# the error counts by D
+# dimensions in which these were found; in D of them a split takes about 2 / D of the error, be there two kinds or one,
+# so the error counts by D
 MEASURED = 18
 LOOK = 0.4  # a split is looked at where, if nobody else moved, it made at least this share of the price
 LOOKS = 4  # at so many splits, and so many merges

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from online_models import choice, scaler, segmenter
+from online_models import choice, propensity_learner, scaler, segmenter, young_learner
 from online_models.encoder import Encoder
 from online_models.held_out import held_out
 from online_models.kmeans import KMeans, lloyd
@@ -14,12 +14,14 @@ from online_models.nearest import Floats, nearest
 from online_models.obey import offered, promoted, restored
 from online_models.orders import Answer, Order
 from online_models.panel import Kept, Panel
+from online_models.propensity_learner import PropensityLearner
 from online_models.refit import WARM, means
 from online_models.rows import ROW, Ints, Rows, join
 from online_models.scaler import Scaler
 from online_models.segmenter import Name
 from online_models.structure import Scene, Segments, Standing, Structure, named
 from online_models.version import Version, index
+from online_models.young_learner import YoungLearner
 
 LEAST = 0.1  # share of every_rows below which time alone makes no version: a replay of a month is no flood of them
 BLOCK = 4_096  # records that are folded at a time
@@ -46,6 +48,8 @@ class Params(msgspec.Struct, frozen=True):
 class _State(msgspec.Struct):
     panel: Kept
     standing: list[Standing]
+    young: bytes
+    propensity: bytes
     candidate: bytes = b""  # an encoder that was offered
 
 
@@ -59,6 +63,8 @@ class Learner:
         self._panel = Panel(self._width, params.memory or [0.0] * len(params.names), params.window)
         self._structure = Structure(params.k_least, params.k_most)
         self._kmeans: KMeans | None = None
+        self._young = YoungLearner.start(young_learner.Params())
+        self._propensity = PropensityLearner.start(propensity_learner.Params(params.ratios))
         self._candidate: Encoder | None = None
         self._pending: list[Rows] = []
         self._waiting = 0  # pending records
@@ -77,6 +83,8 @@ class Learner:
         state = msgspec.msgpack.decode(version.state, type=_State)
         learner._panel.restore(state.panel, learner._width)
         learner._structure.standing = state.standing
+        learner._young = YoungLearner.resume(state.young, learner._young.params, version.young)
+        learner._propensity = PropensityLearner.resume(state.propensity, learner._propensity.params, version.propensity)
         learner._candidate = Encoder(state.candidate) if state.candidate else None
         learner._rows, learner._time = version.rows, version.event_time
         learner._go_on(version)
@@ -124,7 +132,7 @@ class Learner:
         made = msgspec.structs.replace(made, number=number + 1, parent=number, learned_to=offset + 1, checksum="")
         self._structure.standing = []
         self._panel.judge(made)
-        self._go_on(msgspec.structs.replace(made, state=self._state()))
+        self._go_on(self._whole(made))
         return self.version, self._answer(order, offset, led_to=f"version {self.version.number}")
 
     def _answer(self, order: Order, offset: int, *, refused: str = "", led_to: str = "") -> Answer:
@@ -145,6 +153,9 @@ class Learner:
             return
         records = join(self._pending)
         self._pending, self._waiting = [], 0
+        self._propensity.learn(records)
+        if self.version is not None:
+            self._young.learn(records, self.version)
         rows = records.take(records.kind == ROW)
         self._panel.take(rows, self.version)
         if self.version is not None and self._kmeans is not None:
@@ -170,10 +181,8 @@ class Learner:
         bare = self._version(self._segments(scene), fitted, learned_to)
         panel.judge(bare)
         people = People(scene.then, scene.was, panel.segment, active)
-        version = msgspec.structs.replace(
-            self._described(bare, scene), lineage=tell(people, parent.ids if parent else [], bare.ids),
-            state=self._state(),
-        )  # fmt: skip
+        lineage = tell(people, parent.ids if parent else [], bare.ids)
+        version = self._whole(msgspec.structs.replace(self._described(bare, scene), lineage=lineage))
         self._go_on(version)
         return version
 
@@ -245,9 +254,17 @@ class Learner:
             error=choice.mean(nearest(scene.lines[scene.learned], version.centres)[2]),
         )  # fmt: skip
 
-    def _state(self) -> bytes:
-        candidate = b"" if self._candidate is None else self._candidate.data
-        return msgspec.msgpack.encode(_State(self._panel.keep(), self._structure.standing, candidate))
+    def _whole(self, version: Version) -> Version:
+        """With what is foretold, and the state to go on from."""
+        young, propensity = self._young.publish(version), self._propensity.publish()
+        state = _State(
+            self._panel.keep(), self._structure.standing, self._young.state(), self._propensity.state(),
+            b"" if self._candidate is None else self._candidate.data,
+        )  # fmt: skip
+        return msgspec.structs.replace(
+            version, young=young, propensity=propensity, state=msgspec.msgpack.encode(state),
+            quality=version.quality | self._young.figures() | self._propensity.figures(),
+        )  # fmt: skip
 
     def _go_on(self, version: Version) -> None:
         self.version, self._since = version, 0
