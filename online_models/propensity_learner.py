@@ -192,10 +192,10 @@ class PropensityLearner:
                 for gone in self._waiting.add(user, entry):
                     del self._due[bisect_left(self._due, (gone.now, gone.number, b""))]
 
-    def publish(self) -> Propensity:
-        """What the next version says."""
+    def publish(self) -> Propensity | None:
+        """What the next version says; None from too few rows."""
         heads = [fit.head() if fit.rows >= self.params.least else None for fit in self._fits]
-        self.model = Propensity(self.params.ratios, heads)
+        self.model = Propensity(self.params.ratios, heads) if any(heads) else None
         return self.model
 
     def figures(self) -> dict[str, float]:

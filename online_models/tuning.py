@@ -31,7 +31,7 @@ CHUNK = 2_000  # rows between two looks at the clock
 EARLIER = 0.6  # of the scored rows, in time order, candidates are ranked by
 NOWHERE = -1
 
-# what is tried: names of Params that are settings of [learner] too; those that Params has not are left out
+# what is tried: names of Params that are settings of [learner] too
 SPACE: Mapping[str, Sequence[Any]] = {
     "k_least": (2, 4, 6, 8, 10, 12, 16, 20),
     "k_most": (4, 8, 12, 16, 20, 24),
@@ -43,16 +43,11 @@ SPACE: Mapping[str, Sequence[Any]] = {
 }
 
 
-def searched() -> list[str]:
-    """The names that are searched over."""
-    return [name for name in SPACE if name in Params.__struct_fields__]
-
-
 def candidates(base: Params, trials: int, seed: int) -> Iterator[Params]:
     """The parameters in force, then others, each once, at most `trials` in all: every second one differs in a single
     parameter, so that what a parameter does can be seen; the rest are drawn from the whole space."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    names = searched()
+    names = list(SPACE)
     seen = [base]
     yield base
     for i in range(100 * trials):
@@ -68,7 +63,7 @@ def candidates(base: Params, trials: int, seed: int) -> Iterator[Params]:
 
 def changes(base: Params, one: Params) -> dict[str, Any]:
     """In what a candidate differs from the parameters in force."""
-    return {name: getattr(one, name) for name in searched() if getattr(one, name) != getattr(base, name)}
+    return {name: getattr(one, name) for name in SPACE if getattr(one, name) != getattr(base, name)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from streams.task import Task
 from tests.build import decoded, foretelling, records, version
 
 START = 472_222 * HOUR_MS
-MODEL = foretelling(version(1, 3))
+MODEL = foretelling(version(1, 2))
 NAN = float("nan")
 WIDTH = len(vector.NAMES)
 
@@ -136,7 +136,7 @@ def test_changes_of_young_users_carry_where_they_end() -> None:
             chance = MODEL.young.trees.apply(np.array([0.75 if stays else 0.5]))[0]
             assert one["predicted"]["probability"] == pytest.approx(chance, abs=1e-6)
     assert 5 < early < len(found)
-    silent, unsaid = played(version(1, 3), [*EVENTS, later])
+    silent, unsaid = played(version(1, 2), [*EVENTS, later])
     assert [one | {"predicted": None} for one in found] == unsaid
     assert silent.rows == store.rows
 

@@ -19,7 +19,7 @@ from online_models.learner import Learner, Params
 from online_models.outcomes import outcomes
 from online_models.rows import OUTCOME, ROW, Rows
 from online_models.scoring import silhouette
-from online_models.tuning import ACTIVE, DAY, Judge, Played, Score, Trial, best, candidates, changes, play, searched
+from online_models.tuning import ACTIVE, DAY, Judge, Played, Score, Trial, best, candidates, changes, play
 from online_models.version import assign
 from state import vector
 from streams import training_log
@@ -58,7 +58,7 @@ ROWS = shop()
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tuning, "SPACE", {"k": (2, 4), "hysteresis": (0.1, 0.2)})
+    monkeypatch.setattr(tuning, "SPACE", {"k_most": (2, 4), "hysteresis": (0.1, 0.2)})
 
 
 def test_candidates_begin_with_what_is_in_force_and_come_once_the_same_ones_of_a_seed(
@@ -73,10 +73,9 @@ def test_candidates_begin_with_what_is_in_force_and_come_once_the_same_ones_of_a
     different = [len(changes(base, one)) for one in drawn[1:]]
     assert 1 in different
     assert max(different) > 1
-    assert set(searched()) <= set(LearnerSettings.model_fields)  # what is advised can be set
-    assert {"k", "window", "hysteresis"} <= set(searched())
+    assert set(tuning.SPACE) <= set(LearnerSettings.model_fields)  # what is advised can be set
     few = msgspec.structs.replace(base, first_rows=10, window=10)
-    assert max(one.k for one in candidates(few, 30, 3)) <= 10
+    assert max(one.k_least for one in candidates(few, 30, 3)) <= 10
 
 
 def test_candidates_end_where_the_space_does() -> None:
@@ -138,7 +137,7 @@ def test_the_search_finds_that_two_segments_are_too_few() -> None:
     assert (len(found.trials), found.ended) == (4, "trials")
     base = found.trials[0]
     assert base.earlier.gain == base.later.gain == Interval(0.0, 0.0, 0.0)
-    assert found.best.changes["k"] == 4
+    assert found.best.changes["k_most"] == 4
     assert found.best.better
     assert found.best.earlier.of_shop > base.earlier.of_shop + 0.1
     assert "better than the settings" in found.advice
