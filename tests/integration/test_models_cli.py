@@ -86,7 +86,7 @@ def test_versions_are_listed_and_each_is_rebuilt_byte_for_byte(shop: Deployed) -
 
 def test_a_version_learned_otherwise_is_told_by_the_exit_code(shop: Deployed, tmp_path: Path) -> None:
     out = tmp_path / "again.model"
-    told = shoal(shop, "models", "rebuild", "--version", "2", "-o", str(out), LEARNER__HYSTERESIS="0.3")
+    told = shoal(shop, "models", "rebuild", "--version", "2", "-o", str(out), LEARNER__K_LEAST="4", LEARNER__K_MOST="4")
     assert told.exit_code == 6, told.output
     assert "version 2 comes out otherwise" in told.stderr
     there = loads(asyncio.run(versions.published(shop.settings, 2))[0])

@@ -66,7 +66,7 @@ class Batch(_Centres):
 class MiniBatch(_Centres):
     """sklearn's MiniBatchKMeans.partial_fit, so many rows at a time."""
 
-    def __init__(self, seed: int, size: int = 256) -> None:
+    def __init__(self, seed: int, size: int = 1_024) -> None:
         super().__init__()
         self.size = size
         self._model = MiniBatchKMeans(K, random_state=seed, n_init=3)
@@ -82,7 +82,7 @@ class Spark(_Centres):
     """The rule of Spark's StreamingKMeans, 256 rows at a time: a decayed weighted mean; a dying centre is put where
     half of the heaviest one is. It starts from a Lloyd solution of the first thousand rows instead of at random."""
 
-    def __init__(self, seed: int, halflife: float = 2_000.0) -> None:
+    def __init__(self, seed: int, halflife: float = 500.0) -> None:
         super().__init__()
         self.seed, self.decay = seed, 0.5 ** (256 / halflife)
         self._weight = np.zeros(K)
@@ -199,17 +199,17 @@ ENTRIES = (
     Entry("batch k-means", "people as of each time, k as it is, 10 starts: the reference", Batch),
     Entry("batch k-means on rows", "the rows of 7 days at each time, k as it is, 10 starts", lambda s: Batch(s, True)),
     Entry("River KMeans", "its defaults", lambda s: River(cluster.KMeans(K, seed=s), by_centres)),
-    Entry("River KMeans, tuned", "halflife 0.02, a Lloyd start", lambda s: River(Started(0.02, s), by_centres)),
+    Entry("River KMeans, tuned", "halflife 0.05, a Lloyd start", lambda s: River(Started(0.05, s), by_centres)),
     Entry("STREAMKMeans", "chunks of 500, halflife 0.5",
           lambda s: River(cluster.STREAMKMeans(500, K, halflife=0.5, seed=s), by_centres)),
-    Entry("CluStream", "every 8th row; 100 micro-clusters, a window of a week, halflife 0.4",
-          lambda s: River(cluster.CluStream(K, 100, time_window=1_250, time_gap=200, seed=s, halflife=0.4),
+    Entry("CluStream", "every 8th row; 100 micro-clusters, a window of a week, halflife 0.8",
+          lambda s: River(cluster.CluStream(K, 100, time_window=1_250, time_gap=200, seed=s, halflife=0.8),
                           by_micro_clusters, 8)),
-    Entry("DenStream", "epsilon 2.2",
-          lambda s: River(cluster.DenStream(0.01, beta=0.5, mu=4.0, epsilon=2.2, n_samples_init=500), after_predict)),
-    Entry("DBSTREAM", "every 8th row; threshold 1.6, shared 0.1",
-          lambda s: River(cluster.DBSTREAM(1.6, fading_factor=0.001, cleanup_interval=200, intersection_factor=0.1,
+    Entry("DenStream", "epsilon 0.6",
+          lambda s: River(cluster.DenStream(0.01, beta=0.5, mu=4.0, epsilon=0.6, n_samples_init=500), after_predict)),
+    Entry("DBSTREAM", "every 8th row; threshold 1.1, shared 0.05",
+          lambda s: River(cluster.DBSTREAM(1.1, fading_factor=0.001, cleanup_interval=200, intersection_factor=0.05,
                                            minimum_weight=3.0), after_predict, 8)),
-    Entry("MiniBatchKMeans", "partial_fit, 256 rows at a time", MiniBatch),
-    Entry("Spark's rule", "256 rows at a time, half-life 2,000 rows, a Lloyd start", Spark),
+    Entry("MiniBatchKMeans", "partial_fit, 1,024 rows at a time", MiniBatch),
+    Entry("Spark's rule", "256 rows at a time, half-life 500 rows, a Lloyd start", Spark),
 )  # fmt: skip
