@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import msgspec
@@ -13,7 +16,8 @@ from online_models.held_out import held_out
 from online_models.learner import Learner, Params
 from online_models.lineage import NOWHERE, People, tell
 from online_models.panel import LOOKS, Panel
-from online_models.rows import Rows
+from online_models.rows import DAY as DAYS_END
+from online_models.rows import OUTCOME, ROW, Rows
 from online_models.structure import PATIENCE, Scene, Segments, Structure, named
 from online_models.version import Version, dumps, loads
 from tests.build import training_rows
@@ -273,3 +277,39 @@ def test_a_look_a_day_tells_where_people_were() -> None:
         if day == 2:
             panel.segment[0] = 9
     assert panel.before().tolist() == [9, 2]
+
+
+def everything() -> Rows:
+    """Records of all kinds: eight visits of each of 600 new users, some with a cart or a purchase, and its day's end."""
+    rng = np.random.default_rng(5)
+    visit = np.tile(np.arange(10), 600)
+    user = np.repeat(np.arange(600), 10)
+    born = user * HOUR // 3 + 400 * DAY
+    now = born + np.where(visit == 9, 25 * HOUR, visit * 2 * HOUR)
+    kind = np.select([visit == 9, visit == 8], [DAYS_END, OUTCOME], ROW).astype(np.int8)
+    at = rng.uniform(-6, 6, (4, L))
+    lines = at[(user + (visit > 4) * (user % 8 == 0)) % 4] + rng.normal(0, 0.4, (6_000, L))  # some become others
+    order = np.argsort(now, kind="stable")
+    rows = training_rows(np.c_[1.0 + rng.poisson(2, (6_000, 2 * R)), lines][order], now[order])
+    bought = np.cumsum((visit == 8) & (user % 3 == 0))
+    return replace(
+        rows, kind=kind[order], born=born[order], user=users(600)[user[order]], sessions=1 + visit[order],
+        carts=bought[order], orders=bought[order],
+    )  # fmt: skip
+
+
+def test_any_hash_seed_gives_the_same_bytes() -> None:
+    code = (
+        "from hashlib import sha256; from tests.unit.test_segments import *; "
+        "found = [dumps(one) for one in learned(everything(), msgspec.structs.replace(PARAMS, every_rows=900))]; "
+        "last = loads(found[-1]); assert last.young and last.propensity; "
+        "print(len(found), sha256(b''.join(found)).hexdigest())"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("0", "1", "7", "1234", "99999")
+    }
+    assert len(told) == 1
+    assert int(told.pop().split()[0]) == 6
