@@ -280,7 +280,7 @@ def test_a_look_a_day_tells_where_people_were() -> None:
 
 
 def everything() -> Rows:
-    """Records of all kinds: eight visits of each of 600 new users, some with a cart or a purchase, and its day's end."""
+    """Records of all kinds: eight visits of each of 600 new users, with a cart or a purchase, and its day's end."""
     rng = np.random.default_rng(5)
     visit = np.tile(np.arange(10), 600)
     user = np.repeat(np.arange(600), 10)
