@@ -95,7 +95,7 @@ class Task:
         if cursor is None or self.version is None:
             return 0
         if self._extra:
-            users, self._extra = self._extra, []
+            users, self._extra = self._extra[:limit], self._extra[limit:]
             self._bring(users, self.progress.swept)
             return len(users)
         users = self._store.scan(cursor or None, limit)

@@ -45,7 +45,9 @@ WHAT = ("read", "flush without a swap", "flush with a swap", "turn of the pass")
 def main(users: int, home: Path, out: Path | None) -> None:
     """Milliseconds that a swap takes of the worker's thread."""
     fresh(home)
-    settings = load(environ={}, **{"topics.partitions": 1, "state.cache_rows": max(1_000, users)})
+    # a version a fetch, nearly
+    chosen = {"topics.partitions": 1, "state.cache_rows": max(1_000, users), "learner.every_rows": 250}
+    settings = load(environ={}, **chosen)
     schema = schema_of(settings.sources[0], settings)
     store = RowStore(home / "0", Meta(settings.application, 0, 1), cache_rows=users)
     store.index()
