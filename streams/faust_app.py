@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import faust
 
+from streams import heap
 from streams.ownership import client_id
 from streams.security import faust_broker
 from streams.table import RowTable
@@ -69,9 +69,7 @@ def build(worker: Worker) -> Any:
 
     @app.task
     async def recovered() -> None:
-        gc.collect()
-        gc.freeze()  # a decoded batch is many young objects: the collector took a tenth of the time
-        gc.set_threshold(100_000, 20, 20)
+        heap.calm()
         await worker.work()
 
     @app.on_partitions_revoked.connect

@@ -161,7 +161,7 @@ class TrainerSettings(Section):
     first_rows: Annotated[int, Field(ge=200, le=10**8)] = 2_000
     every: Annotated[float, Field(gt=0, le=31_536_000)] = 3_600.0
     drift: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    promote: bool = False
+    promote: bool = True
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(max_length=7)] = (32,)
     latent: Annotated[int, Field(ge=1, le=256)] = 8
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30

@@ -20,7 +20,7 @@ from online_models.learner import Learner
 from online_models.version import dumps
 from state import vector
 from state.store import Meta, RowStore
-from streams import training
+from streams import heap, training
 from streams.learner import params
 from streams.models import assigning
 from streams.outbox import Topics
@@ -83,6 +83,7 @@ def main(users: int, home: Path, out: Path | None) -> None:
             fresh_versions.extend(learner.learn(rows))
 
     fresh_versions: list[Any] = []
+    heap.calm()  # as a worker does
     made = traffic.make("scattered", 3 * users, users, end=int(time.time() * 1000), hours=12.0)
     with progress() as bar:
         at = bar.add_task("events", total=len(made))
