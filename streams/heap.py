@@ -1,4 +1,4 @@
-"""The heap: Python's collector kept quiet, and glibc's arenas small: large arrays come and go with every batch, and would
+"""The heap: Python's collector kept quiet, glibc's arenas small: large arrays come and go with every batch and would
 leave them full of holes.
 
 Measured: a quarter less resident memory, no more processor time. On other systems nothing is done.
