@@ -102,6 +102,18 @@ def proposals(learned: Floats, held: Floats, centres: Floats, least: int, most: 
     return [one for one in found if one is not None]
 
 
+def merged(lines: Floats, centres: Floats) -> Floats:
+    """Centres (k - 1, D), of k at least 2: the likest two are one."""
+    return _merged(centres, *next(_merges(lines, centres)))
+
+
+def split(lines: Floats, centres: Floats, seed: int) -> Floats:
+    """Centres (k + 1, D): that of most of lines (n, D) is two."""
+    label = nearest(lines, centres)[0]
+    at = int(np.bincount(label, minlength=len(centres)).argmax())
+    return _split(centres, at, halves(lines[label == at], seed + at)[0])
+
+
 def _split(centres: Floats, at: int, two: Floats) -> Floats:
     out = np.concatenate((centres, two[1:]))
     out[at] = two[0]
@@ -163,7 +175,7 @@ def first(learned: Floats, held: Floats, least: int, most: int, seed: int) -> Fl
     """Centres (k, D) for people of whom nothing is known yet: of each k the best of some starts, of these the one that
     is worth most."""
     chosen, found = None, -np.inf
-    for k in range(least, most + 1):
+    for k in _numbers(least, most):
         if k > least and len(learned) < k * FEWEST:
             break
         starts = [lloyd(learned, plus_plus(learned, k, seed + attempt), 30) for attempt in range(STARTS)]
@@ -173,6 +185,14 @@ def first(learned: Floats, held: Floats, least: int, most: int, seed: int) -> Fl
             chosen, found = best, value
     assert chosen is not None
     return chosen
+
+
+def _numbers(least: int, most: int) -> Iterator[int]:
+    """Numbers of segments to try: each one up to 24, then in steps of a twelfth."""
+    while least < most:
+        yield least
+        least = min(most, least + max(1, least // 12))
+    yield most
 
 
 def fewest(lines: Floats) -> float:

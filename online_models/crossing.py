@@ -34,8 +34,9 @@ def cross(version: Version, raw: Floats, space: Space, encoder: Encoder | None) 
     label = distance.argmin(0)
     count = np.bincount(label, minlength=len(centres))
     profile, _ = means(judged.features, label, len(centres))
+    profile[count == 0] = version.profile[count == 0]
     return msgspec.structs.replace(
-        there, centre_bytes=centres.astype("<f8").tobytes(), profile_bytes=profile.astype("<f8").tobytes(),
+        there, lineage=[], centre_bytes=centres.astype("<f8").tobytes(), profile_bytes=profile.astype("<f8").tobytes(),
         weights=(count / len(label)).tolist(),
         error=float(np.cumsum(distance[label, np.arange(len(label))])[-1]) / len(label),
     )  # fmt: skip

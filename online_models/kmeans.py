@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import cluster
 
-from online_models.nearest import Floats, nearest
+from online_models.nearest import Floats, distances, nearest
 
 
 class KMeans(cluster.KMeans):
@@ -206,8 +206,9 @@ def plus_plus(rows: Floats, k: int, seed: int) -> Floats:
     """k-means++ start: each next centre is a row drawn by its squared distance to the nearest so far."""
     draw = random.Random(seed)
     centres = [rows[draw.randrange(len(rows))]]
+    distance = np.full(len(rows), np.inf)
     for _ in range(1, k):
-        distance = nearest(rows, np.stack(centres))[2]
+        np.minimum(distance, distances(rows, centres[-1][None])[0], out=distance)
         total = np.cumsum(distance)
         if total[-1] > 0:
             at = int(np.searchsorted(total, draw.random() * total[-1], "right"))

@@ -13,7 +13,7 @@ from online_models.lineage import People, tell
 from online_models.nearest import Floats, nearest
 from online_models.obey import offered, promoted, restored
 from online_models.orders import Answer, Order
-from online_models.panel import Kept, Panel
+from online_models.panel import DAY, Kept, Panel
 from online_models.propensity_learner import PropensityLearner
 from online_models.refit import WARM, means
 from online_models.rows import ROW, Ints, Rows, join
@@ -23,7 +23,9 @@ from online_models.structure import Scene, Segments, Standing, Structure, named
 from online_models.version import Version, index
 from online_models.young_learner import YoungLearner
 
+BACK = 0.3  # share of the people of a version that have to be there for the next one, or rows of a week
 LEAST = 0.1  # share of every_rows below which time alone makes no version: a replay of a month is no flood of them
+WEEK = 6 * DAY  # nearly: as far as people are looked back for
 BLOCK = 4_096  # records that are folded at a time
 
 
@@ -68,7 +70,8 @@ class Learner:
         self._candidate: Encoder | None = None
         self._pending: list[Rows] = []
         self._waiting = 0  # pending records
-        self._since = 0  # rows since the last version
+        self._since = 0  # rows since the last version, or since one was put off
+        self._people = 0  # that the last version was made from
         self._rows = 0
         self._time = 0
 
@@ -78,9 +81,12 @@ class Learner:
 
     @classmethod
     def resume(cls, version: Version, params: Params) -> Learner:
-        """Go on from a version that carries its state: as if it had never stopped."""
+        """Go on from a version that carries its state: as if it had never stopped. ValueError where it has none."""
         learner = cls(params)
-        state = msgspec.msgpack.decode(version.state, type=_State)
+        try:
+            state = msgspec.msgpack.decode(version.state, type=_State)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"version {version.number} has no state to go on from: {error}") from None
         learner._panel.restore(state.panel, learner._width)
         learner._structure.standing = state.standing
         learner._young = YoungLearner.resume(state.young, learner._young.params, version.young)
@@ -105,8 +111,10 @@ class Learner:
                 self._pending.append(rows.take(slice(start, i + 1)))
                 start = i + 1
                 self._fold()
-            if due:
+            if due and self._enough():
                 found.append(self._publish(int(rows.offset[i]) + 1))
+            elif due:
+                self._since = 0
         self._pending.append(rows.take(slice(start, None)))
         return found
 
@@ -129,8 +137,14 @@ class Learner:
         if isinstance(made, str):
             return None, self._answer(order, offset, refused=made)
         number = self.version.number
-        made = msgspec.structs.replace(made, number=number + 1, parent=number, learned_to=offset + 1, checksum="")
+        self._panel.age(self._time, self.version.event_time)
         self._structure.standing = []
+        made = msgspec.structs.replace(
+            made, number=number + 1, parent=number, learned_to=offset + 1, rows=self._rows, event_time=self._time,
+            checksum="",
+        )  # fmt: skip
+        if made.encoder == self._candidate:
+            self._candidate = None
         self._panel.judge(made)
         self._go_on(self._whole(made))
         return self.version, self._answer(order, offset, led_to=f"version {self.version.number}")
@@ -147,6 +161,12 @@ class Learner:
             self._since >= params.every_rows * LEAST and self._time - self.version.event_time >= params.every_ms
         )
 
+    def _enough(self) -> bool:
+        """Whether the people who are there make a version: after a silence of days they come back one by one."""
+        lately = self._panel.now[self._panel.active(self._time)]
+        week = len(lately) > 0 and int(lately.min()) <= self._time - WEEK
+        return self.version is None or week or len(self._learned()) >= BACK * self._people
+
     def _fold(self) -> None:
         """Pending records into all that learns from them; cut by the log alone, however they came."""
         if not self._pending:
@@ -158,6 +178,8 @@ class Learner:
             self._young.learn(records, self.version)
         rows = records.take(records.kind == ROW)
         self._panel.take(rows, self.version)
+        if len(self._panel) > 2 * self._panel.most:
+            self._panel.trim(self._time)
         if self.version is not None and self._kmeans is not None:
             raw = rows.raw[~held_out(rows.user)]
             self._kmeans.learn_many(self.version.place(raw, self.version.scaler.transform(raw)))
@@ -220,7 +242,9 @@ class Learner:
         """The centres as the k-means has them, each moved as its people are by the new scaler."""
         assert self._kmeans is not None
         before = parent.place(self._panel.raw, parent.scaler.transform(self._panel.raw))
-        moved, _ = means(scene.lines - before, index(parent.ids, scene.was), len(parent.ids))
+        people = scene.learned
+        was = index(parent.ids, scene.was[people])
+        moved, _ = means((scene.lines - before)[people], was, len(parent.ids))
         return self._kmeans.centre_matrix + moved
 
     def _version(self, found: Segments, fitted: Scaler, learned_to: int) -> Version:
@@ -228,6 +252,7 @@ class Learner:
         space, encoder = ("windows", None) if parent is None else (parent.space, parent.encoder)
         if space == "windows":  # one that was offered is not in force where segments are made of another
             encoder = self._candidate or encoder
+            self._candidate = None
         return Version(
             number=1 if parent is None else parent.number + 1, names=params.names, ratios=params.ratios,
             scaler=fitted, ids=found.ids, next_id=found.next_id, centre_bytes=found.centres.astype("<f8").tobytes(),
@@ -237,25 +262,31 @@ class Learner:
         )  # fmt: skip
 
     def _described(self, version: Version, scene: Scene) -> Version:
-        """With what its people are like, and what it is worth to those who were held out."""
-        features = version.scaler.transform(self._panel.raw)
-        mine = index(version.ids, self._panel.segment)
-        mine[~scene.active] = -1
+        """With what its people are like."""
+        features = version.scaler.transform(self._panel.raw[scene.learned])
+        mine = index(version.ids, self._panel.segment[scene.learned])
         profile, count = means(features, mine, len(version.ids))
-        seen = scene.held if len(scene.held) else scene.learned
-        judged = choice.judge(scene.lines[:0], scene.lines[seen], version.centres)
-        quality = {
-            "silhouette": choice.mean(judged.silhouette), "error": choice.mean(judged.distance),
-            "people": float(len(seen)), "segments": float(len(version.ids)),
-        }  # fmt: skip
+        profile[count == 0] = means(features, np.zeros(len(features), np.int64), 1)[0]
         return msgspec.structs.replace(
-            version, profile_bytes=profile.astype("<f8").tobytes(), quality=quality,
+            version, profile_bytes=profile.astype("<f8").tobytes(),
             weights=(count / max(1, count.sum())).tolist(),
             error=choice.mean(nearest(scene.lines[scene.learned], version.centres)[2]),
         )  # fmt: skip
 
+    def _quality(self, version: Version) -> dict[str, float]:
+        """What a version is worth to people who were held out; to all where there are none."""
+        active = self._panel.active(self._time)
+        held = active & self._panel.held_out
+        raw = self._panel.raw[held if held.any() else active]
+        lines = version.place(raw, version.scaler.transform(raw))
+        judged = choice.judge(lines[:0], lines, version.centres)
+        return {
+            "silhouette": choice.mean(judged.silhouette), "error": choice.mean(judged.distance),
+            "people": float(len(raw)), "segments": float(len(version.ids)),
+        }  # fmt: skip
+
     def _whole(self, version: Version) -> Version:
-        """With what is foretold, and the state to go on from."""
+        """With what it is worth, what is foretold, and the state to go on from."""
         young, propensity = self._young.publish(version), self._propensity.publish()
         state = _State(
             self._panel.keep(), self._structure.standing, self._young.state(), self._propensity.state(),
@@ -263,10 +294,9 @@ class Learner:
         )  # fmt: skip
         return msgspec.structs.replace(
             version, young=young, propensity=propensity, state=msgspec.msgpack.encode(state),
-            quality=version.quality | self._young.figures() | self._propensity.figures(),
+            quality=self._quality(version) | self._young.figures() | self._propensity.figures(),
         )  # fmt: skip
 
     def _go_on(self, version: Version) -> None:
-        self.version, self._since = version, 0
-        people = np.count_nonzero(self._panel.active(version.event_time))
-        self._kmeans = KMeans.going_on(version.centres, np.array(version.weights) * people, self.params.floor)
+        self.version, self._since, self._people = version, 0, len(self._learned())
+        self._kmeans = KMeans.going_on(version.centres, np.array(version.weights) * self._people, self.params.floor)

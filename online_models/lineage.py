@@ -40,7 +40,8 @@ def tell(people: People, before: Sequence[int], after: Sequence[int]) -> list[Li
 
     A new segment was born where most of its people are new, and twice as many as elsewhere, or where its people come
     from everywhere; else it split off the segment that most of them were in. One that ended was retired where most of
-    its people do not come any more, and twice as many as elsewhere; else it was merged into where most of them are.
+    its people do not come any more, and twice as many as elsewhere, or none does; else it was merged into where most
+    are.
     """
     out = [_begun(people, new, not before) for new in sorted(set(after) - set(before))]
     return out + [_ended(people, old) for old in sorted(set(before) - set(after))]
@@ -66,10 +67,11 @@ def _ended(people: People, segment: int) -> Lineage:
         mine = people.was == segment
     others = (people.then != NOWHERE) & ~mine
     lost = _part(~people.active, mine)
-    retired = lost >= MOSTLY and lost >= TWICE * _part(~people.active, others)
+    away = lost >= MOSTLY and lost >= TWICE * _part(~people.active, others)
     heirs = shares(np.where(people.active, people.now, NOWHERE)[mine])
+    nobody = all(ident == NOWHERE for ident, _ in heirs)
     return Lineage(
-        "retired" if retired or not heirs else "merged", segment, heirs=heirs, people=int(np.count_nonzero(mine))
+        "retired" if away or nobody else "merged", segment, heirs=heirs, people=int(np.count_nonzero(mine))
     )
 
 

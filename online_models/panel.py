@@ -37,8 +37,7 @@ class Kept(msgspec.Struct):
 
 
 class Panel:
-    """n people in the order in which they came; at most `most` after `age`: those whose pseudonyms are smallest, so
-    that the same people stay.
+    """n people in the order in which they came; at most `most` after a trim.
 
     Columns: now (n,) ms of the newest row, raw (n, 2R + L) the row, segment (n,) the id held, past (n, LOOKS) the ids
     held at the ends of the days before, the latest first; NOWHERE while a person is not known.
@@ -105,7 +104,7 @@ class Panel:
             self.change += np.cumsum(apart * apart / renewed, axis=0)[-1] / 2
 
     def age(self, time: int, since: int) -> None:
-        """Let go of those who did not come for long, then of those who are too many; a look at each new day."""
+        """A look at each new day, what pairs have told fades, and a trim."""
         day = time // DAY
         if self._seen >= 0:
             for _ in range(min(LOOKS, int(day - self._seen))):
@@ -114,11 +113,16 @@ class Panel:
         fading = 0.5 ** (max(0, time - since) / HALF)
         self.pairs *= fading
         self.change *= fading
+        self.trim(time)
+
+    def trim(self, time: int) -> None:
+        """Let go of those who did not come for long, then of those who are too many: first of who did not come lately,
+        then of the largest pseudonyms, so that the same people stay."""
         keep = self.now >= time - SPAN
         if keep.sum() > self.most:
             name = np.ascontiguousarray(self.user).view(">u8").reshape(-1, 2)[:, 0]
             at = np.flatnonzero(keep)
-            keep[at[np.argsort(name[at], kind="stable")[self.most :]]] = False
+            keep[at[np.lexsort((name[at], ~self.active(time)[at]))[self.most :]]] = False
         if not keep.all():
             self.user, self.now, self.raw = self.user[keep], self.now[keep], self.raw[keep]
             self.segment, self.past = self.segment[keep], self.past[keep]
@@ -145,7 +149,7 @@ class Panel:
         """The segment (n,) that each person was in LOOKS days ago; NOWHERE: not known then. While nobody is known for
         so long, the earliest that is known."""
         known = np.flatnonzero((self.past != NOWHERE).any(0))
-        return self.past[:, known[-1]].copy() if len(known) else np.full(len(self), NOWHERE)
+        return self.past[:, known[-1]].copy() if len(known) else self.segment.copy()
 
     def keep(self) -> Kept:
         return Kept(

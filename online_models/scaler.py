@@ -25,6 +25,15 @@ class Scaler(msgspec.Struct, frozen=True):
     clip: float = CLIP
     weight: list[float] = []  # (F,) how much of a feature lasts in a person, 0 to 1; empty: all of it
 
+    def check(self, ratios: int, width: int) -> None:
+        """ValueError where it is none for R ratios and F = `width` features."""
+        lengths = [len(self.prior), len(self.strength), len(self.median), len(self.spread)]
+        if lengths != [ratios, ratios, width, width] or len(self.weight) not in (0, width):
+            raise ValueError("the scaler is for other features")
+        every = np.array([*self.prior, *self.strength, *self.median, *self.spread, *self.weight, self.clip])
+        if not np.isfinite(every).all() or min(self.clip, *self.spread) <= 0 or min(self.strength, default=1.0) <= 0:
+            raise ValueError("the scaler's numbers are no scaling")
+
     def transform(self, raw: Floats) -> Floats:
         """Features (n, F) of a raw matrix (n, 2R + L): R numerators, R denominators, L plain columns.
 

@@ -18,10 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from river import cluster
 
-from online_models.alignment import align
 from online_models.kmeans import KMeans, lloyd, plus_plus
 from online_models.nearest import Floats, nearest
-from online_models.rows import Ints
 
 Name = Literal["kmeans", "dbstream", "clustream", "denstream"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -145,22 +143,6 @@ def found(name: Name, lines: Floats, least: int, most: int, k: int, seed: int) -
     kept = np.argsort(-count, kind="stable")[:most]
     kept = kept[count[kept] > 0]
     return centres[kept] if len(kept) >= least else none
-
-
-def matched(was: Ints, ids: list[int], label: Ints, k: int, next_id: int) -> tuple[list[int], int]:
-    """Ids for k new segments that stay with their people, and the next that was never used.
-
-    was (n,): index in ids of the segment that each of n people was in, -1 for none; label (n,): the new one. Matched
-    one to one so that as many people as possible keep their id, as at any refit; a new segment with nobody of the old
-    ones gets an id of its own.
-    """
-    known = was >= 0
-    continues = align(was[known], label[known], len(ids), k).old_of.tolist()
-    new = []
-    for old in continues:
-        new.append(ids[old] if old >= 0 else next_id)
-        next_id += old < 0
-    return new, next_id
 
 
 def _each(model: Any, lines: Floats) -> None:

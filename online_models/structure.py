@@ -55,13 +55,13 @@ class Segments(NamedTuple):
 class Structure:
     """Bounds on k, and the proposals that stand."""
 
-    def __init__(self, least: int, most: int, standing: list[Standing] | None = None) -> None:
+    def __init__(self, least: int, most: int) -> None:
         self.least, self.most = least, most
-        self.standing = standing or []
+        self.standing: list[Standing] = []
 
     def revise(self, found: Segments, scene: Scene, time: int, seed: int) -> Segments:
         """The set of segments at a time (ms), k within the bounds; seed: of this version."""
-        found = self._without_the_left(found, scene, seed)
+        found = self._bounded(self._without_the_left(found, scene), scene, seed)
         for turn in range(AT_ONCE):
             offered: dict[tuple[str, int], Proposal] = {}
             for one in self._proposals(found, scene, seed + turn):
@@ -91,31 +91,35 @@ class Structure:
         new = won - {(s.event, s.segment) for s in kept}
         self.standing = kept + [Standing(event, segment, time, 1) for event, segment in sorted(new)]
 
-    def _without_the_left(self, found: Segments, scene: Scene, seed: int) -> Segments:
+    def _without_the_left(self, found: Segments, scene: Scene) -> Segments:
         """Without the segments that their people have left: by going elsewhere or by not coming any more."""
-        gone = [at for at, ident in enumerate(found.ids) if _left(scene, ident)]
-        keep = [at for at in range(len(found.ids)) if at not in gone]
-        if not gone or not keep:
+        known = scene.then != NOWHERE
+        come = int(np.count_nonzero(known & scene.active)) / max(1, int(np.count_nonzero(known)))
+        keep = [at for at, ident in enumerate(found.ids) if not _left(scene, ident, come)]
+        if not keep or len(keep) == len(found.ids):
             return found
+        centres = lloyd(scene.lines[scene.learned], found.centres[keep], choice.ROUNDS)
+        return Segments(centres, [found.ids[at] for at in keep], found.next_id)
+
+    def _bounded(self, found: Segments, scene: Scene, seed: int) -> Segments:
+        """With as many segments as are allowed: of too many the likest are merged, of too few the largest is split."""
         learned = scene.lines[scene.learned]
-        centres, ids, next_id = found.centres[keep], [found.ids[at] for at in keep], found.next_id
-        while len(centres) < self.least:
-            size = [(np.count_nonzero(nearest(learned, centres)[0] == at), -at) for at in range(len(centres))]
-            at = -max(size)[1]
-            two, _ = choice.halves(learned[nearest(learned, centres)[0] == at], seed + at)
-            centres = np.concatenate((centres, two[1:]))
-            centres[at] = two[0]
-            ids, next_id = [*ids, next_id], next_id + 1
-        return Segments(lloyd(learned, centres, choice.ROUNDS), ids, next_id)
+        while len(found.ids) > self.most:
+            found = named(found, lloyd(learned, choice.merged(learned, found.centres), choice.ROUNDS), scene)
+        while len(found.ids) < self.least:
+            centres = lloyd(learned, choice.split(learned, found.centres, seed), choice.ROUNDS)
+            found = Segments(centres, [*found.ids, found.next_id], found.next_id + 1)
+        return found
 
 
-def _left(scene: Scene, ident: int) -> bool:
-    """Whether a segment is no longer that of its people, and not of as many others."""
+def _left(scene: Scene, ident: int, come: float) -> bool:
+    """Whether a segment is no longer that of its people, and not of as many others; come: the share of all who were
+    there that still come, for where the whole shop was away nobody has left a segment."""
     had = scene.then == ident
     has = scene.active & (scene.was == ident)
     before, now = np.count_nonzero(had), np.count_nonzero(has)
     stayed = np.count_nonzero(had & has)
-    return bool(before >= 2 * FEWEST and stayed < LEFT * before and now < HALVED * before)
+    return bool(before >= 2 * FEWEST and stayed < LEFT * come * before and now < HALVED * come * before)
 
 
 def named(found: Segments, centres: Floats, scene: Scene) -> Segments:

@@ -33,12 +33,12 @@ class Version(msgspec.Struct, frozen=True):
     next_id: int  # the first that was never used
     centre_bytes: bytes  # (k, D) little-endian float64
     profile_bytes: bytes  # (k, F) likewise: mean features of each segment's people
-    weights: list[float]  # share of the window's rows
+    weights: list[float]  # (k,) share of the people that it was made from
     learned_to: int  # next offset of training-rows to learn from
     rows: int  # learned so far
     event_time: int  # ms, largest learned from
     parent: int
-    error: float  # mean squared distance over the window
+    error: float  # their mean squared distance
     hysteresis: float = 0.0  # how much nearer, as a share of the distance, another centre has to be for a user to move
     space: Space = "windows"  # where the centres lie
     encoder: Encoder | None = None  # of the embeddings, whatever the segments are made of
@@ -154,6 +154,16 @@ def loads(data: bytes) -> Version:
     k = len(version.ids)
     if not width or not k or sizes != (8 * k * within, 8 * k * width, width):
         raise ValueError("the shapes do not fit the names")
+    version.scaler.check(version.ratios, width)
+    below = min(version.next_id, 1 << 31)
+    if len({*version.ids}) != k or not all(0 <= one < below for one in version.ids):
+        raise ValueError("the ids are none: twice, below 0 or not below the next one")
+    others = np.array([*version.weights, *version.quality.values(), version.error])
+    finite = all(bool(np.isfinite(part).all()) for part in (version.centres, version.profile, others))
+    if len(version.weights) != k or not finite or min(version.weights) < 0:
+        raise ValueError("weights, centres or figures are no numbers")
+    if not 0 <= version.hysteresis < 1:
+        raise ValueError(f"a hysteresis of {version.hysteresis}")
     if version.young is not None:
         young.check(version.young, width, min(version.next_id, 1 << 31))
     if version.propensity is not None:

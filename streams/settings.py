@@ -130,13 +130,13 @@ class LearnerSettings(Section):
     k_most alike: their number is fixed."""
 
     segmenter: Literal["kmeans", "dbstream", "clustream", "denstream"] = "kmeans"
-    k_least: Annotated[int, Field(ge=2, le=256)] = 4
-    k_most: Annotated[int, Field(ge=2, le=256)] = 16
+    k_least: Annotated[int, Field(ge=2, le=64)] = 4
+    k_most: Annotated[int, Field(ge=2, le=64)] = 16
     first_rows: Annotated[int, Field(ge=10, le=10**7)] = 300
     every_rows: Annotated[int, Field(ge=10, le=10**7)] = 2_000
     every: Annotated[float, Field(gt=0, le=31_536_000)] = 21_600.0
     rows_per_hour: Positive = 2_000
-    window: Annotated[int, Field(ge=100, le=20_000)] = 6_000
+    window: Annotated[int, Field(ge=100, le=15_000)] = 6_000
     hysteresis: Annotated[float, Field(ge=0, lt=1)] = 0.15
     half_life: Annotated[float, Field(gt=0, le=31_536_000)] = 129_600.0
     clip: Annotated[float, Field(gt=0, le=100)] = 2.0

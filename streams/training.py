@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from online_models import orders
 from online_models.orders import Order
-from online_models.rows import OUTCOME, ROW, USER, Rows
+from online_models.rows import DAY, OUTCOME, ROW, USER, Rows
 from state import fold, windows
 from state.fold import HOUR_MS, Steps
 from state.rows import Heads, Ints
 from streams.progress import Shop
 
+LARGEST = float(1 << 53)  # below it whole numbers are exact
 _HEAD = np.dtype(
     [
         ("columns", "<u4"), ("kind", "u1"), ("now", "<i8"), ("born", "<i8"), ("carts", "<u4"), ("orders", "<u4"),
@@ -122,7 +123,8 @@ def pieces(
 def decode(
     keys: Sequence[bytes | None], values: Sequence[bytes | None], offsets: Sequence[int], columns: int, width: int
 ) -> Rows:
-    """The records that are rows of this layout; others, orders among them (online_models/orders.py), are left out."""
+    """The records that are rows of this layout; others, orders among them (online_models/orders.py), are left out, as
+    is what no worker sends: numbers that are none or LARGEST, unknown kinds."""
     size = _HEAD.itemsize + 8 * width
     fits = [
         i
@@ -136,4 +138,6 @@ def decode(
     wide = {name: head[name].astype(np.int64) for name in ("now", "born", "carts", "orders", "sessions")}
     user = np.frombuffer(b"".join([keys[i] or b"" for i in fits]), USER)
     offset = np.array([offsets[i] for i in fits], np.int64)
-    return Rows(offset=offset, kind=head["kind"].astype(np.int8), user=user, raw=raw, **wide)
+    rows = Rows(offset=offset, kind=head["kind"].astype(np.int8), user=user, raw=raw, **wide)
+    whole = (np.abs(raw) < LARGEST).all(1) & np.isin(rows.kind, (ROW, OUTCOME, DAY))  # a comparison with nan is false
+    return rows if whole.all() else rows.take(whole)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -89,24 +91,39 @@ def test_what_does_not_fit_is_refused_with_the_reason() -> None:
 @pytest.mark.parametrize("cut", [1, 7, EVERY, 1000])
 def test_whoever_resumes_after_an_order_goes_on_to_the_same_bytes(cut: int) -> None:
     all_ = rows()
-    orders = {90: OFFER, 130: PROMOTE, 200: OFFER, 260: BACK}
+    orders: dict[int, Order] = {90: OFFER, 130: PROMOTE, 200: OFFER, 260: BACK}  # by offset, as rows have their own
+    offset = np.setdiff1d(np.arange(len(all_) + len(orders)), list(orders))
+    all_ = replace(all_, offset=offset, now=3_600_000 * offset)
 
     def play(learner: Learner, start: int) -> list[bytes]:
-        found, at = [], start
-        while at < len(all_):
-            if at in orders:  # an order has an offset of its own: here that of the row after it
-                version, _ = learner.obey(orders[at], at - 1)
+        found, at, end = [], start, int(offset[-1]) + 1
+        while at < end:
+            if at in orders:
+                version, _ = learner.obey(orders[at], at)
                 found += [dumps(version)] if version else []
-            end = min([at + cut, len(all_), *(one for one in orders if one > at)])
-            found += [dumps(version) for version in learner.learn(all_.take(slice(at, end)))]
-            at = end
+                at += 1
+                continue
+            stop = min([at + cut, end, *(one for one in orders if one > at)])
+            part = all_.take((offset >= at) & (offset < stop))
+            found += [dumps(version) for version in learner.learn(part)]
+            at = stop
         return found
 
     whole = play(Learner.start(PARAMS), 0)
     assert [loads(one).space for one in whole].count("embedding") >= 2
-    for data in whole[:-1]:
+    assert len(whole) == 7
+    for place, data in enumerate(whole[:-1]):
         version = loads(data)
-        again = play(Learner.resume(version, PARAMS), version.learned_to)
-        place = whole.index(data) + 1
-        if version.learned_to not in orders:  # else the order would be carried out once more
-            assert again == whole[place:]
+        assert play(Learner.resume(version, PARAMS), version.learned_to) == whole[place + 1 :]
+
+
+def test_what_an_order_made_says_nothing_twice_and_is_judged_where_it_lies() -> None:
+    learner, all_ = Learner.start(PARAMS), rows()
+    (first,) = learner.learn(all_.take(slice(0, EVERY)))
+    assert first.lineage
+    told(learner, OFFER, EVERY)
+    learner.learn(all_.take(slice(EVERY, EVERY + 10)))
+    second = told(learner, PROMOTE, EVERY)
+    assert second is not None
+    assert (second.lineage, second.rows) == ([], EVERY + 10)
+    assert second.quality["error"] != first.quality["error"]

@@ -19,7 +19,7 @@ from river.cluster.denstream import DenStreamMicroCluster
 
 from online_models import segmenter
 from online_models.nearest import nearest
-from online_models.segmenter import DBSTREAM, NAMES, CluStream, DenStream, found, make, matched
+from online_models.segmenter import DBSTREAM, NAMES, CluStream, DenStream, found, make
 from tests.unit.test_river import ON_DATA, blobs, dicts
 
 MODELS = [kind(**params) for kind in (DBSTREAM, CluStream, DenStream) for params in kind._unit_test_params()]
@@ -107,14 +107,6 @@ def test_a_new_micro_cluster_takes_no_other_ones_place() -> None:
     del ours.o_micro_clusters[0]  # as when it has faded, or grown into a core
     ours.learn_many(np.array([[30.0]]))
     assert [one.center[0] for one in ours.o_micro_clusters.values()] == [10.0, 20.0, 30.0]
-
-
-def test_ids_stay_with_their_people() -> None:
-    was = np.array([0, 0, 0, 1, 1, 1, 2, 2, -1, -1])
-    label = np.array([2, 2, 2, 0, 0, 1, 1, 1, 3, 3])
-    assert matched(was, [4, 7, 9], label, 4, 12) == ([7, 9, 4, 12], 13)  # those who were nowhere: a new one
-    assert matched(was, [4, 7, 9], np.zeros(10, np.int64), 1, 12) == ([4], 12)
-    assert matched(np.full(3, -1), [4], np.array([0, 1, 0]), 2, 12) == ([12, 13], 14)
 
 
 def test_results_do_not_depend_on_the_hash_seed() -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -251,6 +252,71 @@ def test_people_held_out_have_no_part_in_scalers_and_centres() -> None:
     (one,), (two,) = (learned(given, fixed) for given in (rows, replace(rows, raw=other)))
     assert (one.scaler, one.centre_bytes) == (two.scaler, two.centre_bytes)
     assert one.quality != two.quality
+
+
+def test_held_out_people_have_no_part_in_centres_that_are_carried_on() -> None:
+    rows = rows_in_time(4, 600)
+    other = rows.raw.copy()
+    other[held_out(rows.user)] += 0.5
+    fixed = msgspec.structs.replace(PARAMS, k_least=4, k_most=4, first_rows=150)
+    one, two = (learned(given, fixed)[1] for given in (rows, replace(rows, raw=other)))
+    assert (one.scaler, one.centre_bytes, one.weights) == (two.scaler, two.centre_bytes, two.weights)
+
+
+def test_after_a_silence_a_version_waits_for_the_people_to_come_back() -> None:
+    rows = rows_in_time(4, 1_500)
+    silent = replace(rows, now=rows.now + np.where(np.arange(1_500) >= 900, 9 * DAY, 0))
+    often = msgspec.structs.replace(PARAMS, every_rows=1_500, every_ms=6 * HOUR)
+    versions = learned(silent, often)
+    first = next(one for one in versions if one.event_time > silent.now[899])
+    assert first.rows >= 900 + 50
+    assert {len(one.ids) for one in versions} == {4}
+    assert not any(one.lineage for one in versions[1:])
+
+
+def test_those_who_come_stay_in_a_panel_that_is_too_small() -> None:
+    who = users(60)
+    panel = Panel(2 * R + L, [0.0] * (R + L), 10)
+    order = np.argsort(who.view(">u8").reshape(-1, 2)[:, 0])
+    panel.take(rows_of(who[order], [0] * 50 + [8 * DAY] * 10), None)
+    panel.age(8 * DAY, 0)
+    assert panel.active(8 * DAY).all()
+
+
+def test_a_number_that_is_out_of_bounds_is_brought_within_them() -> None:
+    rows = rows_in_time(5, 900)
+    (first, *_) = learned(rows)
+    for least, most in ((3, 3), (7, 8)):
+        params = msgspec.structs.replace(PARAMS, k_least=least, k_most=most)
+        (second, *_) = Learner.resume(first, params).learn(rows.take(slice(first.learned_to, None)))
+        assert least <= len(second.ids) <= most
+        assert len({*second.ids}) == len(second.ids)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"hysteresis": -0.1}, "hysteresis"), ({"hysteresis": float("nan")}, "hysteresis"), ({"ids": [0, 0, 1]}, "ids"),
+        ({"ids": [-1, 0, 1]}, "ids"), ({"ids": [0, 1, 1 << 31], "next_id": 1 << 40}, "ids"),
+        ({"weights": [0.5, 0.5]}, "weights"), ({"weights": [float("nan"), 0.5, 0.5]}, "weights"),
+        ({"centre_bytes": np.full(3 * (R + L), np.nan).tobytes()}, "centres"), ({"quality": {"x": np.inf}}, "figures"),
+        *(({"scaler": {name: [1.0]}}, "other features") for name in ("prior", "strength", "spread", "weight")),
+        ({"scaler": {"clip": -1.0}}, "no scaling"), ({"scaler": {"spread": [0.0] * (R + L)}}, "no scaling"),
+        ({"scaler": {"median": [float("nan")] * (R + L)}}, "no scaling"), ({"ratios": R + 1}, "features"),
+    ],
+)  # fmt: skip
+def test_a_version_with_numbers_that_are_none_is_refused(changes: dict[str, Any], why: str) -> None:
+    (version,) = learned(rows_in_time(3, 300))
+    if isinstance(scaled := changes.get("scaler"), dict):
+        changes = {"scaler": msgspec.structs.replace(version.scaler, **scaled)}
+    with pytest.raises(ValueError, match=why):
+        loads(dumps(msgspec.structs.replace(version, **changes)))
+
+
+def test_without_a_state_nobody_goes_on() -> None:
+    (version,) = learned(rows_in_time(3, 300))
+    with pytest.raises(ValueError, match="no state to go on from"):
+        Learner.resume(msgspec.structs.replace(version, state=b""), PARAMS)
 
 
 @pytest.mark.parametrize("name", ["kmeans", "dbstream", "clustream", "denstream"])
