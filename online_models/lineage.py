@@ -13,6 +13,7 @@ from online_models.rows import Ints
 NOWHERE = -1
 MOSTLY = 0.5  # of a segment's people, from which on they are new, or gone
 TWICE = 2.0  # and so many times as many as elsewhere: in some shops most people are new
+FROM = 0.15  # of its people that come from one segment, for it to have split off there
 FEW = 10  # people, below which a segment is told of by those that it had last
 
 
@@ -55,7 +56,7 @@ def _begun(people: People, segment: int, first: bool) -> Lineage:
     known = [share for ident, share in parents if ident != NOWHERE]
     newcomers = dict(parents).get(NOWHERE, 0.0)
     came = newcomers >= MOSTLY and newcomers >= TWICE * _part(new, others)
-    scattered = not known or known[0] < (1.0 - newcomers) / 3
+    scattered = not known or known[0] < max(FROM, (1.0 - newcomers) / 3)
     return Lineage(
         "born" if first or came or scattered else "split", segment, parents=parents, people=int(np.count_nonzero(mine))
     )
