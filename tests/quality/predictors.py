@@ -190,9 +190,11 @@ class Shipped:
         end = int(np.searchsorted(self._top, time, "right"))
         self._learner.learn(data.rows.take(slice(self._at, end)))
         self._at, model = end, self._learner.publish()
+        self._all += len(asked)
+        if model is None:
+            return np.zeros(len(asked))
         found = propensity(model, data.raw[asked], is_away(time, data.last[asked]))[:, int(outcome is data.carted)]
         self._told += int(np.count_nonzero(~np.isnan(found)))
-        self._all += len(asked)
         return np.nan_to_num(found, nan=0.0)
 
 
