@@ -114,7 +114,7 @@ def main(file: Path | None, seed: int | None, timezone: str, k: int, forests: bo
         raise click.UsageError("FILE or --planted")
     young_learner.FADE = 1 << 60  # figures of all, not of the newest
     rows = of_file(file, timezone) if file else planted(seed or 0)
-    one, spent = drive(rows, k=k, first_rows=2_000, every=6 * 3_600)
+    one, spent = drive(rows, k_least=k, k_most=k, first_rows=2_000, every=6 * 3_600)
     asked: list[Asked] = one.__dict__.get("asked", [])
     found: dict[str, Any] = {
         "figures": one.figures(), "cpu_seconds": spent, "learned": len(asked), "state_bytes": len(one.state()),
