@@ -26,16 +26,18 @@ class Alignment:
         return (people - stay) / people if people else 0.0
 
 
-def align(old: Ints, new: Ints, old_count: int, new_count: int) -> Alignment:
+def align(old: Ints, new: Ints, old_count: int, new_count: int, same: float = 0.0) -> Alignment:
     """Segments (p,) of the same p people under an old and a new model, as numbers from 0.
 
-    Matched one to one so that as many people as possible stay (Hungarian assignment: Kuhn 1955); two that share nobody
-    are not matched.
+    Matched one to one so that as many people as possible stay (Hungarian assignment: Kuhn 1955). Two that share nobody,
+    or less than a share `same` of all that either has, are not matched.
     """
     matrix = np.bincount(old * new_count + new, minlength=old_count * new_count).reshape(old_count, new_count)
-    before, after = linear_sum_assignment(matrix, maximize=True)
+    either = matrix.sum(1)[:, None] + matrix.sum(0)[None, :] - matrix
+    alike = np.where(matrix < same * either, 0, matrix)
+    before, after = linear_sum_assignment(alike, maximize=True)
     old_of = np.full(new_count, -1, np.int64)
-    shared = matrix[before, after] > 0
+    shared = alike[before, after] > 0
     old_of[after[shared]] = before[shared]
     return Alignment(matrix, old_of)
 

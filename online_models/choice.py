@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from online_models.kmeans import lloyd, plus_plus
 from online_models.nearest import Floats, nearest
+from online_models.scoring import mean
 
 PRICE = 0.036  # of one more segment: of 0.02 to 0.045 the one that finds most planted changes and invents fewest
 SILHOUETTE = 2.0  # weight of the mean silhouette beside the logarithm of the error
@@ -75,7 +75,7 @@ def proposals(learned: Floats, held: Floats, centres: Floats, least: int, most: 
     """
     k, width = centres.shape
     now = judge(learned, held, centres)
-    error = mean(now.distance)
+    error, value = mean(now.distance), worth(now, centres)
 
     def judged(event: Event, at: int, start: Floats, rounds: int = ROUNDS) -> Proposal | None:
         moved = lloyd(learned, start, rounds)
@@ -86,7 +86,7 @@ def proposals(learned: Floats, held: Floats, centres: Floats, least: int, most: 
         nearer, apart = (now.distance - then.distance) / error, then.silhouette - now.silhouette
         each = width / MEASURED * nearer + SILHOUETTE * apart
         spread = np.sqrt(mean((each - mean(each)) ** 2) / len(each))
-        return Proposal(event, at, moved, worth(then, moved) - worth(now, centres), float(spread))
+        return Proposal(event, at, moved, worth(then, moved) - value, float(spread))
 
     splits = list(_splits(learned, centres, seed))
     merges = list(_merges(learned, centres))
@@ -197,8 +197,3 @@ def _numbers(least: int, most: int) -> Iterator[int]:
 
 def fewest(lines: Floats) -> float:
     return max(FEWEST, SMALLEST * len(lines))
-
-
-def mean(values: NDArray[np.float64]) -> float:
-    """In one fixed order; 0 of nothing."""
-    return float(np.cumsum(values)[-1]) / len(values) if len(values) else 0.0

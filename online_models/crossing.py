@@ -13,7 +13,8 @@ from online_models.nearest import Floats, distances
 from online_models.outcomes import Outcomes
 from online_models.promotion import Contender
 from online_models.refit import means, refit
-from online_models.rows import Rows
+from online_models.rows import Ints, Rows
+from online_models.scoring import mean
 from online_models.version import Space, Version, assign, index
 
 
@@ -32,13 +33,21 @@ def cross(version: Version, raw: Floats, space: Space, encoder: Encoder | None) 
     centres = refit(lines, before, len(version.ids))
     distance = distances(lines, centres)
     label = distance.argmin(0)
-    count = np.bincount(label, minlength=len(centres))
-    profile, _ = means(judged.features, label, len(centres))
-    profile[count == 0] = version.profile[count == 0]
+    there = msgspec.structs.replace(there, lineage=[], centre_bytes=centres.astype("<f8").tobytes())
+    return described(there, judged.features, label, distance[label, np.arange(len(label))], version.profile)
+
+
+def described(version: Version, features: Floats, label: Ints, distance: Floats, nobody: Floats) -> Version:
+    """With what its people are like: profile, weights and error.
+
+    Of n people features (n, F), centre label (n,) with -1 for none, squared distance (n,); nobody (k, F) or (F,): the
+    profile of a segment without people.
+    """
+    profile, count = means(features, label, len(version.ids))
+    profile = np.where(count[:, None] > 0, profile, nobody)
     return msgspec.structs.replace(
-        there, lineage=[], centre_bytes=centres.astype("<f8").tobytes(), profile_bytes=profile.astype("<f8").tobytes(),
-        weights=(count / len(label)).tolist(),
-        error=float(np.cumsum(distance[label, np.arange(len(label))])[-1]) / len(label),
+        version, profile_bytes=profile.astype("<f8").tobytes(), weights=(count / max(1, count.sum())).tolist(),
+        error=mean(distance),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from online_models import choice, propensity_learner, scaler, segmenter, young_learner
+from online_models.crossing import described
 from online_models.encoder import Encoder
 from online_models.held_out import held_out
 from online_models.kmeans import KMeans, lloyd
@@ -18,6 +19,7 @@ from online_models.propensity_learner import PropensityLearner
 from online_models.refit import WARM, means
 from online_models.rows import ROW, Ints, Rows, join
 from online_models.scaler import Scaler
+from online_models.scoring import mean
 from online_models.segmenter import Name
 from online_models.structure import Scene, Segments, Standing, Structure, named
 from online_models.version import Version, index
@@ -25,7 +27,7 @@ from online_models.young_learner import YoungLearner
 
 BACK = 0.3  # share of the people of a version that have to be there for the next one, or rows of a week
 LEAST = 0.1  # share of every_rows below which time alone makes no version: a replay of a month is no flood of them
-WEEK = 6 * DAY  # nearly: as far as people are looked back for
+REACH = 6 * DAY  # rows that go back so far are those of a week, nearly: all that is looked back for
 BLOCK = 4_096  # records that are folded at a time
 
 
@@ -61,12 +63,12 @@ class Learner:
     def __init__(self, params: Params) -> None:
         self.params = params
         self.version: Version | None = None
-        self._width = len(params.names) + params.ratios
-        self._panel = Panel(self._width, params.memory or [0.0] * len(params.names), params.window)
+        width, memory = len(params.names) + params.ratios, params.memory or [0.0] * len(params.names)
+        self._panel = Panel(width, memory, params.window)
         self._structure = Structure(params.k_least, params.k_most)
-        self._kmeans: KMeans | None = None
-        self._young = YoungLearner.start(young_learner.Params())
-        self._propensity = PropensityLearner.start(propensity_learner.Params(params.ratios))
+        self._kmeans = KMeans()  # that of the version
+        self._young = YoungLearner(young_learner.Params())
+        self._propensity = PropensityLearner(propensity_learner.Params(params.ratios))
         self._candidate: Encoder | None = None
         self._pending: list[Rows] = []
         self._waiting = 0  # pending records
@@ -87,7 +89,7 @@ class Learner:
             state = msgspec.msgpack.decode(version.state, type=_State)
         except msgspec.DecodeError as error:
             raise ValueError(f"version {version.number} has no state to go on from: {error}") from None
-        learner._panel.restore(state.panel, learner._width)
+        learner._panel.restore(state.panel)
         learner._structure.standing = state.standing
         learner._young = YoungLearner.resume(state.young, learner._young.params, version.young)
         learner._propensity = PropensityLearner.resume(state.propensity, learner._propensity.params, version.propensity)
@@ -164,7 +166,7 @@ class Learner:
     def _enough(self) -> bool:
         """Whether the people who are there make a version: after a silence of days they come back one by one."""
         lately = self._panel.now[self._panel.active(self._time)]
-        week = len(lately) > 0 and int(lately.min()) <= self._time - WEEK
+        week = len(lately) > 0 and int(lately.min()) <= self._time - REACH
         return self.version is None or week or len(self._learned()) >= BACK * self._people
 
     def _fold(self) -> None:
@@ -180,7 +182,7 @@ class Learner:
         self._panel.take(rows, self.version)
         if len(self._panel) > 2 * self._panel.most:
             self._panel.trim(self._time)
-        if self.version is not None and self._kmeans is not None:
+        if self.version is not None:
             raw = rows.raw[~held_out(rows.user)]
             self._kmeans.learn_many(self.version.place(raw, self.version.scaler.transform(raw)))
 
@@ -221,26 +223,26 @@ class Learner:
         """The set of segments of the next version."""
         params, parent, lines = self.params, self.version, scene.lines[scene.learned]
         seed = params.seed + 1_000 * (0 if parent is None else parent.number)
-        if params.segmenter != "kmeans":
+        kmeans, centres = params.segmenter == "kmeans", lines[:0]
+        if not kmeans:
             newest = lines[np.argsort(self._panel.now[scene.learned], kind="stable")]
             k = params.k_most if parent is None else len(parent.ids)
             centres = segmenter.found(params.segmenter, newest, params.k_least, params.k_most, k, params.seed)
-            if len(centres) and parent is not None:
-                return named(Segments(parent.centres, parent.ids, parent.next_id), centres, scene)
-        elif parent is not None:
-            centres = lloyd(lines, self._carried(scene, parent), WARM)
-            return self._structure.revise(Segments(centres, parent.ids, parent.next_id), scene, self._time, seed)
-        else:
-            centres = choice.first(lines, scene.lines[scene.held], params.k_least, params.k_most, seed)
-        if parent is not None:  # the other segmenter found nothing: the segments stay where their people are
-            return Segments(self._carried(scene, parent), parent.ids, parent.next_id)
-        if not len(centres):
-            centres = choice.first(lines, scene.lines[scene.held], params.k_least, params.k_least, seed)
-        return Segments(centres, list(range(len(centres))), len(centres))
+        if parent is None:
+            if not len(centres):
+                most = params.k_most if kmeans else params.k_least
+                centres = choice.first(lines, scene.lines[scene.held], params.k_least, most, seed)
+            return Segments(centres, list(range(len(centres))), len(centres))
+        if len(centres):
+            return named(Segments(parent.centres, parent.ids, parent.next_id), centres, scene)
+        carried = self._carried(scene, parent)
+        if not kmeans:  # nothing was found: the segments stay where their people are
+            return Segments(carried, parent.ids, parent.next_id)
+        moved = lloyd(lines, carried, WARM)
+        return self._structure.revise(Segments(moved, parent.ids, parent.next_id), scene, self._time, seed)
 
     def _carried(self, scene: Scene, parent: Version) -> Floats:
         """The centres as the k-means has them, each moved as its people are by the new scaler."""
-        assert self._kmeans is not None
         before = parent.place(self._panel.raw, parent.scaler.transform(self._panel.raw))
         people = scene.learned
         was = index(parent.ids, scene.was[people])
@@ -262,16 +264,12 @@ class Learner:
         )  # fmt: skip
 
     def _described(self, version: Version, scene: Scene) -> Version:
-        """With what its people are like."""
+        """With what those are like whom it was made from."""
         features = version.scaler.transform(self._panel.raw[scene.learned])
         mine = index(version.ids, self._panel.segment[scene.learned])
-        profile, count = means(features, mine, len(version.ids))
-        profile[count == 0] = means(features, np.zeros(len(features), np.int64), 1)[0]
-        return msgspec.structs.replace(
-            version, profile_bytes=profile.astype("<f8").tobytes(),
-            weights=(count / max(1, count.sum())).tolist(),
-            error=choice.mean(nearest(scene.lines[scene.learned], version.centres)[2]),
-        )  # fmt: skip
+        distance = nearest(scene.lines[scene.learned], version.centres)[2]
+        anybody, _ = means(features, np.zeros(len(features), np.int64), 1)
+        return described(version, features, mine, distance, anybody[0])
 
     def _quality(self, version: Version) -> dict[str, float]:
         """What a version is worth to people who were held out; to all where there are none."""
@@ -281,7 +279,7 @@ class Learner:
         lines = version.place(raw, version.scaler.transform(raw))
         judged = choice.judge(lines[:0], lines, version.centres)
         return {
-            "silhouette": choice.mean(judged.silhouette), "error": choice.mean(judged.distance),
+            "silhouette": mean(judged.silhouette), "error": mean(judged.distance),
             "people": float(len(raw)), "segments": float(len(version.ids)),
         }  # fmt: skip
 

@@ -158,12 +158,12 @@ class Panel:
             self._seen,
         )  # fmt: skip
 
-    def restore(self, kept: Kept, width: int) -> None:
-        """As `keep` had it; width of a raw line."""
+    def restore(self, kept: Kept) -> None:
+        """As `keep` had it."""
         self.user = np.frombuffer(kept.user, USER)
         self.now = np.frombuffer(kept.now, "<i8").astype(np.int64)
         self.segment = np.frombuffer(kept.segment, "<i4").astype(np.int64)
         self.past = np.frombuffer(kept.past, "<i4").astype(np.int64).reshape(-1, LOOKS)
-        self.raw = np.frombuffer(kept.raw, "<f8").astype(np.float64).reshape(-1, width)
+        self.raw = np.frombuffer(kept.raw, "<f8").astype(np.float64).reshape(-1, self.raw.shape[1])
         self.pairs, self.change, self._seen = kept.pairs, np.array(kept.change), kept.seen
         self._at = {one.tobytes(): i for i, one in enumerate(self.user)}

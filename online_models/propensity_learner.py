@@ -144,10 +144,6 @@ class PropensityLearner:
         self._fits = [_Regression(outcome) for outcome in OUTCOME_OF]
 
     @classmethod
-    def start(cls, params: Params) -> PropensityLearner:
-        return cls(params)
-
-    @classmethod
     def resume(cls, state: bytes, params: Params, model: Propensity | None) -> PropensityLearner:
         """Go on from the state and model of a version: as if it had never stopped."""
         one, kept = cls(params), msgspec.msgpack.decode(state, type=_State)

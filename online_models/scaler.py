@@ -1,6 +1,6 @@
 """What turns a raw matrix into features: shrunken ratios, robust scaling, a fixed grid.
 
-Nothing here is a constant of one shop: priors, strengths, medians and ranges come from a trailing window of rows.
+Nothing here is a constant of one shop: priors, strengths, medians, ranges and weights come from people's newest rows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 GRID = 65_536.0  # features are whole multiples of 2**-16
 CLIP = 2.0  # scaled units: beyond it a value says no more
+PAIRS = 50.0  # pairs of rows that a feature's full weight counts for
 STRENGTHS = (1.0, 50.0)  # bounds of a prior's weight, in events
 
 
@@ -61,7 +62,7 @@ class Scaler(msgspec.Struct, frozen=True):
 
 
 def fit(raw: Floats, ratios: int, clip: float = CLIP) -> Scaler:
-    """Parameters from a window of rows (n >= 1)."""
+    """Parameters from the rows (n, 2R + L) of n >= 1 people."""
     prior, strength = [], []
     for i in range(ratios):
         above, below = raw[:, i], raw[:, ratios + i]
@@ -79,9 +80,6 @@ def fit(raw: Floats, ratios: int, clip: float = CLIP) -> Scaler:
         median.append(float(middle))
         spread.append(width if width > 1e-9 else 1.0)
     return Scaler(prior, strength, median, spread, clip)
-
-
-PAIRS = 50.0  # pairs of rows that a feature's full weight counts for
 
 
 def weigh(scaler: Scaler, raw: Floats, pairs: float, change: Floats) -> Scaler:

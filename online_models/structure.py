@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models import choice
+from online_models.alignment import align
 from online_models.choice import FEWEST, Proposal
 from online_models.kmeans import lloyd
 from online_models.lineage import NOWHERE
 from online_models.nearest import Floats, nearest
-from online_models.refit import match
 from online_models.rows import Ints
 from online_models.version import index
 
@@ -23,6 +23,7 @@ MARGIN = {"split": 0.003, "merge": 0.006, "swap": 0.012, "anew": 0.015}  # above
 SURE = 1.0  # standard errors above the margin
 LEFT = 0.3  # of those who were in a segment, below which it is not theirs any more
 HALVED = 0.5  # of its people: and it has not found others
+SAME = 0.25  # shared people among those of either, from which on a segment is still the same one
 AT_ONCE = 3  # changes at one version
 
 
@@ -125,9 +126,10 @@ def _left(scene: Scene, ident: int, come: float) -> bool:
 def named(found: Segments, centres: Floats, scene: Scene) -> Segments:
     """Other centres under the ids of those whose people they have; new ids for the others."""
     label = nearest(scene.lines, centres)[0].astype(np.int64)
-    origin = match(index(found.ids, scene.was), label, len(found.ids), len(centres))
+    was = index(found.ids, scene.was)
+    known = was >= 0
     ids, next_id = [], found.next_id
-    for at in origin.tolist():
+    for at in align(was[known], label[known], len(found.ids), len(centres), SAME).old_of.tolist():
         ids.append(found.ids[at] if at >= 0 else next_id)
         next_id += at < 0
     return Segments(centres, ids, next_id)

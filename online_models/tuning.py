@@ -17,19 +17,18 @@ import numpy as np
 
 from online_models.bootstrap import DRAWS, Interval, mean_by_user
 from online_models.learner import Learner, Params
+from online_models.lineage import NOWHERE
 from online_models.nearest import Floats
 from online_models.outcomes import HORIZON, Outcomes
+from online_models.panel import ACTIVE, DAY
 from online_models.promotion import LEAST_EVENTS, LEAST_ROWS, OUTCOMES, SLACK
 from online_models.rows import ROW, Ints, Rows
 from online_models.scoring import known, log_loss, mean, rates, silhouette
 from online_models.version import Version, assign, index
 
-DAY = 86_400_000  # ms
-ACTIVE = 7 * DAY  # whose newest row is older is in no count of churn
 CHURN = 0.01  # a day: up to it churn is no objection
 CHUNK = 2_000  # rows between two looks at the clock
 EARLIER = 0.6  # of the scored rows, in time order, candidates are ranked by
-NOWHERE = -1
 
 # what is tried: names of Params that are settings of [learner] too
 SPACE: Mapping[str, Sequence[Any]] = {

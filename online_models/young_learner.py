@@ -85,10 +85,6 @@ class YoungLearner:
         self._time = 0
 
     @classmethod
-    def start(cls, params: Params) -> YoungLearner:
-        return cls(params)
-
-    @classmethod
     def resume(cls, state: bytes, params: Params, model: YoungModel | None) -> YoungLearner:
         """Go on from the state and model of a version: as if it had never stopped."""
         one, found = cls(params), msgspec.msgpack.decode(state, type=_State)

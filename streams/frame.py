@@ -22,8 +22,6 @@ SCHEMA = pa.schema(
     [("user_id", pa.string()), ("segment", pa.int32())]
     + [(name, _SPEND if name.startswith("spend") else pa.int64()) for name in COLUMNS]
 )
-
-
 FORETOLD = ("purchase_within_7d", "cart_next_session", "predicted_segment", "predicted_probability")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models import orders
+from online_models import orders, young
 from online_models.orders import Order
 from online_models.rows import DAY, OUTCOME, ROW, USER, Rows
 from state import fold, windows
@@ -47,7 +47,7 @@ def chosen(steps: Steps, birth: Ints) -> tuple[Ints, NDArray[np.int8], NDArray[n
 
 def day_end(born: Ints) -> Ints:
     """The edge (ms) at which the hour of a first event (units of five minutes) leaves the window of 24 hours."""
-    return (born // windows.HOUR + 25) * windows.HOUR * windows.UNIT
+    return young.day_end(born * windows.UNIT)
 
 
 def day_ends(heads: Heads, steps: Steps) -> Ints:

@@ -21,7 +21,11 @@ from online_models.scaler import Scaler
 from online_models.version import Version
 from online_models.young import YoungModel
 from state import vector
+from state.memory import MemoryStore
+from streams.outbox import Topics
 from streams.records import RecordBatch
+from streams.step import Rule
+from streams.task import Task
 from streams.wire import shoal
 from streams.wire.events import EventBatch
 
@@ -39,6 +43,15 @@ def records(events: Sequence[dict[str, Any]], *, topic: str = "clickstream", fir
 
 def decoded(batch: RecordBatch, *, source: int = 0, key_before: int = -1, now: int | None = None) -> EventBatch:
     return shoal.decode(batch, SCHEMA, source=source, key_before=key_before, now=now)
+
+
+def task(store: MemoryStore) -> Task:
+    """A partition of one source, its rows in a store; the topics of what it says are single letters."""
+    return Task(
+        Rule(sources=("clickstream",)),
+        lambda batch, source, key_before, now: decoded(batch, source=source, key_before=key_before), store,
+        Topics("c", "s", "a", "d", "t", "r"),
+    )  # fmt: skip
 
 
 def version(number: int, seed: int, k: int = 4, hysteresis: float = 0.0) -> Version:

@@ -134,3 +134,14 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120.0) -
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
         time.sleep(0.2)
+
+
+def under_hash_seeds(code: str, *seeds: int) -> set[str]:
+    """What some code prints in processes of its own, each with another PYTHONHASHSEED."""
+    return {
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": str(seed)}, capture_output=True,
+            check=True, text=True,
+        ).stdout.strip()
+        for seed in seeds
+    }  # fmt: skip

@@ -36,7 +36,7 @@ def main(file: Path, timezone: str, home: Path, out: Path | None) -> None:
         fold = bar.add_task("folding the file", total=None)
         data, start = shoppers(file, DAYS, home, False, lambda done, size: bar.update(fold, completed=done, total=size))
     rows = of_file(file, timezone)
-    one = PropensityLearner.start(Params(vector.R))
+    one = PropensityLearner(Params(vector.R))
     top, at, spent = np.maximum.accumulate(rows.now), 0, 0.0
     told: list[np.ndarray] = []
     for now in range(start + 6 * HOUR, start + DAYS[-1] * DAY + 1, 6 * HOUR):

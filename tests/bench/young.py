@@ -78,7 +78,7 @@ def forest() -> ARFClassifier:
 def drive(rows: Rows, **settings: float) -> tuple[Watched, float]:
     """The learner's versions and what they say of new users; the latter's processor seconds."""
     versions = Learner.start(params(load(environ={}, **{f"learner.{k}": v for k, v in settings.items()}))).learn(rows)
-    one, start, spent, current = Watched.start(Params()), 0, 0.0, None
+    one, start, spent, current = Watched(Params()), 0, 0.0, None
     assert isinstance(one, Watched)
     for version in [*versions, None]:
         end = len(rows) if version is None else int(np.searchsorted(rows.offset, version.learned_to))

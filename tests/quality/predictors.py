@@ -177,7 +177,7 @@ class Shipped:
 
     def __init__(self, data: Shoppers) -> None:
         self._data, self._at = data, 0
-        self._learner = PropensityLearner.start(Params(vector.R))
+        self._learner = PropensityLearner(Params(vector.R))
         self._top = np.maximum.accumulate(data.rows.now)
         self._told = self._all = 0
 

@@ -16,10 +16,7 @@ from online_models.young import HOUR_MS, is_young
 from state import vector
 from state.memory import MemoryStore
 from streams import frame, status
-from streams.outbox import Topics
-from streams.step import Rule
-from streams.task import Task
-from tests.build import decoded, foretelling, records, version
+from tests.build import foretelling, records, task, version
 
 START = 472_222 * HOUR_MS
 MODEL = foretelling(version(1, 2))
@@ -93,22 +90,18 @@ def test_what_does_not_fit_is_refused_with_its_reason(changes: dict[str, Any], r
 def played(model: Version, events: list[dict[str, Any]]) -> tuple[MemoryStore, list[dict[str, Any]]]:
     """Rows and changes after events in the order of their times and a sweep of what has left the windows by then."""
     store = MemoryStore()
-    task = Task(
-        Rule(sources=("clickstream",)),
-        lambda batch, source, key_before, now: decoded(batch, source=source, key_before=key_before), store,
-        Topics("c", "s", "a", "d", "t", "r"),
-    )  # fmt: skip
-    task.adopt(model)
-    task.cut(0)
-    task.pass_on(10)
-    task.offer(records(events))
-    task.run(0, {"clickstream": len(events)})
-    while task.progress.sweeping or task.progress.swept < task.progress.watermark:
-        task.sweep(10)
-    flush = task.cut(0)
+    one = task(store)
+    one.adopt(model)
+    one.cut(0)
+    one.pass_on(10)
+    one.offer(records(events))
+    one.run(0, {"clickstream": len(events)})
+    while one.progress.sweeping or one.progress.swept < one.progress.watermark:
+        one.sweep(10)
+    flush = one.cut(0)
     assert flush is not None
     told = [json.loads(value or b"") for _, value, _ in flush.outputs[("c", 0)]]
-    return store, [one["data"] for one in told]
+    return store, [change["data"] for change in told]
 
 
 EVENTS = [

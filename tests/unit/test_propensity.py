@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -21,6 +18,7 @@ from online_models.propensity import CLIP, HEADS, VISIT, Propensity, features, i
 from online_models.propensity_learner import Params, PropensityLearner, _Waiting
 from online_models.rows import DAY, OUTCOME, ROW, USER, Rows
 from state.fold import SESSION_GAP
+from tests.processes import under_hash_seeds
 
 R, L = 2, 3
 HOUR = 3_600_000
@@ -59,7 +57,7 @@ def fold(
     rows: Rows, cuts: list[int] = [], again: bool = False  # noqa: B006
 ) -> tuple[list[bytes], list[bytes]]:
     """Models and states each CHECKED rows. cuts: further ends of calls, with `again` also of processes."""
-    one, models, states = PropensityLearner.start(PARAMS), [], []
+    one, models, states = PropensityLearner(PARAMS), [], []
     for a, b in pairwise(sorted({0, len(rows), *range(0, len(rows), CHECKED), *(c for c in cuts if c < len(rows))})):
         one.learn(rows.take(slice(a, b)))
         if b % CHECKED == 0:
@@ -85,14 +83,7 @@ def digest() -> str:
 
 def test_bytes_do_not_depend_on_the_hash_seed() -> None:
     code = "from tests.unit.test_propensity import digest; print(digest())"
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": str(seed)}, capture_output=True,
-            check=True, text=True,
-        ).stdout.strip()
-        for seed in (0, 1)
-    }  # fmt: skip
-    assert told == {digest()}
+    assert under_hash_seeds(code, 0, 1) == {digest()}
 
 
 class Watched(PropensityLearner):
@@ -107,7 +98,7 @@ class Watched(PropensityLearner):
 @given(st.integers(0, 1 << 32), st.integers(1, 300), st.integers(1, 15))
 def test_what_came_of_a_row_is_what_the_batch_evaluation_says(seed: int, n: int, users: int) -> None:
     rows = log(seed, n, users)
-    one = Watched.start(msgspec.structs.replace(PARAMS, waiting=1_000))
+    one = Watched(msgspec.structs.replace(PARAMS, waiting=1_000))
     one.learn(rows)
     asked = np.flatnonzero(rows.kind != OUTCOME)
     whole = outcomes.outcomes(replace(rows, kind=np.full(n, ROW, np.int8)), PARAMS.horizon)
@@ -138,7 +129,7 @@ def taught(seed: int, n: int) -> tuple[PropensityLearner, Rows, np.ndarray, floa
     later.orders[:] = 1
     order = np.argsort(np.r_[first.now, later.now], kind="stable")
     rows = Rows(*(np.concatenate((getattr(first, name), getattr(later, name)))[order] for name in first.__slots__))
-    one = PropensityLearner.start(Params(R, waiting=5_000, least=200, horizon=10 * HOUR))
+    one = PropensityLearner(Params(R, waiting=5_000, least=200, horizon=10 * HOUR))
     for a in range(0, len(rows), 500):
         one.learn(rows.take(slice(a, a + 500)))
         one.publish()
@@ -191,14 +182,14 @@ def test_who_is_in_a_visit_is_not_away() -> None:
     rows.kind[:] = [ROW, OUTCOME, DAY, DAY]
     for apart, waiting in ((VISIT, 2), (VISIT + 1, 3)):
         rows.now[:] = [0, 5 * HOUR, 5 * HOUR + apart, 9 * HOUR]
-        one = PropensityLearner.start(PARAMS)
+        one = PropensityLearner(PARAMS)
         one.learn(rows)
         assert one._waiting.size == waiting
 
 
 def test_nothing_is_foretold_from_few_rows_and_what_waits_is_bounded() -> None:
     rows = log(5, 300, 60)
-    one = PropensityLearner.start(msgspec.structs.replace(PARAMS, least=10_000))
+    one = PropensityLearner(msgspec.structs.replace(PARAMS, least=10_000))
     for a in range(0, len(rows), 30):
         one.learn(rows.take(slice(a, a + 30)))
         assert one._waiting.size <= PARAMS.waiting

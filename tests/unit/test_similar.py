@@ -10,11 +10,8 @@ import pytest
 from state.memory import MemoryStore
 from streams import frame
 from streams.errors import DataError
-from streams.outbox import Topics
 from streams.similar import similar
-from streams.step import Rule
-from streams.task import Task
-from tests.build import decoded, random_encoder, records, version
+from tests.build import random_encoder, records, task, version
 
 START = 1_700_000_000_000
 MODEL = msgspec.structs.replace(version(1, 1), encoder=random_encoder(3))
@@ -32,14 +29,10 @@ def stored() -> dict[bytes, bytes]:
     ]
     events.sort(key=lambda event: event["event_time"])
     store = MemoryStore()
-    task = Task(
-        Rule(sources=("clickstream",)),
-        lambda batch, source, key_before, now: decoded(batch, source=source, key_before=key_before), store,
-        Topics("c", "s", "a", "d", "t", "r"),
-    )  # fmt: skip
-    task.offer(records(events))
-    task.run(0, {"clickstream": len(events)})
-    task.cut(0)
+    one = task(store)
+    one.offer(records(events))
+    one.run(0, {"clickstream": len(events)})
+    one.cut(0)
     return {key: row for key, row in store.rows.items() if key[:1] != b"\x00" and row is not None}
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from functools import cache
 from itertools import pairwise
 
@@ -27,6 +24,7 @@ from online_models.young_learner import Params, YoungLearner, heirs
 from state import vector
 from streams import training
 from tests import build
+from tests.processes import under_hash_seeds
 
 PARAMS = Params(window=80, waiting=40, least=30)
 START = 500_000 * HOUR_MS
@@ -92,7 +90,7 @@ def fold(
     rows: Rows, cuts: list[int] = [], params: Params = PARAMS, again: bool = False  # noqa: B006
 ) -> tuple[list[bytes], list[bytes]]:
     """Models and states each CHECKED rows. cuts: further ends of calls, with `again` also of processes."""
-    one, models, states = YoungLearner.start(params), [], []
+    one, models, states = YoungLearner(params), [], []
     for a, b in pairwise(sorted({0, len(rows), *range(0, len(rows), CHECKED), *(c for c in cuts if c < len(rows))})):
         number = a // CHECKED
         one.learn(rows.take(slice(a, b)), versions()[min(number, len(versions()) - 1)])
@@ -120,14 +118,7 @@ def digest() -> str:
 
 def test_bytes_do_not_depend_on_the_hash_seed() -> None:
     code = "from tests.unit.test_young import digest; print(digest())"
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": str(seed)}, capture_output=True,
-            check=True, text=True,
-        ).stdout.strip()
-        for seed in (0, 1)
-    }  # fmt: skip
-    assert told == {digest()}
+    assert under_hash_seeds(code, 0, 1) == {digest()}
 
 
 def stream(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +168,7 @@ def check_nodes(ours: Tree, rivers: HoeffdingAdaptiveTreeClassifier, lines: np.n
 
 
 def trained(n: int = 1_500, follows: float = 1.0) -> tuple[YoungLearner, YoungModel]:
-    one, rows = YoungLearner.start(Params(window=4_000, waiting=200, least=100)), log(1, n, follows)
+    one, rows = YoungLearner(Params(window=4_000, waiting=200, least=100)), log(1, n, follows)
     for a in range(0, len(rows), 100):
         one.learn(rows.take(slice(a, a + 100)), version())
         model = one.publish(version())
@@ -229,7 +220,7 @@ def test_a_line_does_not_see_its_batch() -> None:
 
 
 def test_nothing_is_foretold_from_few_rows() -> None:
-    one = YoungLearner.start(PARAMS)
+    one = YoungLearner(PARAMS)
     one.learn(log(1, PARAMS.least - 1), version())
     assert one.publish(version()) is None
     assert one.figures()["young_predictions"] == 0.0
@@ -237,7 +228,7 @@ def test_nothing_is_foretold_from_few_rows() -> None:
 
 def test_what_is_kept_is_bounded() -> None:
     rows = log(4, 600)
-    one = YoungLearner.start(PARAMS)
+    one = YoungLearner(PARAMS)
     for a in range(0, len(rows), 50):
         one.learn(rows.take(slice(a, a + 50)), version())
         assert one._waiting.size <= PARAMS.waiting
@@ -255,7 +246,7 @@ def test_what_is_kept_is_bounded() -> None:
 def test_the_end_of_another_life_says_nothing() -> None:
     rows = log(6, 40)
     rows.born[rows.kind == DAY] += 300_000
-    one = YoungLearner.start(PARAMS)
+    one = YoungLearner(PARAMS)
     one.learn(rows, version())
     assert one._kept == []
 
@@ -266,7 +257,7 @@ def pairs(one: YoungLearner) -> list[tuple[int, int]]:
 
 def test_rows_are_seen_as_a_new_version_sees_them() -> None:
     rows = log(7, 60)
-    one = YoungLearner.start(Params(least=1))
+    one = YoungLearner(Params(least=1))
     one.learn(rows, version())
     one.publish(version())
     first, split, ended = pairs(one), versions()[4], versions()[5]
@@ -282,7 +273,7 @@ def test_rows_are_seen_as_a_new_version_sees_them() -> None:
 
 
 def test_trees_stay_where_a_version_moves_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = YoungLearner.start(Params(least=1))
+    one = YoungLearner(Params(least=1))
     one.learn(log(7, 60), version())
     one.publish(version())
     before, trees = pairs(one), dict(one._trees)
@@ -297,7 +288,7 @@ def test_trees_stay_where_a_version_moves_few(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_was_foretold_of_an_ended_segment_is_its_heirs() -> None:
     rows = log(7, 300)
-    one, other = (YoungLearner.start(Params(least=1)) for _ in range(2))
+    one, other = (YoungLearner(Params(least=1)) for _ in range(2))
     for each in (one, other):
         for a in range(0, 400, 100):
             each.learn(rows.take(slice(a, a + 100)), version())
@@ -332,6 +323,6 @@ def test_the_first_day_is_the_workers() -> None:
 def test_other_records_say_nothing() -> None:
     rows = log(8, 50)
     rows.kind[rows.kind == ROW] = OUTCOME
-    one = YoungLearner.start(PARAMS)
+    one = YoungLearner(PARAMS)
     one.learn(rows, version())
     assert (one._kept, one._waiting.size) == ([], 0)
