@@ -26,7 +26,7 @@ from online_models.version import Version, dumps
 from state import vector
 from streams import lineage, training
 from streams.cloudevents import encoder, rfc3339
-from streams.errors import TransactionError
+from streams.errors import BrokerError, TransactionError
 from streams.models import read_newest
 from streams.ownership import Ownership, member
 from streams.security import aiokafka_options
@@ -88,6 +88,8 @@ class LearnerService:
             return
         at = TopicPartition(self._topic, 0)
         async with mine.lock:
+            if self._held != mine.generation:
+                return
             if self._learner is None:
                 await self._take_over(consumer, at)
         batches = await consumer.getmany(at, timeout_ms=200, max_records=2000)
@@ -125,7 +127,10 @@ class LearnerService:
             **aiokafka_options(self._settings), max_request_size=16 << 20,
             transactional_id=f"{self._settings.prefix}{self._settings.application}-learner-0",
         )  # fmt: skip
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except KafkaError as error:
+            raise BrokerError(f"the learner's producer did not start: {error!r}") from error
         newest = await read_newest(self._settings)
         chosen = params(self._settings)
         self._learner = Learner.start(chosen) if newest is None else Learner.resume(newest, chosen)
