@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.rows import Ints
+from online_models.training_rows import Ints
 
 NOWHERE = -1
 MOSTLY = 0.5  # of a segment's people, from which on they are new, or gone

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.rows import ROW, Ints, Rows
+from online_models.training_rows import ROW, Ints, Rows
 
 HORIZON = 7 * 86_400_000  # ms
 

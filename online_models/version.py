@@ -10,14 +10,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models import propensity, young
-from online_models.encoder import Encoder
+from online_models.clustering.scaler import Scaler
+from online_models.distances import Floats, distances
+from online_models.encoder.encoder import Encoder
 from online_models.lineage import Lineage
-from online_models.nearest import Floats, distances
-from online_models.propensity import Propensity
-from online_models.rows import Ints
-from online_models.scaler import Scaler
-from online_models.young import YoungModel
+from online_models.prediction import first_day as young
+from online_models.prediction import propensity
+from online_models.prediction.first_day import YoungModel
+from online_models.prediction.propensity import Propensity
+from online_models.training_rows import Ints
 
 FORMAT = 3
 Space = Literal["windows", "embedding"]

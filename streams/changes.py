@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.prediction.first_day import is_young, predict
 from online_models.version import Assignment, Version, index
-from online_models.young import is_young, predict
 from state import fold, rows, vector, windows
 from state.fold import Steps
 from state.rows import Heads, Ints

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from online_models.nearest import Floats
-from online_models.propensity import is_away, propensity
+from online_models.distances import Floats
+from online_models.prediction.first_day import is_young, predict
+from online_models.prediction.propensity import is_away, propensity
 from online_models.version import Version, assign
-from online_models.young import is_young, predict
 from state import rows, vector, windows
 from streams.errors import DataError
 

@@ -19,9 +19,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from online_models.learner import Learner, Params
-from online_models.orders import Answer, Order
-from online_models.rows import ROW, Rows
+from online_models.learner.control_messages import Answer, Order
+from online_models.learner.learner import Learner, Params
+from online_models.training_rows import ROW, Rows
 from online_models.version import Version, dumps
 from state import vector
 from streams import lineage, training

@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from online_models import orders
-from online_models.alignment import procrustes
-from online_models.crossing import contender, cross
-from online_models.encoder import Encoder
-from online_models.held_out import held_out
-from online_models.orders import Order
+from online_models.clustering.alignment import procrustes
+from online_models.encoder.encoder import Encoder
+from online_models.evaluation.promotion import BUDGET, Verdict, judge
+from online_models.holdout import held_out
+from online_models.learner import control_messages as orders
+from online_models.learner.control_messages import Order
+from online_models.learner.space_change import contender, cross
 from online_models.outcomes import outcomes
-from online_models.promotion import BUDGET, Verdict, judge
-from online_models.rows import ROW, Rows, join
+from online_models.training_rows import ROW, Rows, join
 from online_models.version import Space, Version
 from streams import ask, training_log
 from streams.errors import DataError

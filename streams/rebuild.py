@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from online_models.learner import Learner
-from online_models.orders import Order
-from online_models.rows import Rows
+from online_models.learner.control_messages import Order
+from online_models.learner.learner import Learner
+from online_models.training_rows import Rows
 from online_models.version import Version, dumps
 from streams import training_log
 from streams.errors import DataError

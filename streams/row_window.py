@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from online_models.rows import ROW, USER, Ints, Rows
+from online_models.training_rows import ROW, USER, Ints, Rows
 from streams.errors import StateError
 
 Said = dict[str, Any]

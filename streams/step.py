@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.rows import DAY, ROW
+from online_models.training_rows import DAY, ROW
 from online_models.version import Version, assign
 from state import due, fold, rows, seen, vector, windows
 from state.rows import Ints

@@ -20,14 +20,15 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from online_models import orders, retrain
-from online_models.drift import Drift
-from online_models.encoder import Encoder, loads
-from online_models.held_out import held_out
-from online_models.nearest import Floats
-from online_models.orders import Order
-from online_models.retrain import Done
-from online_models.rows import ROW, Rows
+from online_models.distances import Floats
+from online_models.encoder import retraining as retrain
+from online_models.encoder.drift import Drift
+from online_models.encoder.encoder import Encoder, loads
+from online_models.encoder.retraining import Done
+from online_models.holdout import held_out
+from online_models.learner import control_messages as orders
+from online_models.learner.control_messages import Order
+from online_models.training_rows import ROW, Rows
 from state import vector
 from streams import promote, training
 from streams.errors import DataError, TransactionError
@@ -40,7 +41,7 @@ from streams.topics import described
 from streams.trainer_plan import plan, told
 
 if TYPE_CHECKING:
-    from online_models.autoencoder import Epoch, Report
+    from online_models.encoder.autoencoder import Epoch, Report
 
 log = logging.getLogger(__name__)
 WIDTH = 2 * vector.R + len(vector.PLAIN)
@@ -217,7 +218,7 @@ class Trainer:
         return found
 
     def _trained(self, rows: Rows) -> tuple[Encoder, Report]:
-        from online_models.autoencoder import train
+        from online_models.encoder.autoencoder import train
 
         def step(epoch: Epoch) -> None:
             if self._stopped:

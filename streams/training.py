@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models import orders, young
-from online_models.orders import Order
-from online_models.rows import DAY, OUTCOME, ROW, USER, Rows
+from online_models.learner import control_messages as orders
+from online_models.learner.control_messages import Order
+from online_models.prediction import first_day as young
+from online_models.training_rows import DAY, OUTCOME, ROW, USER, Rows
 from state import fold, windows
 from state.fold import HOUR_MS, Steps
 from state.rows import Heads, Ints
@@ -123,8 +124,9 @@ def pieces(
 def decode(
     keys: Sequence[bytes | None], values: Sequence[bytes | None], offsets: Sequence[int], columns: int, width: int
 ) -> Rows:
-    """The records that are rows of this layout; others, orders among them (online_models/orders.py), are left out, as
-    is what no worker sends: numbers that are none or LARGEST, unknown kinds."""
+    """The records that are rows of this layout; others, control messages among them, are left out
+    (online_models/learner/control_messages.py), as is what no worker sends: numbers that are none or LARGEST, unknown
+    kinds."""
     size = _HEAD.itemsize + 8 * width
     fits = [
         i

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from aiokafka.structs import TopicPartition
 
-from online_models.orders import Order
-from online_models.rows import Rows
+from online_models.learner.control_messages import Order
+from online_models.training_rows import Rows
 from state import vector
 from streams import training
 from streams.errors import TopicsError

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from online_models.evaluation.search import Judge, Trial, best, candidates, changes, play
 from online_models.outcomes import outcomes
-from online_models.rows import USER, Rows, join
-from online_models.tuning import Judge, Trial, best, candidates, changes, play
+from online_models.training_rows import USER, Rows, join
 from state import vector
 from streams import training, training_log
 from streams.errors import DataError

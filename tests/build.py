@@ -10,16 +10,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.calibration import Calibration
-from online_models.encoder import Encoder, build
-from online_models.encoder_file import Layer
-from online_models.learner import Learner, Params
-from online_models.nodes import Nodes
-from online_models.propensity import Head, Propensity
-from online_models.rows import ROW, USER, Ints, Rows
-from online_models.scaler import Scaler
+from online_models.clustering.scaler import Scaler
+from online_models.encoder.encoder import Encoder, build
+from online_models.encoder.encoder_file import Layer
+from online_models.learner.learner import Learner, Params
+from online_models.prediction.calibration import Calibration
+from online_models.prediction.decision_trees import Nodes
+from online_models.prediction.first_day import YoungModel
+from online_models.prediction.propensity import Head, Propensity
+from online_models.training_rows import ROW, USER, Ints, Rows
 from online_models.version import Version
-from online_models.young import YoungModel
 from state import vector
 from state.memory import MemoryStore
 from streams.outbox import Topics

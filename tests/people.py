@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from online_models.learner import Learner, Params
-from online_models.rows import Rows
+from online_models.learner.learner import Learner, Params
+from online_models.training_rows import Rows
 from online_models.version import Version
 from tests.build import training_rows
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from online_models.rows import Rows
+from online_models.training_rows import Rows
 from state import vector
 from state.memory import MemoryStore
 from streams import training

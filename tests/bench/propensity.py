@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
-from online_models.bootstrap import Auc
-from online_models.propensity import OUTCOMES, is_away, propensity
-from online_models.propensity_learner import Params, PropensityLearner
+from online_models.evaluation.bootstrap import Auc
+from online_models.prediction.propensity import OUTCOMES, is_away, propensity
+from online_models.prediction.propensity_learner import Params, PropensityLearner
 from state import vector
 from tests.bench.measure import progress, table_console, write
 from tests.quality.shoppers import DAY, HOUR, shoppers

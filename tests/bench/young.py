@@ -19,11 +19,11 @@ import numpy as np
 from rich.table import Table
 from river.forest import ARFClassifier
 
-from online_models import young_learner
-from online_models.hoeffding import Tree
-from online_models.learner import Learner
-from online_models.rows import Rows
-from online_models.young_learner import Params, YoungLearner
+from online_models.learner.learner import Learner
+from online_models.prediction import first_day_learner as young_learner
+from online_models.prediction.first_day_learner import Params, YoungLearner
+from online_models.prediction.hoeffding import Tree
+from online_models.training_rows import Rows
 from streams.files import Line
 from streams.learner import params
 from streams.settings import load

@@ -16,9 +16,9 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from online_models import tensors
-from online_models.autoencoder import Epoch, Plan, Report, train
-from online_models.encoder import Encoder
+from online_models.encoder import tensors
+from online_models.encoder.autoencoder import Epoch, Plan, Report, train
+from online_models.encoder.encoder import Encoder
 from state import vector
 from tests.embeddings.planted import KINDS, WIDTH, shoppers
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from online_models import orders
-from online_models.encoder import loads
-from online_models.orders import Order
-from online_models.rows import ROW
+from online_models.encoder.encoder import loads
+from online_models.learner import control_messages as orders
+from online_models.learner.control_messages import Order
+from online_models.training_rows import ROW
 from state import vector
 from streams import training
 from streams.settings import Settings

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from online_models.learner import Learner, Params
+from online_models.learner.learner import Learner, Params
 from online_models.version import Version
 from state import vector
 from tests.build import training_rows

@@ -12,10 +12,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 
-from online_models.encoder import Encoder, build
-from online_models.encoder_file import Layer
-from online_models.orders import Order
-from online_models.scaler import Scaler
+from online_models.clustering.scaler import Scaler
+from online_models.encoder.encoder import Encoder, build
+from online_models.encoder.encoder_file import Layer
+from online_models.learner.control_messages import Order
 from online_models.version import dumps, loads
 from state import vector
 from streams import ask, changelog, tune, versions

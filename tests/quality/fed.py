@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from online_models.panel import APART, SPAN
-from online_models.scaler import Scaler, fit, weigh
+from online_models.clustering.scaler import Scaler, fit, weigh
+from online_models.learner.panel import APART, SPAN
 from state import vector
 from tests.quality.planted import DAY, Ints
 from tests.quality.played import Data, Floats

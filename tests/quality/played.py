@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.rows import ROW, Rows
+from online_models.training_rows import ROW, Rows
 from online_models.version import Version
 from state import rows, vector
 from state.memory import MemoryStore
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".shoal" / "quality"
 CODE = (
-    "state/*.py", "online_models/rows.py", "streams/training.py", "streams/step.py", "streams/task.py",
+    "state/*.py", "online_models/training_rows.py", "streams/training.py", "streams/step.py", "streams/task.py",
     "tests/quality/kinds.py", "tests/quality/planted.py", "tests/quality/played.py",
 )  # fmt: skip
 EVERY = 12 * HOUR  # what is measured is measured each so much event time

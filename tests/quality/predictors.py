@@ -14,14 +14,14 @@ import numpy as np
 from river import linear_model, optim, preprocessing
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from online_models.crossing import cross
-from online_models.encoder import Encoder
-from online_models.held_out import held_out
-from online_models.learner import Learner
-from online_models.propensity import is_away, propensity
-from online_models.propensity_learner import Params, PropensityLearner
-from online_models.rows import ROW
-from online_models.scaler import fit
+from online_models.clustering.scaler import fit
+from online_models.encoder.encoder import Encoder
+from online_models.holdout import held_out
+from online_models.learner.learner import Learner
+from online_models.learner.space_change import cross
+from online_models.prediction.propensity import is_away, propensity
+from online_models.prediction.propensity_learner import Params, PropensityLearner
+from online_models.training_rows import ROW
 from online_models.version import Version, assign
 from state import vector
 from streams.learner import params
@@ -141,7 +141,7 @@ class Embedded:
 
     def _trained(self, raw: np.ndarray, held: np.ndarray, segments: int) -> Encoder:
         try:
-            from online_models.autoencoder import Plan, train
+            from online_models.encoder.autoencoder import Plan, train
         except ModuleNotFoundError as error:
             raise Skipped(f"{error.name} is not installed") from None
         chosen = {} if self._seed is None else {"seed": self._seed}

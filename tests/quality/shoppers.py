@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from online_models.outcomes import HORIZON
-from online_models.rows import USER, Rows
+from online_models.training_rows import USER, Rows
 from state import rows as stored
 from state import vector
 from state.memory import MemoryStore

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from online_models.propensity import VISIT
+from online_models.prediction.first_day import HOUR_MS, is_young
+from online_models.prediction.propensity import VISIT
 from online_models.version import Version, dumps, loads
-from online_models.young import HOUR_MS, is_young
 from state import vector
 from state.memory import MemoryStore
 from streams import frame, status

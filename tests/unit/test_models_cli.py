@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from online_models.hierarchy import super_segments
-from online_models.learner import Learner, Params
+from online_models.clustering.hierarchy import super_segments
+from online_models.learner.learner import Learner, Params
 from online_models.lineage import Lineage
 from online_models.version import Version, assign, dumps
 from state import rows as state_rows

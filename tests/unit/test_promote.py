@@ -8,13 +8,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from online_models import orders
-from online_models.encoder import Encoder, build
-from online_models.encoder_file import Layer
-from online_models.held_out import held_out
-from online_models.learner import Learner, Params
-from online_models.orders import Order
-from online_models.rows import OUTCOME, ROW, Rows, join
+from online_models.encoder.encoder import Encoder, build
+from online_models.encoder.encoder_file import Layer
+from online_models.holdout import held_out
+from online_models.learner import control_messages as orders
+from online_models.learner.control_messages import Order
+from online_models.learner.learner import Learner, Params
+from online_models.training_rows import OUTCOME, ROW, Rows, join
 from online_models.version import Version
 from state import vector
 from streams.errors import DataError

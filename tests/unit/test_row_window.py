@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models.rows import DAY, OUTCOME, ROW, USER, Rows, join
+from online_models.training_rows import DAY, OUTCOME, ROW, USER, Rows, join
 from streams.errors import StateError
 from streams.row_window import RowWindow
 

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models.rows import DAY
+from online_models.training_rows import DAY
 from state import due, windows
 from state.memory import MemoryStore
 from streams.outbox import Flush, Topics

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models import orders
-from online_models.rows import DAY, OUTCOME, ROW, Rows
+from online_models.learner import control_messages as orders
+from online_models.training_rows import DAY, OUTCOME, ROW, Rows
 from state import vector, windows
 from state.memory import MemoryStore
 from streams import training
