@@ -1,7 +1,8 @@
-"""Rows of `training-rows`: what the learner learns from, and what came of it."""
+"""Rows of the topic `training-rows`: what models are learned from, and what came of it. All times are ms."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -10,31 +11,40 @@ from numpy.typing import NDArray
 from online_models.distances import Floats
 
 Ints = NDArray[np.int64]
-ROW, OUTCOME, DAY = range(3)  # learned from; a cart or a purchase; a new user a day after the first event
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+# kinds, as stored: a row that segments are learned from; a cart or a purchase; a new user when its first day has ended
+SAMPLE_ROW, OUTCOME_ROW, FIRST_DAY_ROW = range(3)
 USER = np.dtype("V16")  # a pseudonym
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """n rows in log order."""
+class TrainingRows:
+    """n rows in log order; R ratios and L plain columns."""
 
-    offset: Ints
-    now: Ints  # ms: as of when
-    kind: NDArray[np.int8]
-    user: NDArray[np.void]  # USER
-    born: Ints  # ms: the user's first event, floored to five minutes; 0: not known
-    carts: Ints  # lifetime totals, this event included
-    orders: Ints
-    sessions: Ints
-    raw: Floats  # (n, 2R + L), as state/vector.py makes them
+    offset: Ints  # (n,)
+    now: Ints  # (n,) as of when
+    kind: NDArray[np.int8]  # (n,)
+    user: NDArray[np.void]  # (n,) of USER
+    born: Ints  # (n,) the user's first event, floored to five minutes; 0: not known
+    carts: Ints  # (n,) lifetime totals, this event included
+    orders: Ints  # (n,)
+    sessions: Ints  # (n,)
+    raw: Floats  # (n, 2R + L): R numerators, R denominators, L plain columns (state/vector.py makes them)
 
     def __len__(self) -> int:
         return len(self.offset)
 
-    def take(self, at: Ints | slice | NDArray[np.bool_]) -> Rows:
-        return Rows(**{one.name: getattr(self, one.name)[at] for one in fields(self)})
+    def take(self, selected: Ints | slice | NDArray[np.bool_]) -> TrainingRows:
+        """Some of the rows, as numpy selects them."""
+        return TrainingRows(**{column.name: getattr(self, column.name)[selected] for column in fields(self)})
+
+    def pseudonyms(self) -> list[bytes]:
+        """Of each row's user, 16 bytes."""
+        joined, size = self.user.tobytes(), USER.itemsize
+        return [joined[start : start + size] for start in range(0, len(joined), size)]
 
 
-def join(parts: list[Rows]) -> Rows:
+def join(parts: Sequence[TrainingRows]) -> TrainingRows:
     """Parts, at least one, as a whole."""
-    return Rows(**{one.name: np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Rows)})
+    columns = {name.name: [getattr(part, name.name) for part in parts] for name in fields(TrainingRows)}
+    return TrainingRows(**{name: np.concatenate(column) for name, column in columns.items()})

@@ -22,22 +22,25 @@ class Alignment:
         """Share of the people whose new segment is not the continuation of their old one; 0 without people."""
         people = int(self.matrix.sum())
         new = np.flatnonzero(self.old_of >= 0)
-        stay = int(self.matrix[self.old_of[new], new].sum())
-        return (people - stay) / people if people else 0.0
+        staying = int(self.matrix[self.old_of[new], new].sum())
+        return (people - staying) / people if people else 0.0
 
 
-def align(old: Ints, new: Ints, old_count: int, new_count: int, same: float = 0.0) -> Alignment:
-    """Segments (p,) of the same p people under an old and a new model, as numbers from 0.
+def align(old: Ints, new: Ints, old_count: int, new_count: int, least_overlap: float = 0.0) -> Alignment:
+    """Match the segments (p,) of the same p people under an old and a new model, given as numbers from 0.
 
     Matched one to one so that as many people as possible stay (Hungarian assignment: Kuhn 1955). Two that share nobody,
-    or less than a share `same` of all that either has, are not matched.
+    or less than the least overlap (share of all people that either has), are not matched.
+
+    >>> align(np.array([0, 0, 1]), np.array([1, 1, 0]), 2, 3).old_of
+    array([ 1,  0, -1])
     """
     matrix = np.bincount(old * new_count + new, minlength=old_count * new_count).reshape(old_count, new_count)
     either = matrix.sum(1)[:, None] + matrix.sum(0)[None, :] - matrix
-    alike = np.where(matrix < same * either, 0, matrix)
-    before, after = linear_sum_assignment(alike, maximize=True)
+    overlap = np.where(matrix < least_overlap * either, 0, matrix)
+    before, after = linear_sum_assignment(overlap, maximize=True)
     old_of = np.full(new_count, -1, np.int64)
-    shared = alike[before, after] > 0
+    shared = overlap[before, after] > 0
     old_of[after[shared]] = before[shared]
     return Alignment(matrix, old_of)
 
@@ -46,16 +49,16 @@ def procrustes(old: Floats, new: Floats) -> tuple[Floats, float]:
     """Rotation (D, D) that takes the new embedding (p, D) of some people onto their old one, both centred and of unit
     size, and the share of the old one's variance that it leaves unexplained, in [0, 1] (Schönemann 1966).
 
-    By LAPACK: a figure to look at and a start for centres, never part of a version's bytes. An embedding of fewer
-    dimensions is padded with zeros. Where all people lie on one point nothing is explained.
+    An embedding of fewer dimensions is padded with zeros. Where all people lie on one point nothing is explained. It is
+    computed by LAPACK, so its last bits are the processor's own: it is shown, and never part of a version's bytes.
     """
     width = max(old.shape[1], new.shape[1])
-    a, b = (_normal(np.pad(one, ((0, 0), (0, width - one.shape[1])))) for one in (old, new))
-    rotation, scale = orthogonal_procrustes(b, a)
+    to_old, to_new = (_normalised(np.pad(points, ((0, 0), (0, width - points.shape[1])))) for points in (old, new))
+    rotation, scale = orthogonal_procrustes(to_new, to_old)
     return rotation, float(np.clip(1.0 - scale**2, 0.0, 1.0))
 
 
-def _normal(lines: Floats) -> Floats:
-    centred = lines - lines.mean(0)
+def _normalised(points: Floats) -> Floats:
+    centred = points - points.mean(0)
     size = float(np.sqrt((centred**2).sum()))
     return centred / size if size > 0 else centred

@@ -12,22 +12,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from river import cluster
 
 from online_models.distances import Floats, distances, nearest
+
+STARTS = 4  # k-means++ starts, of which the best one counts
+RECENT = 0.999  # of the decayed counts, what each row leaves
 
 
 class KMeans(cluster.KMeans):
     """Incremental k-means (MacQueen 1967; k-means++ start: Arthur and Vassilvitskii 2007).
 
-    Parameters as River's (halflife, mu, sigma and p matter in the fixed-step mode alone), and: step ("count" or
-    "fixed"), floor (least step), warm_up (rows before the start), dead (share of the average weight below which a
-    centre is repaired; 0 never).
+    Parameters are River's (halflife, mu, sigma and p matter in the fixed-step mode alone), and:
 
-    A feature that a row lacks is 0 there. Matrices (n, F) have a column for each feature that was learned from so
-    far, in the order in which they came (those of one row by name); where there is none yet they name them 0 to
-    F - 1. The counting mode does not depend on PYTHONHASHSEED; the fixed one, as River's, does where names are text.
+    - step: "count" or "fixed"; ValueError for another one
+    - floor: the least step, as a share of the way
+    - warm_up: rows before the start
+    - dead: share of the average weight below which a centre is repaired; 0: never
+
+    A feature that a row lacks is 0 there. Matrices (n, F) have a column for each feature that was learned from so far,
+    in the order in which they came (those of one row by name); where there is none yet they are named 0 to F - 1. The
+    counting mode does not depend on PYTHONHASHSEED; the fixed one, as River's, does where names are text.
 
     >>> model = KMeans(n_clusters=2, warm_up=4, seed=1)
     >>> for x in ({"a": 0.0}, {"a": 0.1}, {"a": 9.0}, {"a": 9.1}):
@@ -37,23 +42,32 @@ class KMeans(cluster.KMeans):
     """
 
     def __init__(
-        self, n_clusters: int = 5, halflife: float = 0.5, mu: float = 0, sigma: float = 1, p: int = 2,
-        seed: int | None = None, step: str = "count", floor: float = 0.002, warm_up: int = 100, dead: float = 0.02,
-    ) -> None:  # fmt: skip
+        self,
+        n_clusters: int = 5,
+        halflife: float = 0.5,
+        mu: float = 0,
+        sigma: float = 1,
+        p: int = 2,
+        seed: int | None = None,
+        step: str = "count",
+        floor: float = 0.002,
+        warm_up: int = 100,
+        dead: float = 0.02,
+    ) -> None:
         if step not in ("count", "fixed"):
             raise ValueError('step: "count" or "fixed"')
         self.step = step
         super().__init__(n_clusters=n_clusters, halflife=halflife, mu=mu, sigma=sigma, p=p, seed=seed)
         self.floor, self.warm_up, self.dead = floor, warm_up, dead
         self._names: list[Any] = []  # of the columns
-        self._first: list[Floats] = []  # rows before the start
-        self._at: Floats | None = None  # (k, F)
+        self._waiting_rows: list[Floats] = []  # rows before the start
+        self._centre_matrix: Floats | None = None  # (k, F)
         self._count = np.zeros(n_clusters)
         self._recent = np.ones(n_clusters)  # decayed counts, for repair
 
     @classmethod
-    def going_on(cls, centres: Floats, count: Floats, floor: float) -> KMeans:
-        """From centres (k, F) that so many rows each (k,) lie behind; none is repaired."""
+    def from_centres(cls, centres: Floats, count: Floats, floor: float) -> KMeans:
+        """Go on from centres (k, F) and the number of rows (k,) that each was made from; none is repaired."""
         model = cls(n_clusters=len(centres), floor=floor, dead=0.0)
         model.centre_matrix = centres
         model._count = np.maximum(count, 1.0)
@@ -70,15 +84,16 @@ class KMeans(cluster.KMeans):
 
     @property
     def started(self) -> bool:
-        return self._at is not None
+        """Whether there are centres, in the counting mode."""
+        return self._centre_matrix is not None
 
     @property
     def centers(self) -> Mapping[int, Mapping[Any, float]]:
         """Position of each centre by feature, as River's; empty before the start."""
         if self.step == "fixed":
             return self._centers
-        lines = [] if self._at is None else self._at.tolist()
-        return {k: dict(zip(self._names, line, strict=True)) for k, line in enumerate(lines)}
+        positions = [] if self._centre_matrix is None else self._centre_matrix.tolist()
+        return {k: dict(zip(self._names, position, strict=True)) for k, position in enumerate(positions)}
 
     @centers.setter
     def centers(self, centers: Mapping[int, Mapping[Any, float]]) -> None:
@@ -88,15 +103,15 @@ class KMeans(cluster.KMeans):
         if self.step == "fixed":
             super().learn_one(x)  # by way of learn_predict_one
             return
-        self._know(x)
-        self._learn_lines(self._line(x)[None])
+        self._add_columns(x)
+        self._learn_rows(self._row(x)[None])
 
     def learn_predict_one(self, x: Mapping[Any, float]) -> int:
         """Learn x; the centre that was the nearest before, as River's."""
         if self.step == "fixed":
-            self._know(x)
-            found: int = super().learn_predict_one(x)
-            return found
+            self._add_columns(x)
+            nearest_centre: int = super().learn_predict_one(x)
+            return nearest_centre
         label = self.predict_one(x)
         self.learn_one(x)
         return label
@@ -106,136 +121,140 @@ class KMeans(cluster.KMeans):
         if self.step == "fixed":
             label: int = super().predict_one(x)
             return label
-        return 0 if self._at is None else int(nearest(self._line(x)[None], self._at)[0][0])
+        return 0 if self._centre_matrix is None else int(nearest(self._row(x)[None], self._centre_matrix)[0][0])
 
-    def predict_many(self, lines: Floats) -> NDArray[np.int32]:
-        """predict_one of each line (n, F); ValueError where F is not that of the features."""
-        lines = self._columns(lines)
-        if self.step == "fixed":
-            return np.array([self.predict_one(x) for x in self._rows(lines)], np.int32)
-        return np.zeros(len(lines), np.int32) if self._at is None else nearest(lines, self._at)[0]
-
-    def learn_many(self, lines: Floats) -> None:
-        """learn_one of each line (n, F) in order; ValueError where F is not that of the features."""
-        lines = self._columns(lines)
+    def learn_many(self, rows: Floats) -> None:
+        """learn_one of each row (n, F) in order; ValueError where F is not that of the features."""
+        rows = self._columns(rows)
         if not self._names:
-            self._names = list(range(lines.shape[1]))
+            self._names = list(range(rows.shape[1]))
         if self.step == "fixed":
-            for x in self._rows(lines):
+            for x in self._rows(rows):
                 super().learn_one(x)
         else:
-            self._learn_lines(lines)
+            self._learn_rows(rows)
 
-    def _know(self, x: Iterable[Any]) -> None:
+    def _add_columns(self, x: Iterable[Any]) -> None:
         """A column for each new feature, by name: sets have an order of their own in each process."""
         new = sorted(set(x) - set(self._names), key=lambda name: (str(name), type(name).__name__))
         if new:
             self._names += new
-            self._first = [np.pad(row, (0, len(new))) for row in self._first]
-            if self._at is not None:
-                self._at = np.pad(self._at, ((0, 0), (0, len(new))))
+            self._waiting_rows = [np.pad(row, (0, len(new))) for row in self._waiting_rows]
+            if self._centre_matrix is not None:
+                self._centre_matrix = np.pad(self._centre_matrix, ((0, 0), (0, len(new))))
 
-    def _line(self, x: Mapping[Any, float]) -> Floats:
+    def _row(self, x: Mapping[Any, float]) -> Floats:
         return np.array([x.get(name, 0.0) for name in self._names], np.float64)
 
-    def _rows(self, lines: Floats) -> Iterator[dict[Any, float]]:
-        names = self._names or range(lines.shape[1])
-        return (dict(zip(names, line, strict=True)) for line in lines.tolist())
+    def _rows(self, rows: Floats) -> Iterator[dict[Any, float]]:
+        names = self._names or range(rows.shape[1])
+        return (dict(zip(names, row, strict=True)) for row in rows.tolist())
 
-    def _columns(self, lines: Floats) -> Floats:
-        lines = np.asarray(lines, np.float64)
-        if lines.ndim != 2 or (self._names and lines.shape[1] != len(self._names)):
-            raise ValueError(f"lines of {len(self._names) or 'F'} columns are wanted, these are {lines.shape}")
-        return lines
+    def _columns(self, rows: Floats) -> Floats:
+        rows = np.asarray(rows, np.float64)
+        if rows.ndim != 2 or (self._names and rows.shape[1] != len(self._names)):
+            raise ValueError(f"expected rows of {len(self._names) or 'F'} columns, got shape {rows.shape}")
+        return rows
 
-    def _learn_lines(self, lines: Floats) -> None:
+    def _learn_rows(self, rows: Floats) -> None:
         i = 0
-        while self._at is None and i < len(lines):
-            self._first.append(lines[i].copy())
+        while self._centre_matrix is None and i < len(rows):
+            self._waiting_rows.append(rows[i].copy())
             i += 1
-            if len(self._first) >= max(self.warm_up, self.n_clusters):
+            if len(self._waiting_rows) >= max(self.warm_up, self.n_clusters):
                 self._start()
-        for line in lines[i:]:
-            self._learn(line)
+        for row in rows[i:]:
+            self._learn(row)
 
     def _start(self) -> None:
-        rows = np.stack(self._first)
-        self._first = []
+        rows = np.stack(self._waiting_rows)
+        self._waiting_rows = []
         best = None
-        for attempt in range(4):
+        for attempt in range(STARTS):
             centres = lloyd(rows, plus_plus(rows, self.n_clusters, (self.seed or 0) + attempt), 50)
             label, _, distance, _ = nearest(rows, centres)
             error = float(np.cumsum(distance)[-1])
             if best is None or error < best[0]:
                 best = (error, centres, label)
         assert best is not None
-        self._at = best[1]
+        self._centre_matrix = best[1]
         self._count = np.bincount(best[2], minlength=self.n_clusters).astype(np.float64)
         self._recent = self._count / max(1.0, len(rows) / 100.0)
 
-    def _learn(self, line: Floats) -> None:
-        assert self._at is not None
-        difference = line - self._at
+    def _learn(self, row: Floats) -> None:
+        assert self._centre_matrix is not None
+        difference = row - self._centre_matrix
         distance = np.einsum("kf,kf->k", difference, difference)  # one shape, one order of sums
         k = int(distance.argmin())
         self._count[k] += 1.0
-        self._at[k] += max(1.0 / self._count[k], self.floor) * difference[k]
-        self._recent *= 0.999
+        self._centre_matrix[k] += max(1.0 / self._count[k], self.floor) * difference[k]
+        self._recent *= RECENT
         self._recent[k] += 1.0
         weakest = int(self._recent.argmin())
         average = float(np.add.reduce(self._recent)) / len(self._recent)
         if self._recent[weakest] < self.dead * average and weakest != k and distance[k] > 0:
-            self._at[weakest] = line  # nobody's centre goes to somebody who has none to himself
+            self._centre_matrix[weakest] = row  # nobody's centre goes to somebody who has none to himself
             self._count[weakest] = 1.0
             self._recent[weakest] = average
 
     @property
     def centre_matrix(self) -> Floats:
         """Centres (k, F); ValueError before the start."""
-        if self._at is None:
+        if self._centre_matrix is None:
             raise ValueError("no centres yet")
-        return self._at
+        return self._centre_matrix
 
     @centre_matrix.setter
     def centre_matrix(self, centres: Floats) -> None:
-        self._at = np.array(self._columns(centres))
-        self._names = self._names or list(range(self._at.shape[1]))
+        self._centre_matrix = np.array(self._columns(centres))
+        self._names = self._names or list(range(self._centre_matrix.shape[1]))
 
 
 def plus_plus(rows: Floats, k: int, seed: int) -> Floats:
-    """k-means++ start: each next centre is a row drawn by its squared distance to the nearest so far."""
+    """Centres (k, D) of the k-means++ start (Arthur and Vassilvitskii 2007) for rows (n, D), n >= 1.
+
+    Each next centre is a row drawn by its squared distance to the nearest centre so far. The same arguments give the
+    same centres.
+    """
     draw = random.Random(seed)
     centres = [rows[draw.randrange(len(rows))]]
     distance = np.full(len(rows), np.inf)
     for _ in range(1, k):
         np.minimum(distance, distances(rows, centres[-1][None])[0], out=distance)
-        total = np.cumsum(distance)
-        if total[-1] > 0:
-            at = int(np.searchsorted(total, draw.random() * total[-1], "right"))
+        cumulative = np.cumsum(distance)
+        if cumulative[-1] > 0:
+            drawn = int(np.searchsorted(cumulative, draw.random() * cumulative[-1], "right"))
         else:
-            at = draw.randrange(len(rows))  # fewer distinct rows than centres
-        centres.append(rows[min(at, len(rows) - 1)])
+            drawn = draw.randrange(len(rows))  # fewer distinct rows than centres
+        centres.append(rows[min(drawn, len(rows) - 1)])
     return np.stack(centres)
 
 
-def lloyd(rows: Floats, centres: Floats, most: int) -> Floats:
-    """Lloyd's rounds until nothing moves; a centre without rows goes to the row that is farthest off."""
+def lloyd(rows: Floats, centres: Floats, rounds: int) -> Floats:
+    """Centres (k, D) for rows (n, D) after at most so many of Lloyd's rounds, fewer where nothing moves any more.
+
+    A centre without rows goes to the row that is farthest from its centre.
+
+    >>> lloyd(np.array([[0.0], [1.0], [9.0]]), np.array([[0.0], [2.0]]), 10)
+    array([[0.5],
+           [9. ]])
+    """
     centres = centres.copy()
-    for _ in range(most):
+    for _ in range(rounds):
         label, _, distance, _ = nearest(rows, centres)
         order = np.argsort(label, kind="stable")
         count = np.bincount(label, minlength=len(centres))
         end = np.cumsum(count)
         moved = centres.copy()
-        total = np.cumsum(rows[order], axis=0)
+        running = np.cumsum(rows[order], axis=0)
         for k in range(len(centres)):
             if count[k]:
-                before = total[end[k] - count[k] - 1] if end[k] > count[k] else 0.0
-                moved[k] = (total[end[k] - 1] - before) / count[k]
+                before = running[end[k] - count[k] - 1] if end[k] > count[k] else 0.0
+                moved[k] = (running[end[k] - 1] - before) / count[k]
             else:
-                far = int(distance.argmax())
-                moved[k] = rows[far]
-                distance[far] = 0.0
+                farthest = int(distance.argmax())
+                moved[k] = rows[farthest]
+                distance[farthest] = 0.0
         if (moved == centres).all():
             break
         centres = moved

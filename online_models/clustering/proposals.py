@@ -1,7 +1,7 @@
-"""How many segments there are, and which: changes of the set that people speak for.
+"""How many segments there are, and which: changes of the set of centres, and what each is worth.
 
 A segment has to be worth its place: what people lose in distance and gain in silhouette by it must exceed a price.
-Judged are people who were held out, and those learned from as if each had been left out.
+Judged are people of the holdout, and those learned from as if each had been left out.
 """
 
 from __future__ import annotations
@@ -12,177 +12,183 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from online_models.clustering.kmeans import lloyd, plus_plus
-from online_models.distances import Floats, nearest
-from online_models.evaluation.scoring import mean
+from online_models.distances import Floats, mean, nearest
 
 PRICE = 0.036  # of one more segment: of 0.02 to 0.045 the one that finds most planted changes and invents fewest
-SILHOUETTE = 2.0  # weight of the mean silhouette beside the logarithm of the error
+SILHOUETTE_WEIGHT = 2.0  # of the mean silhouette beside the logarithm of the error
 # dimensions in which these were found; in D of them a split takes about 2 / D of the error, be there two kinds or one,
 # so the error counts by D
-MEASURED = 18
-LOOK = 0.4  # a split is looked at where, if nobody else moved, it made at least this share of the price
-LOOKS = 4  # at so many splits, and so many merges
+MEASURED_DIMENSIONS = 18
+LEAST_PROMISE = 0.4  # a split is tried where, if nobody else moved, it would gain at least this share of the price
+TRIED = 4  # splits, and as many merges
 ROUNDS = 4  # of Lloyd's, after which a change is judged
-TRIES = 3  # starts of a split
-STARTS = 4  # of a solution for people of whom nothing is known
+SPLIT_STARTS = 3
+FIRST_STARTS = 4  # of a solution for people of whom nothing is known
 SMALLEST, FEWEST = 0.015, 8  # share of people, and people, below which nothing is split off
 
 Event = Literal["split", "merge", "swap", "anew"]
 
 
 class Proposal(NamedTuple):
-    """Other centres (k', D), and what they are worth more than those that there are, the price of segments paid."""
+    """Other centres, and what they are worth more than those that there are, the price of segments paid."""
 
     event: Event
-    at: int  # the centre that is split, or that ends; of a solution from nothing 0
-    centres: Floats
+    centre: int  # index of the one that is split, or that ends; 0 for a solution from nothing
+    centres: Floats  # (k', D)
     gain: float
     error: float  # standard error of the gain
 
 
-class Judged(NamedTuple):
-    """Of each person (n,)."""
+class Fit(NamedTuple):
+    """Of each person (n,) under some centres."""
 
     distance: Floats  # squared, to the nearest centre
     silhouette: Floats
 
 
-def judge(learned: Floats, held: Floats, centres: Floats) -> Judged:
+def fit(learned: Floats, holdout: Floats, centres: Floats) -> Fit:
     """Squared distance and simplified silhouette (1 - a / b, distances to the nearest centre and to the next; Hruschka
-    et al. 2004) of those learned from (n, D), each against a centre that it had no part in, and those held out (m, D).
+    et al. 2004) of those learned from (n, D), each against a centre that it had no part in, and of the holdout (m, D).
     """
-    label, _, a, b = nearest(np.concatenate((learned, held)), centres)
+    label, _, own, other = nearest(np.concatenate((learned, holdout)), centres)
     n = len(learned)
     size = np.bincount(label[:n], minlength=len(centres))[label[:n]]
-    a[:n] *= (size / np.maximum(size - 1, 1)) ** 2  # what the mean of the others is farther away
+    own[:n] *= (size / np.maximum(size - 1, 1)) ** 2  # what the mean of the others is farther away
     if len(centres) == 1:
-        return Judged(a, np.zeros(len(a)))
-    return Judged(a, 1.0 - np.sqrt(np.minimum(a / np.where(b > 0, b, 1.0), 1.0)))
+        return Fit(own, np.zeros(len(own)))
+    return Fit(own, 1.0 - np.sqrt(np.minimum(own / np.where(other > 0, other, 1.0), 1.0)))
 
 
-def worth(judged: Judged, centres: Floats) -> float:
-    """What centres (k, D) are worth to those judged: better is more."""
+def worth(fitted: Fit, centres: Floats) -> float:
+    """What centres (k, D) are worth to those who were fitted: better is more."""
     k, width = centres.shape
-    error = float(np.log(max(mean(judged.distance), 1e-12)))
-    return -width / MEASURED * error + SILHOUETTE * mean(judged.silhouette) - PRICE * k
+    error = float(np.log(max(mean(fitted.distance), 1e-12)))
+    return -width / MEASURED_DIMENSIONS * error + SILHOUETTE_WEIGHT * mean(fitted.silhouette) - PRICE * k
 
 
-def proposals(learned: Floats, held: Floats, centres: Floats, least: int, most: int, seed: int) -> list[Proposal]:
+def proposals(learned: Floats, holdout: Floats, centres: Floats, least: int, most: int, seed: int) -> list[Proposal]:
     """Changes of the set of centres (k, D) within the bounds on k: splits, merges of neighbours, a split and a merge
     together, and a solution from nothing.
 
-    learned (n, D): lines of people that centres are moved by; held (m, D): of those by which alone they are judged.
+    learned (n, D): points of people that centres are moved by; holdout (m, D): of those they are only judged by.
     """
     k, width = centres.shape
-    now = judge(learned, held, centres)
+    now = fit(learned, holdout, centres)
     error, value = mean(now.distance), worth(now, centres)
 
-    def judged(event: Event, at: int, start: Floats, rounds: int = ROUNDS) -> Proposal | None:
+    def judged(event: Event, centre: int, start: Floats, rounds: int = ROUNDS) -> Proposal | None:
         moved = lloyd(learned, start, rounds)
         size = np.bincount(nearest(learned, moved)[0], minlength=len(moved))
         if event != "merge" and size.min() < fewest(learned):
             return None
-        then = judge(learned, held, moved)
+        then = fit(learned, holdout, moved)
         nearer, apart = (now.distance - then.distance) / error, then.silhouette - now.silhouette
-        each = width / MEASURED * nearer + SILHOUETTE * apart
-        spread = np.sqrt(mean((each - mean(each)) ** 2) / len(each))
-        return Proposal(event, at, moved, worth(then, moved) - value, float(spread))
+        gains = width / MEASURED_DIMENSIONS * nearer + SILHOUETTE_WEIGHT * apart
+        standard_error = np.sqrt(mean((gains - mean(gains)) ** 2) / len(gains))
+        return Proposal(event, centre, moved, worth(then, moved) - value, float(standard_error))
 
     splits = list(_splits(learned, centres, seed))
     merges = list(_merges(learned, centres))
-    found = [judged("split", at, _split(centres, at, two)) for at, two in (splits if k < most else [])]
+    tried = [judged("split", centre, _split(centres, centre, two)) for centre, two in (splits if k < most else [])]
     if k > least:
-        found += [judged("merge", gone, _merged(centres, gone, other, at)) for gone, other, at in merges]
-    for at, two in splits[:2]:
-        for gone, other, into in merges[:2]:
-            if at not in (gone, other):
-                found.append(judged("swap", at, _merged(_split(centres, at, two), gone, other, into)))
-    for many in sorted({k, min(most, k + 1)}):
-        found.append(judged("anew", 0, plus_plus(learned, many, seed), 4 * ROUNDS))
-    return [one for one in found if one is not None]
+        tried += [judged("merge", gone, _merged(centres, gone, stays, point)) for gone, stays, point in merges]
+    for centre, two in splits[:2]:
+        for gone, stays, point in merges[:2]:
+            if centre not in (gone, stays):
+                tried.append(judged("swap", centre, _merged(_split(centres, centre, two), gone, stays, point)))
+    for count in sorted({k, min(most, k + 1)}):
+        tried.append(judged("anew", 0, plus_plus(learned, count, seed), 4 * ROUNDS))
+    return [proposal for proposal in tried if proposal is not None]
 
 
-def merged(lines: Floats, centres: Floats) -> Floats:
-    """Centres (k - 1, D), of k at least 2: the likest two are one."""
-    return _merged(centres, *next(_merges(lines, centres)))
+def merge_likest(points: Floats, centres: Floats) -> Floats:
+    """Centres (k - 1, D), of k at least 2: the likest two become one."""
+    return _merged(centres, *next(_merges(points, centres)))
 
 
-def split(lines: Floats, centres: Floats, seed: int) -> Floats:
-    """Centres (k + 1, D): that of most of lines (n, D) is two."""
-    label = nearest(lines, centres)[0]
-    at = int(np.bincount(label, minlength=len(centres)).argmax())
-    return _split(centres, at, halves(lines[label == at], seed + at)[0])
+def split_largest(points: Floats, centres: Floats, seed: int) -> Floats:
+    """Centres (k + 1, D): the one that most of the points (n, D) belong to becomes two."""
+    label = nearest(points, centres)[0]
+    largest = int(np.bincount(label, minlength=len(centres)).argmax())
+    return _split(centres, largest, halves(points[label == largest], seed + largest)[0])
 
 
-def _split(centres: Floats, at: int, two: Floats) -> Floats:
-    out = np.concatenate((centres, two[1:]))
-    out[at] = two[0]
-    return out
+def _split(centres: Floats, centre: int, two: Floats) -> Floats:
+    changed = np.concatenate((centres, two[1:]))
+    changed[centre] = two[0]
+    return changed
 
 
-def _merged(centres: Floats, gone: int, other: int, into: Floats) -> Floats:
-    out = centres.copy()
-    out[other] = into
-    return np.delete(out, gone, axis=0)
+def _merged(centres: Floats, gone: int, stays: int, point: Floats) -> Floats:
+    changed = centres.copy()
+    changed[stays] = point
+    return np.delete(changed, gone, axis=0)
 
 
-def _splits(lines: Floats, centres: Floats, seed: int) -> Iterator[tuple[int, Floats]]:
-    """Centres that might be two, with the two, the likeliest first."""
-    label, _, distance, _ = nearest(lines, centres)
-    total, found = mean(distance) * len(lines), []
-    for at in range(len(centres)):
-        mine = label == at
-        if np.count_nonzero(mine) >= 2 * fewest(lines):
-            two, error = halves(lines[mine], seed + at)
-            found.append(((mean(distance[mine]) * np.count_nonzero(mine) - error) / max(total, 1e-12), at, two))
-    found.sort(key=lambda one: -one[0])
-    yield from ((at, two) for less, at, two in found[:LOOKS] if less >= LOOK * PRICE)
+def _splits(points: Floats, centres: Floats, seed: int) -> Iterator[tuple[int, Floats]]:
+    """Centres that might be two, with the two (2, D), the likeliest first."""
+    label, _, distance, _ = nearest(points, centres)
+    total = mean(distance) * len(points)
+    promising: list[tuple[float, int, Floats]] = []
+    for centre in range(len(centres)):
+        inside = label == centre
+        size = np.count_nonzero(inside)
+        if size >= 2 * fewest(points):
+            two, error = halves(points[inside], seed + centre)
+            saved = (mean(distance[inside]) * size - error) / max(total, 1e-12)
+            promising.append((saved, centre, two))
+    promising.sort(key=lambda split: -split[0])
+    yield from ((centre, two) for saved, centre, two in promising[:TRIED] if saved >= LEAST_PROMISE * PRICE)
 
 
-def _merges(lines: Floats, centres: Floats) -> Iterator[tuple[int, int, Floats]]:
+def _merges(points: Floats, centres: Floats) -> Iterator[tuple[int, int, Floats]]:
     """Pairs of neighbours that might be one: the smaller, which ends, the larger, and where the one would be; the
     likeliest first, by what Ward (1963) says they would cost."""
-    label, second, distance, _ = nearest(lines, centres)
+    label, second, distance, _ = nearest(points, centres)
     size = np.bincount(label, minlength=len(centres))
-    total = max(mean(distance) * len(lines), 1e-12)
-    found = {}
-    for at in range(len(centres) if len(centres) > 1 else 0):
-        mine = label == at
-        other = int(np.bincount(second[mine], minlength=len(centres)).argmax()) if size[at] else (at == 0) * 1
-        gone, stays = sorted((at, other), key=lambda one: (size[one], one))
+    total = max(mean(distance) * len(points), 1e-12)
+    pairs: dict[tuple[int, int], tuple[float, int, int, Floats]] = {}
+    for centre in range(len(centres) if len(centres) > 1 else 0):
+        if size[centre]:
+            neighbour = int(np.bincount(second[label == centre], minlength=len(centres)).argmax())
+        else:
+            neighbour = 1 if centre == 0 else 0
+        gone, stays = sorted((centre, neighbour), key=lambda index: (size[index], index))
         both = max(1, int(size[gone] + size[stays]))
         apart = float(np.cumsum((centres[gone] - centres[stays]) ** 2)[-1])
         cost = size[gone] * size[stays] / both * apart / total
-        into = (size[gone] * centres[gone] + size[stays] * centres[stays]) / both if size[stays] else centres[stays]
-        found[gone, stays] = (cost, gone, stays, into)
-    ordered = sorted(found.values(), key=lambda one: one[:3])
-    yield from (one[1:] for one in ordered[:LOOKS])
+        point = centres[stays]
+        if size[stays]:
+            point = (size[gone] * centres[gone] + size[stays] * centres[stays]) / both
+        pairs[gone, stays] = (cost, gone, stays, point)
+    cheapest = sorted(pairs.values(), key=lambda pair: pair[:3])
+    yield from (pair[1:] for pair in cheapest[:TRIED])
 
 
-def halves(lines: Floats, seed: int) -> tuple[Floats, float]:
-    """The best two centres (2, D) for lines (n, D), the one with more of them first; the sum of squared distances."""
-    best, least = lines[:1].repeat(2, 0), np.inf
-    for attempt in range(TRIES):
-        two = lloyd(lines, plus_plus(lines, 2, seed * TRIES + attempt), 8)
-        label, _, distance, _ = nearest(lines, two)
-        error = mean(distance) * len(lines)
-        if error < least:
-            best, least = (two if 2 * np.count_nonzero(label) <= len(label) else two[::-1]), error
-    return best, least
+def halves(points: Floats, seed: int) -> tuple[Floats, float]:
+    """The best two centres (2, D) for points (n, D), the one with more of them first; the sum of squared distances."""
+    best, least_error = points[:1].repeat(2, 0), np.inf
+    for attempt in range(SPLIT_STARTS):
+        two = lloyd(points, plus_plus(points, 2, seed * SPLIT_STARTS + attempt), 8)
+        label, _, distance, _ = nearest(points, two)
+        error = mean(distance) * len(points)
+        if error < least_error:
+            best, least_error = (two if 2 * np.count_nonzero(label) <= len(label) else two[::-1]), error
+    return best, least_error
 
 
-def first(learned: Floats, held: Floats, least: int, most: int, seed: int) -> Floats:
-    """Centres (k, D) for people of whom nothing is known yet: of each k the best of some starts, of these the one that
-    is worth most."""
-    chosen, found = None, -np.inf
+def first_centres(learned: Floats, holdout: Floats, least: int, most: int, seed: int) -> Floats:
+    """Centres (k, D), k within the bounds, for people of whom nothing is known yet: of each k the best of some starts,
+    of these the one that is worth most."""
+    chosen, most_worth = None, -np.inf
     for k in _numbers(least, most):
         if k > least and len(learned) < k * FEWEST:
             break
-        starts = [lloyd(learned, plus_plus(learned, k, seed + attempt), 30) for attempt in range(STARTS)]
+        starts = [lloyd(learned, plus_plus(learned, k, seed + attempt), 30) for attempt in range(FIRST_STARTS)]
         best = min(starts, key=lambda centres: mean(nearest(learned, centres)[2]))
-        value = worth(judge(learned, held, best), best)
-        if chosen is None or value > found:
-            chosen, found = best, value
+        value = worth(fit(learned, holdout, best), best)
+        if chosen is None or value > most_worth:
+            chosen, most_worth = best, value
     assert chosen is not None
     return chosen
 
@@ -195,5 +201,6 @@ def _numbers(least: int, most: int) -> Iterator[int]:
     yield most
 
 
-def fewest(lines: Floats) -> float:
-    return max(FEWEST, SMALLEST * len(lines))
+def fewest(points: Floats) -> float:
+    """People of n (n, D) below which a centre of its own is not worth it."""
+    return max(FEWEST, SMALLEST * len(points))

@@ -13,30 +13,36 @@ from online_models.clustering.kmeans import lloyd
 from online_models.distances import Floats, nearest
 from online_models.training_rows import Ints
 
-WARM = 6  # Lloyd's rounds
+REFIT_ROUNDS = 6  # of Lloyd's
 
 
-def refit(lines: Floats, before: NDArray[np.integer], k: int) -> Floats:
-    """Centres (k, D) for lines (n, D) in another space, of people who were at `before` (n,) of k centres."""
-    return lloyd(lines, _carried(lines, before, k), WARM)
+def refit(points: Floats, label: NDArray[np.integer], k: int) -> Floats:
+    """Centres (k, D) for points (n, D) in another space, of people who were at `label` (n,) of k centres."""
+    return lloyd(points, _carried(points, label, k), REFIT_ROUNDS)
 
 
-def _carried(lines: Floats, label: NDArray[np.integer], k: int) -> Floats:
-    """Mean of each centre's people; one without starts at the line that is farthest from all the others."""
-    out, count = means(lines, label, k)
-    held = np.flatnonzero(count)
+def _carried(points: Floats, label: NDArray[np.integer], k: int) -> Floats:
+    """Mean of each centre's people; one without starts at the point that is farthest from all the others."""
+    centres, count = label_means(points, label, k)
+    placed = np.flatnonzero(count)
     for empty in np.flatnonzero(count == 0).tolist():
-        out[empty] = lines[int(nearest(lines, out[held])[2].argmax())]
-        held = np.append(held, empty)
-    return out
+        centres[empty] = points[int(nearest(points, centres[placed])[2].argmax())]
+        placed = np.append(placed, empty)
+    return centres
 
 
-def means(lines: Floats, label: NDArray[np.integer], k: int) -> tuple[Floats, Ints]:
-    """Mean line (k, D) of each label and how many there are of it (k,); labels below 0 are nobody's."""
+def label_means(points: Floats, label: NDArray[np.integer], k: int) -> tuple[Floats, Ints]:
+    """Mean point (k, D) of each label and the number of its points (k,); labels below 0 are nobody's.
+
+    >>> label_means(np.array([[1.0], [3.0], [9.0]]), np.array([0, 0, -1]), 2)
+    (array([[2.],
+           [0.]]), array([2, 0]))
+    """
     known = np.flatnonzero(label >= 0)
     known = known[np.argsort(label[known], kind="stable")]
     count = np.bincount(label[known], minlength=k)
-    total = np.zeros((len(known) + 1, lines.shape[1]))
-    np.cumsum(lines[known], axis=0, out=total[1:])
+    # running sums, so that each mean is summed in the points' order
+    running = np.zeros((len(known) + 1, points.shape[1]))
+    np.cumsum(points[known], axis=0, out=running[1:])
     end = np.cumsum(count)
-    return (total[end] - total[end - count]) / np.maximum(count, 1)[:, None], count
+    return (running[end] - running[end - count]) / np.maximum(count, 1)[:, None], count

@@ -2,7 +2,7 @@
 
 Denoising: Vincent et al. 2010 (features are hidden at random, the network says what they were). Clustering term: deep
 embedded clustering (Xie, Girshick, Farhadi 2016), with the reconstruction kept beside it (Guo et al. 2017), or the
-embedding would fall into its centres. The only room that imports torch; workers run the result in numpy.
+embedding would fall into its centres. The only module that imports torch; workers run the result in numpy.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 from online_models.clustering.kmeans import lloyd, plus_plus
 from online_models.clustering.scaler import Scaler, fit
-from online_models.distances import nearest
+from online_models.distances import Floats, nearest
 from online_models.encoder.encoder import Encoder, build
 from online_models.encoder.encoder_file import Layer
 
-Floats = NDArray[np.float64]
 Side = list[tuple[torch.Tensor, torch.Tensor]]  # weight (out, in), bias (out,) of each layer
 LEAST = 100  # rows
 STEPS = 64  # at least, an epoch: few rows are cut into smaller batches
@@ -94,9 +92,14 @@ class Report:
 
 
 def train(
-    raw: Floats, held: Floats, names: Sequence[str], ratios: int, plan: Plan, clock: Callable[[], float],
+    raw: Floats,
+    holdout: Floats,
+    names: Sequence[str],
+    ratios: int,
+    plan: Plan,
+    clock: Callable[[], float],
     progress: Callable[[Epoch], None] = lambda _: None,
-) -> tuple[Encoder, Report]:  # fmt: skip
+) -> tuple[Encoder, Report]:
     """An encoder from a raw matrix (n, 2R + L), judged by another (m, 2R + L); clock in seconds.
 
     On the CPU the same arguments give the same bytes (with one torch, number of threads and type of processor).
@@ -107,7 +110,7 @@ def train(
     if len(raw) < LEAST:
         raise ValueError(f"{len(raw)} rows, at least {LEAST} are needed")
     scaler = fit(raw, ratios)
-    features, judged = scaler.transform(raw), scaler.transform(held if len(held) else raw)
+    features, judged = scaler.transform(raw), scaler.transform(holdout if len(holdout) else raw)
     run = _Run(features, judged, plan, clock)
     loaded = clock() - started
     epochs = []
@@ -116,18 +119,27 @@ def train(
         progress(epoch)
     encoder = _built(run, features, names, scaler)
     report = Report(
-        device=run.name, threads=torch.get_num_threads(), bf16=run.bf16, compiled=run.compiled, rows=len(raw),
-        held=len(held), parameters=sum(p.numel() for p in run.parameters), batch=run.batch, epochs=epochs,
+        device=run.name,
+        threads=torch.get_num_threads(),
+        bf16=run.bf16,
+        compiled=run.compiled,
+        rows=len(raw),
+        held=len(holdout),
+        parameters=sum(parameter.numel() for parameter in run.parameters),
+        batch=run.batch,
+        epochs=epochs,
         error=float(encoder.reconstruction_error(judged).mean()),
-        mean_error=float(((judged - features.mean(0)) ** 2).mean()), load_seconds=loaded, seconds=clock() - started,
-    )  # fmt: skip
+        mean_error=float(((judged - features.mean(0)) ** 2).mean()),
+        load_seconds=loaded,
+        seconds=clock() - started,
+    )
     return encoder, report
 
 
 class _Run:
     """Rows and network on their device."""
 
-    def __init__(self, rows: Floats, held: Floats, plan: Plan, clock: Callable[[], float]) -> None:
+    def __init__(self, rows: Floats, holdout: Floats, plan: Plan, clock: Callable[[], float]) -> None:
         self.plan, self.clock = plan, clock
         self.device = _device(plan.device)
         cuda = self.device.type == "cuda"
@@ -137,7 +149,7 @@ class _Run:
         self.steps = len(rows) // self.batch
         count = self.steps * (plan.epochs + (plan.cluster_epochs if plan.clusters > 1 else 0))
         self.compiled = (cuda and count >= COMPILING) if plan.compiled is None else plan.compiled
-        self.rows, self.held = self._moved(rows), self._moved(held)
+        self.rows, self.holdout = self._moved(rows), self._moved(holdout)
         self.chance = torch.Generator(self.device).manual_seed(plan.seed)
         draw = np.random.default_rng(plan.seed)
         widths = (rows.shape[1], *plan.hidden, plan.latent)
@@ -146,8 +158,8 @@ class _Run:
 
     @property
     def parameters(self) -> list[torch.Tensor]:
-        found = [tensor for layer in [*self.encoder, *self.decoder] for tensor in layer]
-        return found if self.centres is None else [*found, self.centres]
+        weights = [tensor for layer in [*self.encoder, *self.decoder] for tensor in layer]
+        return weights if self.centres is None else [*weights, self.centres]
 
     def epochs(self) -> Iterator[Epoch]:
         """Trains; each epoch when it is over."""
@@ -180,7 +192,7 @@ class _Run:
                 rate.step()
                 total += cost.detach()
             mean = float(total) / self.steps  # waits for the device
-            yield Epoch(phase, number, epochs, mean, self._held_error(), self._now() - began)
+            yield Epoch(phase, number, epochs, mean, self._holdout_error(), self._now() - began)
 
     def _compiling(self, loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         """The loss as one compiled step, or as it is where that fails: without a compiler, say."""
@@ -189,8 +201,8 @@ class _Run:
         def step(*args: torch.Tensor) -> torch.Tensor:
             if self.compiled:
                 try:
-                    found: torch.Tensor = fast(*args)
-                    return found
+                    result: torch.Tensor = fast(*args)
+                    return result
                 except RuntimeError:
                     self.compiled = False
             return loss(*args)
@@ -201,22 +213,22 @@ class _Run:
         return _error(_through(self.decoder, _through(self.encoder, clean * shown)), clean)
 
     def _clustering(self, clean: torch.Tensor, shown: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        near = self._membership(_through(self.encoder, clean))
-        divergence = (target * (target.log() - near.log())).sum(1).mean()
+        membership = self._membership(_through(self.encoder, clean))
+        divergence = (target * (target.log() - membership.log())).sum(1).mean()
         return self._denoising(clean, shown) + self.plan.pull * divergence
 
     def _membership(self, latent: torch.Tensor) -> torch.Tensor:
         """(n, D) -> (n, K): how much each row belongs to each centre, by Student's t."""
         assert self.centres is not None
-        far = (latent.float()[:, None] - self.centres).square().sum(2)
-        weight = 1.0 / (1.0 + far)
+        squared = (latent.float()[:, None] - self.centres).square().sum(2)
+        weight = 1.0 / (1.0 + squared)
         return (weight / weight.sum(1, keepdim=True)).clamp_min(1e-6)
 
     @torch.no_grad()
     def _target(self) -> torch.Tensor:
         """The same, sharpened, and each centre's weight counted once (Xie et al., equation 3)."""
-        near = torch.cat([self._membership(_through(self.encoder, rows)) for rows in self.rows.split(CHUNK)])
-        sharp = near.square() / near.sum(0)
+        membership = torch.cat([self._membership(_through(self.encoder, rows)) for rows in self.rows.split(CHUNK)])
+        sharp = membership.square() / membership.sum(0)
         return (sharp / sharp.sum(1, keepdim=True)).clamp_min(1e-6)
 
     @torch.no_grad()
@@ -230,11 +242,11 @@ class _Run:
         self.centres = self._tensor(centres / spread).requires_grad_()
 
     @torch.no_grad()
-    def _held_error(self) -> float:
+    def _holdout_error(self) -> float:
         total = torch.zeros((), device=self.device)
-        for rows in self.held.split(CHUNK):
+        for rows in self.holdout.split(CHUNK):
             total += _error(_through(self.decoder, _through(self.encoder, rows)), rows) * len(rows)
-        return float(total) / len(self.held)
+        return float(total) / len(self.holdout)
 
     def _side(self, widths: Sequence[int], draw: np.random.Generator) -> Side:
         """He's start; numpy draws it, so that it does not hang on torch's version or device."""
@@ -267,8 +279,8 @@ def _built(run: _Run, features: Floats, names: Sequence[str], scaler: Scaler) ->
         for side in (run.encoder, run.decoder)
     )
     notes = {"rows": str(len(features)), "clusters": str(run.plan.clusters), "seed": str(run.plan.seed)}
-    found = build(names, scaler, encoder, decoder, far=0.0, notes=notes)
-    far = float(np.quantile(found.reconstruction_error(features), FAR))
+    without_far = build(names, scaler, encoder, decoder, far=0.0, notes=notes)
+    far = float(np.quantile(without_far.reconstruction_error(features), FAR))
     return build(names, scaler, encoder, decoder, far=far, notes=notes)
 
 

@@ -8,10 +8,10 @@ that come back worse than all but 1% of those of training.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from river.drift import ADWIN
 
-Floats = NDArray[np.float64]
+from online_models.distances import Floats
+
 DELTA = 1e-4  # ADWIN's: chance of a false alarm, were the values independent; River's own is 0.002
 GRACE = 300  # rows before anything is said
 WORSE = 1.1  # a mean that rose by less than a tenth is no reason
@@ -32,24 +32,25 @@ class Drift:
     def __init__(self, far: float, delta: float = DELTA) -> None:
         """far: the error beyond which a row is far off (of the encoder)."""
         self._far = max(far, 1e-9)
-        self._watched = {
+        self._means = {
             # an error is cut at twice far, so that a few wild rows do not make a mean
-            "reconstruction error": _Watched(delta, 2 * self._far),
-            "share of far-off rows": _Watched(delta, 1.0),
+            "reconstruction error": _WatchedMean(delta, 2 * self._far),
+            "share of far-off rows": _WatchedMean(delta, 1.0),
         }
 
     def learn(self, error: Floats) -> None:
         """Errors (n,) in order; however they are cut into calls."""
-        for watched, values in zip(self._watched.values(), (error, error > self._far), strict=True):
-            watched.learn(values.astype(np.float64))
+        for mean, values in zip(self._means.values(), (error, error > self._far), strict=True):
+            mean.learn(values.astype(np.float64))
 
     @property
     def due(self) -> list[str]:
         """Reasons for a retrain, in words; none while the encoder knows those who come."""
-        return [f"{name} rose from {at.before:.3g} to {at.after:.3g}" for name, at in self._watched.items() if at.risen]
+        risen = ((name, mean) for name, mean in self._means.items() if mean.risen)
+        return [f"{name} rose from {mean.before:.3g} to {mean.after:.3g}" for name, mean in risen]
 
 
-class _Watched:
+class _WatchedMean:
     """The mean of values in [0, most]: whether it rose, and from what."""
 
     def __init__(self, delta: float, most: float) -> None:

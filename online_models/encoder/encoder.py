@@ -1,8 +1,8 @@
-"""The encoder: a shopper's features -> a short vector, and how badly the features come back from it.
+"""The encoder: a shopper's features -> a short vector (the embedding), and how badly the features come back from it.
 
 A small autoencoder that `shoal train` learned elsewhere. Here it is a file without code (safetensors), checked before
-it is used, and plain numpy on whole batches. Each sum is taken input by input, elementwise over the lines, and there is
-nothing but sums, products and maxima in it: a line's answer has the same bits in any batch and on any processor.
+it is used, and plain numpy on whole batches. Each sum is taken input by input, elementwise over the rows, and there is
+nothing but sums, products and maxima in it: a row's embedding has the same bits in any batch and on any processor.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from functools import cached_property
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from online_models.clustering.scaler import GRID, Scaler
+from online_models.distances import Floats
 from online_models.encoder import encoder_file
-from online_models.encoder.encoder_file import Layer, Parts, Singles
+from online_models.encoder.encoder_file import Floats32, Layer, Parts
 
-Floats = NDArray[np.float64]
-BLOCK = 4096  # lines at a time
+BLOCK = 4096  # rows at a time
 TILE = 8192  # products at a time, so that they stay in the processor's first cache
 
 
@@ -30,7 +29,7 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
     data: bytes
 
     def __post_init__(self) -> None:
-        self.parts  # noqa: B018 - refused here, also where it stands inside a version
+        self.parts  # noqa: B018 - a damaged one is refused here, also where it stands inside a version
 
     @cached_property
     def parts(self) -> Parts:
@@ -68,22 +67,26 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         return self.reconstruction_error(self.features(raw)) / max(self.parts.far, 1.0 / GRID)
 
     def encode_with_error(self, features: Floats) -> tuple[Floats, Floats]:
-        """Both, at the cost of the second."""
+        """encode() and reconstruction_error(), at the cost of the second."""
         latent = self.encode(features)
-        back = _run(self.parts.decoder, latent)
+        restored = _run(self.parts.decoder, latent)
         error = np.zeros(len(features))
-        for i in range(back.shape[1]):
-            difference = features[:, i] - back[:, i]
+        for i in range(restored.shape[1]):
+            difference = features[:, i] - restored[:, i]
             difference *= difference
             error += difference
-        error /= back.shape[1]
+        error /= restored.shape[1]
         return latent, _on_grid(error)
 
 
 def build(
-    names: Sequence[str], scaler: Scaler, encoder: Sequence[Layer], decoder: Sequence[Layer], far: float,
+    names: Sequence[str],
+    scaler: Scaler,
+    encoder: Sequence[Layer],
+    decoder: Sequence[Layer],
+    far: float,
     notes: Mapping[str, str] | None = None,
-) -> Encoder:  # fmt: skip
+) -> Encoder:
     """An encoder of its parts; equal parts give equal bytes. ValueError where they do not fit each other."""
     return Encoder(encoder_file.encode(names, scaler, encoder, decoder, far, notes or {}))
 
@@ -93,39 +96,39 @@ def loads(data: bytes, names: Sequence[str], ratios: int) -> Encoder:
     encoder = Encoder(data)
     if encoder.parts.layout != encoder_file.layout(names, ratios):
         pairs = zip(encoder.names, names, strict=False)
-        other = next((f"{found!r} for {wanted!r}" for found, wanted in pairs if found != wanted), "not as many")
+        other = next((f"{actual!r} for {wanted!r}" for actual, wanted in pairs if actual != wanted), "not as many")
         raise ValueError(f"the encoder is for features of another layout: {other}")
     return encoder
 
 
 def dumps(encoder: Encoder) -> bytes:
-    """The file's bytes."""
+    """The file's bytes, which loads() takes."""
     return encoder.data
 
 
-def _run(layers: Sequence[Layer], lines: Floats) -> Floats:
-    """Lines (n, in) through the layers, on the grid (n, out)."""
+def _run(layers: Sequence[Layer], rows: Floats) -> Floats:
+    """Rows (n, in) through the layers, on the grid (n, out)."""
     width = layers[0].weight.shape[1]
-    if lines.ndim != 2 or lines.shape[1] != width:
-        raise ValueError(f"lines of {width} columns are wanted, these are {lines.shape}")
-    out = np.empty((len(lines), len(layers[-1].bias)))
-    for a in range(0, len(lines), BLOCK):
-        columns = np.ascontiguousarray(lines[a : a + BLOCK].T, np.float32)
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise ValueError(f"expected rows of {width} columns, got shape {rows.shape}")
+    result = np.empty((len(rows), len(layers[-1].bias)))
+    for start in range(0, len(rows), BLOCK):
+        columns = np.ascontiguousarray(rows[start : start + BLOCK].T, np.float32)
         for layer in layers[:-1]:
             columns = _dense(layer, columns)
             np.maximum(columns, np.float32(0), out=columns)
-        out[a : a + BLOCK] = _dense(layers[-1], columns).T
-    return _on_grid(out)
+        result[start : start + BLOCK] = _dense(layers[-1], columns).T
+    return _on_grid(result)
 
 
-def _dense(layer: Layer, columns: Singles) -> Singles:
+def _dense(layer: Layer, columns: Floats32) -> Floats32:
     """(in, n) -> (out, n): bias, then input after input; a few units at a time."""
     units, n = len(layer.bias), columns.shape[1]
     step = max(1, TILE // n)
     total = np.repeat(layer.bias[:, None], n, axis=1)
     product = np.empty((min(step, units), n), np.float32)
-    for a in range(0, units, step):
-        sums, weights = total[a : a + step], layer.weight[a : a + step, :, None]
+    for start in range(0, units, step):
+        sums, weights = total[start : start + step], layer.weight[start : start + step, :, None]
         products = product[: len(sums)]
         for i, column in enumerate(columns):
             np.multiply(weights[:, i], column, out=products)

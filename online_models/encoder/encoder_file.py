@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.clustering.scaler import CLIP, Scaler
-from online_models.encoder.tensors import Tensor, digest, read, write
+from online_models.encoder.safetensors_file import Tensor, digest, read, write
 
-Singles = NDArray[np.float32]
+Floats32 = NDArray[np.float32]
 FORMAT = "shoal-encoder-1"
 ACTIVATION = "relu"  # exact: the last bits of a tanh are a library's own
 SIDES = ("encoder", "decoder")
@@ -26,8 +26,8 @@ HIGHEST = 2.0**36  # bound on what may come out: on the scaler's grid it is stil
 class Layer:
     """weight (out, in), bias (out,); all but the last of a side are followed by the activation."""
 
-    weight: Singles
-    bias: Singles
+    weight: Floats32
+    bias: Floats32
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,42 +54,50 @@ def layout(names: Sequence[str], ratios: int) -> str:
 
 
 def encode(
-    names: Sequence[str], scaler: Scaler, encoder: Sequence[Layer], decoder: Sequence[Layer], far: float,
+    names: Sequence[str],
+    scaler: Scaler,
+    encoder: Sequence[Layer],
+    decoder: Sequence[Layer],
+    far: float,
     notes: Mapping[str, str],
-) -> bytes:  # fmt: skip
-    """Parts to a file; equal parts give equal bytes. Whether they fit each other, decode() says."""
+) -> bytes:
+    """Parts to a file; equal parts give equal bytes. Whether they fit each other is for decode() to check."""
     tensors: dict[str, Tensor] = {f"scaler.{part}": np.array(getattr(scaler, part), np.float64) for part in SCALER}
     for side, layers in zip(SIDES, (encoder, decoder), strict=True):
         for i, layer in enumerate(layers):
             tensors[f"{side}.{i}.weight"] = np.array(layer.weight, np.float32)
             tensors[f"{side}.{i}.bias"] = np.array(layer.bias, np.float32)
     metadata = {
-        **notes, "format": FORMAT, "activation": ACTIVATION, "names": json.dumps(list(names)),
-        "layout": layout(names, len(scaler.prior)), "far": repr(float(far)),
-    }  # fmt: skip
+        **notes,
+        "format": FORMAT,
+        "activation": ACTIVATION,
+        "names": json.dumps(list(names)),
+        "layout": layout(names, len(scaler.prior)),
+        "far": repr(float(far)),
+    }
     return write(tensors, {**metadata, "checksum": digest(tensors, metadata)})
 
 
 def decode(data: bytes) -> Parts:
     """A file's parts; ValueError, with the reason, where it is damaged, of another format or does not fit itself."""
     tensors, notes = read(data)
-    said = notes.pop("format", None)
-    if said != FORMAT:
-        raise ValueError(f"the file's format is {said!r}, expected {FORMAT!r}")
+    file_format = notes.pop("format", None)
+    if file_format != FORMAT:
+        raise ValueError(f"the file's format is {file_format!r}, expected {FORMAT!r}")
     checksum = notes.pop("checksum", None)
     if checksum != digest(tensors, {**notes, "format": FORMAT}):
         raise ValueError("the checksum does not fit: the encoder is damaged")
-    if (said := notes.pop("activation", None)) != ACTIVATION:
-        raise ValueError(f"activation {said!r}, expected {ACTIVATION!r}")
-    names, hashed, far = _names(notes.pop("names", "")), notes.pop("layout", ""), _far(notes.pop("far", ""))
+    if (activation := notes.pop("activation", None)) != ACTIVATION:
+        raise ValueError(f"activation {activation!r}, expected {ACTIVATION!r}")
+    names, names_hash, far = _names(notes.pop("names", "")), notes.pop("layout", ""), _far(notes.pop("far", ""))
     scaler = _scaler(tensors, len(names))
-    if hashed != layout(names, len(scaler.prior)):
+    if names_hash != layout(names, len(scaler.prior)):
         raise ValueError("layout: the hash does not fit the features' names")
-    encoder, decoder = (_side(tensors, side) for side in SIDES)
+    encoder, decoder = (_layers(tensors, side) for side in SIDES)
     if tensors:
         raise ValueError(f"{min(tensors)}: no part of an encoder")
-    parts = Parts(names, scaler, encoder, decoder, far, hashed, notes)
-    _fit(parts)
+    parts = Parts(names, scaler, encoder, decoder, far, names_hash, notes)
+    _check_fit(parts)
     return parts
 
 
@@ -116,24 +124,24 @@ def _far(text: str) -> float:
 
 
 def _scaler(tensors: dict[str, Tensor], width: int) -> Scaler:
-    """Takes the scaler's tensors out."""
-    found = {part: _taken(tensors, f"scaler.{part}", np.float64, 1) for part in SCALER}
-    ratios = len(found["prior"])
+    """The scaler, whose tensors are taken out."""
+    columns = {part: _take(tensors, f"scaler.{part}", np.float64, 1) for part in SCALER}
+    ratios = len(columns["prior"])
     for part, wanted in zip(SCALER, (ratios, ratios, width, width), strict=True):
-        if len(found[part]) != wanted or ratios > width:
-            raise ValueError(f"scaler.{part}: shape {found[part].shape} for {width} features")
-    if (found["prior"] < 0).any() or (found["strength"] <= 0).any() or (found["spread"] <= 0).any():
+        if len(columns[part]) != wanted or ratios > width:
+            raise ValueError(f"scaler.{part}: shape {columns[part].shape} for {width} features")
+    if (columns["prior"] < 0).any() or (columns["strength"] <= 0).any() or (columns["spread"] <= 0).any():
         raise ValueError("scaler: a prior below 0, or a strength or spread that is not above it")
-    return Scaler(**{part: found[part].tolist() for part in SCALER})
+    return Scaler(**{part: columns[part].tolist() for part in SCALER})
 
 
-def _side(tensors: dict[str, Tensor], side: str) -> list[Layer]:
-    """Takes a side's layers out."""
+def _layers(tensors: dict[str, Tensor], side: str) -> list[Layer]:
+    """The layers of a side, whose tensors are taken out."""
     layers: list[Layer] = []
     while f"{side}.{len(layers)}.weight" in tensors or not layers:
         name = f"{side}.{len(layers)}"
-        weight = _taken(tensors, f"{name}.weight", np.float32, 2)
-        bias = _taken(tensors, f"{name}.bias", np.float32, 1)
+        weight = _take(tensors, f"{name}.weight", np.float32, 2)
+        bias = _take(tensors, f"{name}.bias", np.float32, 1)
         if weight.size == 0 or max(weight.shape) > WIDEST or len(layers) == DEEPEST:
             raise ValueError(f"{name}: a layer of shape {weight.shape}, at most {WIDEST} wide and {DEEPEST} of them")
         if len(bias) != len(weight):
@@ -144,7 +152,7 @@ def _side(tensors: dict[str, Tensor], side: str) -> list[Layer]:
     return layers
 
 
-def _taken(tensors: dict[str, Tensor], name: str, dtype: type, dimensions: int) -> NDArray:
+def _take(tensors: dict[str, Tensor], name: str, dtype: type, dimensions: int) -> NDArray:
     if name not in tensors:
         raise ValueError(f"{name}: missing")
     tensor = tensors.pop(name)
@@ -156,15 +164,15 @@ def _taken(tensors: dict[str, Tensor], name: str, dtype: type, dimensions: int) 
     return np.ascontiguousarray(tensor, dtype)
 
 
-def _fit(parts: Parts) -> None:
+def _check_fit(parts: Parts) -> None:
     """ValueError where the sides do not lead from the features and back, or may lead beyond all bounds."""
     width, latent = len(parts.names), parts.latent
     for side, layers, ends in zip(
         SIDES, (parts.encoder, parts.decoder), ((width, latent), (latent, width)), strict=True
     ):
-        found = (layers[0].weight.shape[1], len(layers[-1].bias))
-        if found != ends:
-            raise ValueError(f"{side}: from {found[0]} to {found[1]} columns, expected {ends[0]} to {ends[1]}")
+        actual = (layers[0].weight.shape[1], len(layers[-1].bias))
+        if actual != ends:
+            raise ValueError(f"{side}: from {actual[0]} to {actual[1]} columns, expected {ends[0]} to {ends[1]}")
     reach = np.full(width, CLIP)  # the most that each column can be
     for layer in [*parts.encoder, *parts.decoder]:
         reach = (np.abs(layer.weight.astype(np.float64)) * reach).sum(1) + np.abs(layer.bias)

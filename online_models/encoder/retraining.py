@@ -11,25 +11,29 @@ LEAST = 100  # new rows, before which it is none either
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class LastTraining:
     """The last training."""
 
     at: float  # seconds
-    after: int  # offset that followed the last row of the window
+    after: int  # next offset after the last row of the window
 
 
 def reason(
-    now: float, done: Done | None, rows: int, fresh: int, drifted: Sequence[str], *, first: int, every: float
+    now: float, last: LastTraining | None, rows: int, fresh: int, drifted: Sequence[str], *, first: int, every: float
 ) -> str | None:
     """Why to train at `now` (seconds), None where there is no reason.
 
-    rows: in the window, fresh: of them since the last training; first: rows that the first one takes, every: seconds.
+    rows: in the window, fresh: of them since the last training; drifted: reasons of Drift.due; first: rows that the
+    first training takes, every: seconds.
+
+    >>> reason(0.0, None, 500, 500, [], first=400, every=3600.0)
+    'the first 500 rows'
     """
-    if done is None:
+    if last is None:
         return f"the first {rows} rows" if rows >= first else None
-    past = now - done.at
-    if drifted and fresh >= LEAST and past >= SOON * every:
+    passed = now - last.at
+    if drifted and fresh >= LEAST and passed >= SOON * every:
         return "; ".join(drifted)
-    if past >= every and fresh >= FRESH * rows:
-        return f"{past / 60:.0f} minutes and {fresh} rows since the last"
+    if passed >= every and fresh >= FRESH * rows:
+        return f"{passed / 60:.0f} minutes and {fresh} rows since the last"
     return None

@@ -1,4 +1,4 @@
-"""The people that versions are compared on: of each the newest row, the segment held, and where it was before."""
+"""The panel: the people that versions are compared on, each with the newest row, the segment held, and those before."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.assignment import assign
 from online_models.clustering.scaler import Scaler
 from online_models.distances import Floats
-from online_models.holdout import held_out
-from online_models.lineage import NOWHERE
-from online_models.training_rows import USER, Ints, Rows
-from online_models.version import Version, assign
+from online_models.holdout import in_holdout
+from online_models.segment_ids import NO_SEGMENT
+from online_models.training_rows import DAY_MS, USER, Ints, TrainingRows
+from online_models.version import Version
 
-DAY = 86_400_000
-ACTIVE = 7 * DAY  # whose newest row is older is not learned from: the features look back a week
-SPAN = 14 * DAY  # whose newest row is older is let go
-LOOKS = 7  # days for which it is known in which segment people were
-APART = 3 * DAY  # two rows of a person tell how people change, if so much time lies between them
-HALF = 3 * DAY  # half-life of what such pairs have told
+ACTIVE = 7 * DAY_MS  # whose newest row is older is not learned from: the features look back a week
+SPAN = 14 * DAY_MS  # whose newest row is older is let go
+HISTORY = 7  # days for which it is known in which segment people were
+PAIR_GAP = 3 * DAY_MS  # two rows of a person tell how people change, if so much time lies between them
+HALF_LIFE = 3 * DAY_MS  # of what such pairs have told
 
 
-class Kept(msgspec.Struct):
-    """A panel as bytes."""
+class PanelState(msgspec.Struct):
+    """A panel as stored; columns are little-endian bytes."""
 
     user: bytes
     now: bytes
@@ -33,84 +33,88 @@ class Kept(msgspec.Struct):
     raw: bytes
     pairs: float
     change: list[float]
-    seen: int
+    day: int = msgspec.field(name="seen")
 
 
 class Panel:
     """n people in the order in which they came; at most `most` after a trim.
 
-    Columns: now (n,) ms of the newest row, raw (n, 2R + L) the row, segment (n,) the id held, past (n, LOOKS) the ids
-    held at the ends of the days before, the latest first; NOWHERE while a person is not known.
+    Columns: user (n,) pseudonyms, now (n,) ms of the newest row, raw (n, 2R + L) the row, segment (n,) the id held,
+    past (n, HISTORY) the ids held at the ends of the days before, the latest first; NO_SEGMENT while a person is not
+    known.
     """
 
     def __init__(self, width: int, memory: Sequence[float], most: int) -> None:
-        self.memory = np.array(memory) * DAY
+        """width: 2R + L; memory (F,): days that each feature looks back."""
+        self.memory = np.array(memory) * DAY_MS
         self.most = most
         self.user = np.zeros(0, USER)
         self.now = np.zeros(0, np.int64)
         self.segment = np.zeros(0, np.int64)
-        self.past = np.zeros((0, LOOKS), np.int64)
+        self.past = np.zeros((0, HISTORY), np.int64)
         self.raw = np.zeros((0, width))
         self.pairs = 0.0  # how many pairs of rows of a person, decayed
         self.change = np.zeros(len(memory))  # (F,) sum over them of half the squared differences, in scaled units
-        self._at: dict[bytes, int] = {}
-        self._seen = -1  # day of the last look
+        self._place: dict[bytes, int] = {}  # of each user
+        self._day = -1  # the last one at whose end the history was written
 
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, rows: Rows, version: Version | None) -> None:
-        """Rows in log order; each person's segment is held as the version says, row by row."""
+    def add(self, rows: TrainingRows, version: Version | None) -> None:
+        """Take in rows in log order; each person's segment is held as the version says, row by row."""
         if not len(rows):
             return
-        slots = self._slots(rows.user)
-        order = np.argsort(slots, kind="stable")
-        slot, now, raw = slots[order], rows.now[order], rows.raw[order]
-        last = np.r_[slot[1:] != slot[:-1], True]
-        mine = slot[last]
+        places = self._places(rows)
+        order = np.argsort(places, kind="stable")
+        place, now, raw = places[order], rows.now[order], rows.raw[order]
+        begins = np.r_[True, place[1:] != place[:-1]]
+        newest = np.r_[begins[1:], True]
+        person = place[newest]
         if version is not None:
-            row = np.cumsum(np.r_[0, slot[1:] != slot[:-1]])
-            self.segment[mine] = assign(version, raw, row, self.segment[mine]).segment[last]
-            self._pair(slot, now, raw, version.scaler)
-        self.now[mine] = np.maximum(self.now[mine], now[last])
-        self.raw[mine] = raw[last]
+            user = np.cumsum(begins) - 1
+            self.segment[person] = assign(version, raw, user, self.segment[person]).segment[newest]
+            self._learn_change(place, now, raw, version.scaler)
+        self.now[person] = np.maximum(self.now[person], now[newest])
+        self.raw[person] = raw[newest]
 
-    def _slots(self, user: NDArray[np.void]) -> Ints:
-        """Where people are; those who are new get a place."""
-        names = [one.tobytes() for one in user]
-        first = len(self._at)
-        for name in names:
-            self._at.setdefault(name, len(self._at))
-        new = len(self._at) - first
+    def _places(self, rows: TrainingRows) -> Ints:
+        """The place (n,) of each row's user in the columns; those who are new get one."""
+        users = rows.pseudonyms()
+        known = len(self._place)
+        for user in users:
+            self._place.setdefault(user, len(self._place))
+        new = len(self._place) - known
         if new:
-            self.user = np.concatenate((self.user, np.frombuffer(b"".join(list(self._at)[first:]), USER)))
+            self.user = np.concatenate((self.user, np.frombuffer(b"".join(list(self._place)[known:]), USER)))
             self.now = np.concatenate((self.now, np.full(new, -1)))
-            self.segment = np.concatenate((self.segment, np.full(new, NOWHERE)))
-            self.past = np.concatenate((self.past, np.full((new, LOOKS), NOWHERE)))
+            self.segment = np.concatenate((self.segment, np.full(new, NO_SEGMENT)))
+            self.past = np.concatenate((self.past, np.full((new, HISTORY), NO_SEGMENT)))
             self.raw = np.concatenate((self.raw, np.zeros((new, self.raw.shape[1]))))
-        return np.array([self._at[name] for name in names], np.int64)
+        return np.array([self._place[user] for user in users], np.int64)
 
-    def _pair(self, slot: Ints, now: Ints, raw: Floats, scaler: Scaler) -> None:
+    def _learn_change(self, place: Ints, now: Ints, raw: Floats, scaler: Scaler) -> None:
         """What each row and the one before it of the same person say of how people change."""
-        first = np.r_[True, slot[1:] != slot[:-1]]
+        first = np.r_[True, place[1:] != place[:-1]]
         then, before = np.r_[0, now[:-1]], np.r_[raw[:1], raw[:-1]]
-        then[first], before[first] = self.now[slot[first]], self.raw[slot[first]]
-        at = np.flatnonzero((then >= 0) & (now - then >= APART) & (now - then < SPAN) & ~self.held_out[slot])
-        if len(at):
-            apart = scaler.scaled(raw[at]) - scaler.scaled(before[at])
+        then[first], before[first] = self.now[place[first]], self.raw[place[first]]
+        gap = now - then
+        pair = np.flatnonzero((then >= 0) & (gap >= PAIR_GAP) & (gap < SPAN) & ~self.holdout[place])
+        if len(pair):
+            difference = scaler.scaled(raw[pair]) - scaler.scaled(before[pair])
             # of a feature that looks back a month only a part is new after three days
-            renewed = np.minimum(1.0, (now - then)[at, None] / np.maximum(self.memory, 1.0))
-            self.pairs += len(at)
-            self.change += np.cumsum(apart * apart / renewed, axis=0)[-1] / 2
+            renewed = np.minimum(1.0, gap[pair, None] / np.maximum(self.memory, 1.0))
+            self.pairs += len(pair)
+            self.change += np.cumsum(difference * difference / renewed, axis=0)[-1] / 2
 
-    def age(self, time: int, since: int) -> None:
-        """A look at each new day, what pairs have told fades, and a trim."""
-        day = time // DAY
-        if self._seen >= 0:
-            for _ in range(min(LOOKS, int(day - self._seen))):
+    def advance(self, time: int, since: int) -> None:
+        """Write the history of each day that has ended, let what pairs have told fade, and trim; times in ms."""
+        day = time // DAY_MS
+        if self._day >= 0:
+            for _ in range(min(HISTORY, int(day - self._day))):
                 self.past = np.concatenate((self.segment[:, None], self.past[:, :-1]), axis=1)
-        self._seen = max(self._seen, day)
-        fading = 0.5 ** (max(0, time - since) / HALF)
+        self._day = max(self._day, day)
+        fading = 0.5 ** (max(0, time - since) / HALF_LIFE)
         self.pairs *= fading
         self.change *= fading
         self.trim(time)
@@ -121,49 +125,60 @@ class Panel:
         keep = self.now >= time - SPAN
         if keep.sum() > self.most:
             name = np.ascontiguousarray(self.user).view(">u8").reshape(-1, 2)[:, 0]
-            at = np.flatnonzero(keep)
-            keep[at[np.lexsort((name[at], ~self.active(time)[at]))[self.most :]]] = False
+            kept = np.flatnonzero(keep)
+            order = np.lexsort((name[kept], ~self.active(time)[kept]))
+            keep[kept[order[self.most :]]] = False
         if not keep.all():
             self.user, self.now, self.raw = self.user[keep], self.now[keep], self.raw[keep]
             self.segment, self.past = self.segment[keep], self.past[keep]
-            self._at = {one.tobytes(): i for i, one in enumerate(self.user)}
+            self._index_users()
+
+    def _index_users(self) -> None:
+        self._place = {user.tobytes(): place for place, user in enumerate(self.user)}
 
     def active(self, time: int) -> NDArray[np.bool_]:
+        """Who (n,) came within a week of a time (ms)."""
         return self.now >= time - ACTIVE
 
     @property
-    def held_out(self) -> NDArray[np.bool_]:
+    def holdout(self) -> NDArray[np.bool_]:
         """Those who are never learned from (n,)."""
-        return held_out(self.user)
+        return in_holdout(self.user)
 
-    def judge(self, version: Version) -> None:
+    def reassign(self, version: Version) -> None:
         """Everybody as a new version says. Those whom it moves count as having been there all the time that they were
         where they are no more: what is known of the past is what people did, not what versions did."""
-        now = assign(version, self.raw, np.arange(len(self)), self.segment).segment.astype(np.int64)
-        moved = (now != self.segment) & (self.segment != NOWHERE)
+        alone = np.arange(len(self))
+        segment = assign(version, self.raw, alone, self.segment).segment.astype(np.int64)
+        moved = (segment != self.segment) & (self.segment != NO_SEGMENT)
         past = self.past[moved]
-        self.past[moved] = np.where(past == self.segment[moved, None], now[moved, None], past)
-        self.segment = now
+        self.past[moved] = np.where(past == self.segment[moved, None], segment[moved, None], past)
+        self.segment = segment
 
-    def before(self) -> Ints:
-        """The segment (n,) that each person was in LOOKS days ago; NOWHERE: not known then. While nobody is known for
-        so long, the earliest that is known."""
-        known = np.flatnonzero((self.past != NOWHERE).any(0))
+    def days_ago(self) -> Ints:
+        """The segment (n,) that each person was in HISTORY days ago; NO_SEGMENT: not known then. While nobody is known
+        for so long, the earliest that is known."""
+        known = np.flatnonzero((self.past != NO_SEGMENT).any(0))
         return self.past[:, known[-1]].copy() if len(known) else self.segment.copy()
 
-    def keep(self) -> Kept:
-        return Kept(
-            self.user.tobytes(), self.now.astype("<i8").tobytes(), self.segment.astype("<i4").tobytes(),
-            self.past.astype("<i4").tobytes(), self.raw.astype("<f8").tobytes(), self.pairs, self.change.tolist(),
-            self._seen,
-        )  # fmt: skip
+    def state(self) -> PanelState:
+        return PanelState(
+            user=self.user.tobytes(),
+            now=self.now.astype("<i8").tobytes(),
+            segment=self.segment.astype("<i4").tobytes(),
+            past=self.past.astype("<i4").tobytes(),
+            raw=self.raw.astype("<f8").tobytes(),
+            pairs=self.pairs,
+            change=self.change.tolist(),
+            day=self._day,
+        )
 
-    def restore(self, kept: Kept) -> None:
-        """As `keep` had it."""
-        self.user = np.frombuffer(kept.user, USER)
-        self.now = np.frombuffer(kept.now, "<i8").astype(np.int64)
-        self.segment = np.frombuffer(kept.segment, "<i4").astype(np.int64)
-        self.past = np.frombuffer(kept.past, "<i4").astype(np.int64).reshape(-1, LOOKS)
-        self.raw = np.frombuffer(kept.raw, "<f8").astype(np.float64).reshape(-1, self.raw.shape[1])
-        self.pairs, self.change, self._seen = kept.pairs, np.array(kept.change), kept.seen
-        self._at = {one.tobytes(): i for i, one in enumerate(self.user)}
+    def restore(self, state: PanelState) -> None:
+        """As it was when state() was asked for."""
+        self.user = np.frombuffer(state.user, USER)
+        self.now = np.frombuffer(state.now, "<i8").astype(np.int64)
+        self.segment = np.frombuffer(state.segment, "<i4").astype(np.int64)
+        self.past = np.frombuffer(state.past, "<i4").astype(np.int64).reshape(-1, HISTORY)
+        self.raw = np.frombuffer(state.raw, "<f8").astype(np.float64).reshape(-1, self.raw.shape[1])
+        self.pairs, self.change, self._day = state.pairs, np.array(state.change), state.day
+        self._index_users()

@@ -1,4 +1,4 @@
-"""Raw lines as short bytes: most of their numbers are small whole ones."""
+"""Raw rows as short bytes: most of their numbers are small whole ones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from online_models.distances import Floats
 _decode = msgspec.msgpack.Decoder(list[float]).decode
 
 
-def pack(line: Floats) -> bytes:
-    """A raw line (2R + L): msgpack, whole numbers as such."""
-    return msgspec.msgpack.encode([int(value) if value.is_integer() else value for value in line.tolist()])
+def encode_row(row: Floats) -> bytes:
+    """A raw row (2R + L) as msgpack, whole numbers as such.
+
+    >>> encode_row(np.array([1.0, 0.5])).hex()
+    '9201cb3fe0000000000000'
+    """
+    return msgspec.msgpack.encode([int(value) if value.is_integer() else value for value in row.tolist()])
 
 
-def unpack(packed: Sequence[bytes]) -> Floats:
-    """Lines (n, 2R + L), at least one."""
-    return np.array([_decode(one) for one in packed], np.float64)
+def decode_rows(encoded: Sequence[bytes]) -> Floats:
+    """Rows (n, 2R + L), n >= 1."""
+    return np.array([_decode(row) for row in encoded], np.float64)

@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from online_models.outcomes import HORIZON, outcomes
-from online_models.training_rows import DAY, OUTCOME, ROW, USER, Rows
+from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows
 
 H = 10  # the horizon of the loop's logs
 
 
-def log(*records: tuple[int, int, int, int, int, int]) -> Rows:
+def log(*records: tuple[int, int, int, int, int, int]) -> TrainingRows:
     """Records (user, now, kind, sessions, carts, orders), in log order."""
     columns = np.array(records, np.int64).reshape(-1, 6)
     user, now, kind, sessions, carts, orders = columns.T
     names = np.array([int(one).to_bytes(16, "big") for one in user], "S16").astype(USER)
-    return Rows(
+    return TrainingRows(
         offset=np.arange(len(columns)), now=now, kind=kind.astype(np.int8), user=names, born=np.zeros_like(now),
         carts=carts, orders=orders, sessions=sessions, raw=np.zeros((len(columns), 0)),
     )  # fmt: skip
@@ -28,7 +28,7 @@ def plain(records: list[tuple[int, int, int, int, int, int]]) -> list[tuple[int,
     top = max((now for _, now, *_ in records), default=0)
     found = []
     for i, (user, now, kind, sessions, carts, orders) in enumerate(records):
-        if kind != ROW:
+        if kind != SAMPLE_ROW:
             continue
         bought = carted = returned = False
         before = carts  # into the session's end
@@ -64,7 +64,9 @@ def logs(draw: st.DrawFn) -> list[tuple[int, int, int, int, int, int]]:
         mine[0] += draw(st.sampled_from([0, 1, 3, 9, 12]))
         for i in (1, 2, 3):
             mine[i] += draw(st.sampled_from([0, 0, 0, 1, 2]))
-        records.append((user, mine[0], draw(st.sampled_from([ROW, ROW, OUTCOME, DAY])), *mine[1:]))
+        records.append(
+            (user, mine[0], draw(st.sampled_from([SAMPLE_ROW, SAMPLE_ROW, OUTCOME_ROW, FIRST_DAY_ROW])), *mine[1:])
+        )
     return records
 
 
@@ -88,17 +90,21 @@ def test_what_is_ripe_is_final(records: list[tuple[int, int, int, int, int, int]
 
 def test_a_purchase_counts_to_the_last_millisecond_of_the_seventh_day() -> None:
     for after, expected in ((HORIZON, True), (HORIZON + 1, False)):
-        came = outcomes(log((1, 5, ROW, 1, 0, 0), (1, 5 + after, OUTCOME, 2, 0, 1), (2, HORIZON * 3, ROW, 1, 0, 0)))
+        came = outcomes(
+            log(
+                (1, 5, SAMPLE_ROW, 1, 0, 0), (1, 5 + after, OUTCOME_ROW, 2, 0, 1), (2, HORIZON * 3, SAMPLE_ROW, 1, 0, 0)
+            )
+        )
         assert came.bought.tolist() == [expected, False]
         assert came.ripe.tolist() == [True, False]
 
 
 def test_a_cart_of_the_same_session_or_the_one_after_the_next_is_none_of_the_next() -> None:
-    row, later = (1, 0, ROW, 3, 2, 0), (2, 99, ROW, 1, 0, 0)
-    same = outcomes(log(row, (1, 1, OUTCOME, 3, 3, 0), (1, 2, ROW, 4, 3, 0), later), H)
+    row, later = (1, 0, SAMPLE_ROW, 3, 2, 0), (2, 99, SAMPLE_ROW, 1, 0, 0)
+    same = outcomes(log(row, (1, 1, OUTCOME_ROW, 3, 3, 0), (1, 2, SAMPLE_ROW, 4, 3, 0), later), H)
     assert (same.carted[0], same.returned[0]) == (False, True)
-    assert outcomes(log(row, (1, 1, OUTCOME, 4, 3, 0), later), H).carted[0]
-    assert not outcomes(log(row, (1, 1, ROW, 4, 2, 0), (1, 2, OUTCOME, 5, 3, 0), later), H).carted[0]
+    assert outcomes(log(row, (1, 1, OUTCOME_ROW, 4, 3, 0), later), H).carted[0]
+    assert not outcomes(log(row, (1, 1, SAMPLE_ROW, 4, 2, 0), (1, 2, OUTCOME_ROW, 5, 3, 0), later), H).carted[0]
     assert not outcomes(log(row, later), H).returned[0]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models.clustering.hierarchy import FEW, MOST, count, siblings, super_segments
+from online_models.clustering.hierarchy import FEW, MOST, family_count, siblings, super_segments
 
 
 def test_families_that_lie_apart_are_found_and_named_after_their_largest_segment() -> None:
@@ -54,7 +54,7 @@ def test_each_family_bears_the_id_of_a_segment_of_its_own_whatever_the_order(see
     centres, weights = rng.normal(size=(k, 4)), rng.dirichlet(np.ones(k)).tolist()
     found = dict(zip(ids, super_segments(ids, centres, weights), strict=True))
     assert all(found[family] == family for family in found.values())
-    assert len(set(found.values())) == count(k)
+    assert len(set(found.values())) == family_count(k)
     share = dict(zip(ids, weights, strict=True))
     assert all(share[family] >= share[one] for one, family in found.items())
     other = rng.permutation(k)
@@ -70,7 +70,7 @@ def test_people_decide_what_is_near() -> None:
 
 
 def test_how_many() -> None:
-    assert [count(k) for k in (1, 2, FEW, 4, 8, 12, 20, 256)] == [1, 2, FEW, 2, 3, 3, 4, MOST]
+    assert [family_count(k) for k in (1, 2, FEW, 4, 8, 12, 20, 256)] == [1, 2, FEW, 2, 3, 3, 4, MOST]
 
 
 def test_where_there_is_little_to_tell() -> None:

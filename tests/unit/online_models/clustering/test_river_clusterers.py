@@ -17,8 +17,8 @@ from river import checks, cluster
 from river.checks import common
 from river.cluster.denstream import DenStreamMicroCluster
 
-from online_models.clustering import river_clusterers as segmenter
-from online_models.clustering.river_clusterers import DBSTREAM, NAMES, CluStream, DenStream, found, make
+from online_models.clustering import river_clusterers
+from online_models.clustering.river_clusterers import DBSTREAM, NAMES, CluStream, DenStream, find_centres, make
 from online_models.distances import nearest
 from tests.unit.online_models.clustering.test_kmeans import ON_DATA, blobs, dicts
 
@@ -49,9 +49,9 @@ def test_river_checks_on_data(model: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_three_kinds_of_shopper_have_a_centre_each(name: segmenter.Name) -> None:
+def test_three_kinds_of_shopper_have_a_centre_each(name: river_clusterers.Name) -> None:
     lines = blobs(3, 600, PLACES)
-    centres = found(name, lines, 2, 8, 3, 7)
+    centres = find_centres(name, lines, 2, 8, 3, 7)
     assert len(centres) == 3
     label, _, distance, _ = nearest(np.array(PLACES), centres)
     assert sorted(label.tolist()) == [0, 1, 2]
@@ -62,7 +62,7 @@ def test_three_kinds_of_shopper_have_a_centre_each(name: segmenter.Name) -> None
 
 @settings(max_examples=12, deadline=None)
 @given(st.sampled_from(NAMES), st.integers(0, 1 << 20), st.lists(st.integers(1, 149), max_size=4))
-def test_any_split_of_the_lines_gives_the_same_centres(name: segmenter.Name, seed: int, cuts: list[int]) -> None:
+def test_any_split_of_the_lines_gives_the_same_centres(name: river_clusterers.Name, seed: int, cuts: list[int]) -> None:
     lines = blobs(seed, 150, PLACES)
     whole, parts = (make(name, 3, lines, 1) for _ in range(2))
     whole.learn_many(lines)
@@ -72,19 +72,19 @@ def test_any_split_of_the_lines_gives_the_same_centres(name: segmenter.Name, see
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_centres_are_found_in_whatever_unit_features_are(name: segmenter.Name) -> None:
+def test_centres_are_found_in_whatever_unit_features_are(name: river_clusterers.Name) -> None:
     lines = blobs(3, 300, PLACES)
-    assert found(name, lines * 64, 2, 8, 3, 7) == pytest.approx(found(name, lines, 2, 8, 3, 7) * 64)
+    assert find_centres(name, lines * 64, 2, 8, 3, 7) == pytest.approx(find_centres(name, lines, 2, 8, 3, 7) * 64)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bounds_and_lines_that_say_too_little(name: segmenter.Name) -> None:
+def test_bounds_and_lines_that_say_too_little(name: river_clusterers.Name) -> None:
     lines = blobs(3, 300, PLACES)
-    largest = found(name, lines, 1, 2, 3, 7)
-    assert largest.tolist() == found(name, lines, 1, 8, 3, 7)[:2].tolist()
-    assert found(name, lines, 50, 60, 3, 7).shape == (0, 3)
-    assert found(name, lines[:1], 1, 8, 3, 7).shape == (0, 3)
-    assert len(found(name, np.ones((80, 2)), 1, 8, 3, 7)) <= 1
+    largest = find_centres(name, lines, 1, 2, 3, 7)
+    assert largest.tolist() == find_centres(name, lines, 1, 8, 3, 7)[:2].tolist()
+    assert find_centres(name, lines, 50, 60, 3, 7).shape == (0, 3)
+    assert find_centres(name, lines[:1], 1, 8, 3, 7).shape == (0, 3)
+    assert len(find_centres(name, np.ones((80, 2)), 1, 8, 3, 7)) <= 1
     with pytest.raises(ValueError, match="centres"):
         _ = make(name, 3, lines, 1).centre_matrix
     with pytest.raises(ValueError, match=r"matrix|columns"):
@@ -113,10 +113,10 @@ def test_results_do_not_depend_on_the_hash_seed() -> None:
     code = """if True:
         import hashlib
         import numpy as np
-        from online_models.clustering.river_clusterers import NAMES, found
+        from online_models.clustering.river_clusterers import NAMES, find_centres
         lines = np.random.default_rng(4).normal(size=(250, 3)) + 4 * np.eye(3)[np.arange(250) % 3]
         for name in NAMES:
-            print(name, hashlib.sha256(found(name, lines, 1, 12, 4, 7).tobytes()).hexdigest())
+            print(name, hashlib.sha256(find_centres(name, lines, 1, 12, 4, 7).tobytes()).hexdigest())
     """
     told = {
         subprocess.run(

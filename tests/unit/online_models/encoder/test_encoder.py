@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online_models.clustering.scaler import GRID, Scaler
-from online_models.encoder import tensors
+from online_models.encoder import safetensors_file
 from online_models.encoder.encoder import BLOCK, Encoder, build, dumps, loads
 from online_models.encoder.encoder_file import Layer
 
@@ -122,10 +122,12 @@ def test_for_other_features() -> None:
 
 def rewritten(change: Callable[[dict[str, Any], dict[str, str]], object], *, sign: bool = True) -> bytes:
     """An encoder's file with changed tensors and metadata, under a checksum that fits."""
-    found, metadata = tensors.read(made().data)
+    found, metadata = safetensors_file.read(made().data)
     change(found, metadata)
     del metadata["checksum"]
-    return tensors.write(found, metadata | {"checksum": tensors.digest(found, metadata) if sign else "0"})
+    return safetensors_file.write(
+        found, metadata | {"checksum": safetensors_file.digest(found, metadata) if sign else "0"}
+    )
 
 
 def put(name: str, value: Any) -> Callable[[dict[str, Any], dict[str, str]], object]:
@@ -226,7 +228,7 @@ def test_any_bytes_are_read_or_refused(data: bytes, length: int) -> None:
             Encoder(file)
 
 
-def test_an_encoder_needs_neither_torch_nor_its_library() -> None:
-    code = "import sys, online_models.encoder.encoder as e; print(sorted({'torch', 'safetensors'} & set(sys.modules)))"
+def test_an_encoder_needs_no_torch_and_reading_a_version_no_river() -> None:
+    code = "import sys, online_models.version; print(sorted({'torch', 'river', 'scipy'} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
     assert told == "[]\n"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from online_models.encoder.retraining import Done, reason
+from online_models.encoder.retraining import LastTraining, reason
 
-DONE = Done(0.0, 7)
+DONE = LastTraining(0.0, 7)
 
 
 def why(
-    now: float, rows: int = 1_000, fresh: int = 500, drifted: Sequence[str] = (), done: Done | None = DONE
+    now: float, rows: int = 1_000, fresh: int = 500, drifted: Sequence[str] = (), done: LastTraining | None = DONE
 ) -> str | None:  # fmt: skip
     return reason(now, done, rows, fresh, drifted, first=800, every=600.0)
 

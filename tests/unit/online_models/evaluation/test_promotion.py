@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from online_models.evaluation.promotion import Contender, Verdict, judge
-from online_models.evaluation.scoring import known, log_loss, rates
+from online_models.evaluation.scoring import known_before, log_loss, rates
 from online_models.outcomes import HORIZON, Outcomes
-from online_models.training_rows import ROW, USER, Rows
+from online_models.training_rows import SAMPLE_ROW, USER, TrainingRows
 
 DAY = 86_400_000
 
@@ -26,7 +26,9 @@ class Shop:
         n = len(now)
         zero = np.zeros(n, np.int64)
         names = np.array([b"%16d" % one for one in self.user.tolist()], "S16").astype(USER)
-        self.rows = Rows(np.arange(n), now, np.full(n, ROW, np.int8), names, zero, zero, zero, zero, np.zeros((n, 0)))
+        self.rows = TrainingRows(
+            np.arange(n), now, np.full(n, SAMPLE_ROW, np.int8), names, zero, zero, zero, zero, np.zeros((n, 0))
+        )
         bought, carted = rng.random(n) < np.where(self.kind == 3, 0.3, 0.01), rng.random(n) < 0.1 * self.kind
         ripe = now + HORIZON < now.max(initial=0)
         self.came = Outcomes(np.arange(n), bought, carted, np.ones(n, bool), ripe)
@@ -148,7 +150,7 @@ def test_a_gain_is_what_a_plain_sum_says(shop: Shop) -> None:
     prediction = shop.judge(shop.blind("a"), shop.knowing("b")).prediction
     assert prediction is not None
     now, ripe = shop.rows.now, shop.came.ripe
-    scored = (known(now[ripe]) >= 500).nonzero()[0]
+    scored = (known_before(now[ripe]) >= 500).nonzero()[0]
     for name in ("bought", "carted"):
         outcome = getattr(shop.came, name)[ripe]
         shops, old, new = (

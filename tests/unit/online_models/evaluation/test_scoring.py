@@ -12,8 +12,9 @@ from scipy.stats import special_ortho_group
 from sklearn.metrics import roc_auc_score
 
 from online_models.clustering.alignment import align, procrustes
-from online_models.evaluation.bootstrap import Auc, mean_by_user, resamples
-from online_models.evaluation.scoring import known, rates, silhouette
+from online_models.evaluation.bootstrap import mean_by_user, resamples
+from online_models.evaluation.scoring import known_before, rates, silhouette
+from tests.auc import Auc
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2), st.booleans()), min_size=1, max_size=40))
@@ -25,7 +26,7 @@ def test_rates_equal_a_plain_loop(rows: list[tuple[int, int, bool]]) -> None:
         base = (sum(y for _, y in before) + 0.5) / (len(before) + 1)
         own = [y for s, y in before if s == mine]
         assert found[i] == pytest.approx((sum(own) + 3.0 * base) / (len(own) + 3.0))
-        assert known(now, 5)[i] == len(before)
+        assert known_before(now, 5)[i] == len(before)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=1, max_size=40))

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from online_models.evaluation import search as tuning
+from online_models.assignment import assign
+from online_models.evaluation import search
 from online_models.evaluation.bootstrap import Interval
 from online_models.evaluation.scoring import silhouette
-from online_models.evaluation.search import ACTIVE, DAY, Judge, Played, Score, Trial, best, candidates, changes, play
-from online_models.learner.learner import Learner, Params
+from online_models.evaluation.search import Judge, Replayed, Score, Trial, best, candidates, changes, replay
+from online_models.learner.learner import Learner, LearnerParams
+from online_models.learner.panel import ACTIVE
 from online_models.outcomes import outcomes
-from online_models.training_rows import OUTCOME, ROW, Rows
-from online_models.version import assign
+from online_models.training_rows import DAY_MS, OUTCOME_ROW, SAMPLE_ROW, TrainingRows
 from state import vector
 from streams import training_log
-from streams import tune as search
+from streams import tune as tune_
 from streams.cli import cli
 from streams.errors import DataError
 from streams.learner import params
@@ -36,7 +37,7 @@ SETTINGS = Settings(learner=LearnerSettings(**LEARNER))
 PLAIN = 2 * vector.R  # the first plain column of the raw matrix
 
 
-def shop(users: int = 300, days: int = 24) -> Rows:
+def shop(users: int = 300, days: int = 24) -> TrainingRows:
     """A row a day of each shopper. Half are of either of two kinds that differ in three features and buy alike; a
     quarter of each buys every other day, which another feature shows."""
     rng = np.random.default_rng(1)
@@ -46,7 +47,7 @@ def shop(users: int = 300, days: int = 24) -> Rows:
     raw[:, PLAIN : PLAIN + 3] = 3.0 * (user % 2)[:, None] + noise[:, :3]
     raw[:, PLAIN + 3] = np.where(user % 8 < 2, 3.0, 0.0) + noise[:, 3]
     names = rng.integers(0, 256, (users, 16), dtype=np.uint8).view("V16")[:, 0]
-    rows = training_rows(raw, np.repeat(np.arange(days) * DAY, users) + user)
+    rows = training_rows(raw, np.repeat(np.arange(days) * DAY_MS, users) + user)
     buys = (user % 8 < 2) & (rng.random(len(user)) < 0.5)
     orders = np.cumsum(buys.reshape(days, users), axis=0).reshape(-1)
     return replace(rows, user=names[user], orders=orders, sessions=np.repeat(np.arange(days), users) + 1)
@@ -58,7 +59,7 @@ ROWS = shop()
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tuning, "SPACE", {"k_most": (2, 4), "hysteresis": (0.1, 0.2)})
+    monkeypatch.setattr(search, "SPACE", {"k_most": (2, 4), "hysteresis": (0.1, 0.2)})
 
 
 def test_candidates_begin_with_what_is_in_force_and_come_once_the_same_ones_of_a_seed(
@@ -73,7 +74,7 @@ def test_candidates_begin_with_what_is_in_force_and_come_once_the_same_ones_of_a
     different = [len(changes(base, one)) for one in drawn[1:]]
     assert 1 in different
     assert max(different) > 1
-    assert set(tuning.SPACE) <= set(LearnerSettings.model_fields)  # what is advised can be set
+    assert set(search.SPACE) <= set(LearnerSettings.model_fields)  # what is advised can be set
     few = msgspec.structs.replace(base, first_rows=10, window=10)
     assert max(one.k_least for one in candidates(few, 30, 3)) <= 10
 
@@ -84,13 +85,13 @@ def test_candidates_end_where_the_space_does() -> None:
 
 def test_a_row_is_judged_by_the_version_in_force_and_its_user_held() -> None:
     rows = ROWS.take(slice(0, 1_500))
-    rows = replace(rows, kind=np.where(np.arange(1_500) % 7 == 3, OUTCOME, ROW).astype(np.int8))
+    rows = replace(rows, kind=np.where(np.arange(1_500) % 7 == 3, OUTCOME_ROW, SAMPLE_ROW).astype(np.int8))
     rng = np.random.default_rng(2)
     rows = replace(rows, raw=rows.raw + rng.normal(0, 1.0, rows.raw.shape) * (np.arange(WIDTH) >= PLAIN))
-    chosen = Params(3, 3, 200, 250, 1 << 60, 400, 1, vector.R, list(vector.NAMES), 0.2)
-    found = play(chosen, rows)
+    chosen = LearnerParams(3, 3, 200, 250, 1 << 60, 400, 1, vector.R, list(vector.NAMES), 0.2)
+    found = replay(chosen, rows)
     assert found is not None
-    mine = rows.take(rows.kind == ROW)
+    mine = rows.take(rows.kind == SAMPLE_ROW)
     versions = Learner.start(chosen).learn(mine)
     assert found.versions == len(versions) >= 4
     held: dict[bytes, int] = {}
@@ -109,16 +110,16 @@ def test_a_row_is_judged_by_the_version_in_force_and_its_user_held() -> None:
         newest[user] = i
         if version is None:
             assert found.segment[i] == -1
-            assert np.isnan(found.apart[i])
+            assert np.isnan(found.silhouette[i])
         else:
             held[user], apart = judged(version, mine, i, held.get(user, -1))
-            assert (found.segment[i], found.apart[i]) == (held[user], apart)
-    days = max(1.0, (versions[-1].event_time - versions[0].event_time) / DAY)
+            assert (found.segment[i], found.silhouette[i]) == (held[user], apart)
+    days = max(1.0, (versions[-1].event_time - versions[0].event_time) / DAY_MS)
     assert found.churn_day == pytest.approx(moved / days)
     assert moved > 0
 
 
-def judged(version, rows: Rows, at: int, held: int) -> tuple[int, float]:
+def judged(version, rows: TrainingRows, at: int, held: int) -> tuple[int, float]:
     raw = rows.raw[at : at + 1]
     one = assign(version, raw, np.array([0]), np.array([held]))
     where = np.array([version.ids.index(int(one.segment[0]))])
@@ -127,12 +128,12 @@ def judged(version, rows: Rows, at: int, held: int) -> tuple[int, float]:
 
 def test_who_gives_up_gets_nothing() -> None:
     seen: list[tuple[int, int]] = []
-    assert play(params(SETTINGS), ROWS, lambda done, of: bool(seen.append((done, of))) or len(seen) < 2) is None
+    assert replay(params(SETTINGS), ROWS, lambda done, of: bool(seen.append((done, of))) or len(seen) < 2) is None
     assert seen == [(2_000, 7_200), (4_000, 7_200)]
 
 
 def test_the_search_finds_that_two_segments_are_too_few() -> None:
-    found = search.tune(SETTINGS, ROWS, trials=9, seconds=600)
+    found = tune_.tune(SETTINGS, ROWS, trials=9, seconds=600)
     assert found.trials[0].changes == {}
     assert (len(found.trials), found.ended) == (4, "trials")
     base = found.trials[0]
@@ -141,12 +142,12 @@ def test_the_search_finds_that_two_segments_are_too_few() -> None:
     assert found.best.better
     assert found.best.earlier.of_shop > base.earlier.of_shop + 0.1
     assert "better than the settings" in found.advice
-    again = search.tune(SETTINGS, ROWS, trials=9, seconds=600)
+    again = tune_.tune(SETTINGS, ROWS, trials=9, seconds=600)
     assert again.trials == found.trials
 
 
 def test_the_time_bounds_the_search_but_what_is_in_force_is_always_played() -> None:
-    found = search.tune(SETTINGS, ROWS, trials=9, seconds=0)
+    found = tune_.tune(SETTINGS, ROWS, trials=9, seconds=0)
     assert ([one.changes for one in found.trials], found.ended) == ([{}], "time")
     assert "keep them" in found.advice
     assert found.told()["toml"] == ""
@@ -154,9 +155,9 @@ def test_the_time_bounds_the_search_but_what_is_in_force_is_always_played() -> N
 
 def test_too_little_to_judge_by() -> None:
     with pytest.raises(DataError, match="too little to judge by: 0 rows"):
-        search.tune(SETTINGS, ROWS.take(slice(0, 2_000)), trials=3, seconds=60)
+        tune_.tune(SETTINGS, ROWS.take(slice(0, 2_000)), trials=3, seconds=60)
     rows = replace(ROWS, orders=np.zeros(len(ROWS), np.int64))
-    played = play(params(SETTINGS), rows)
+    played = replay(params(SETTINGS), rows)
     assert played is not None
     judge = Judge(rows, outcomes(rows), played)
     assert (judge.voting, judge.events) == ([], {"bought": [0, 0], "carted": [0, 0]})
@@ -165,7 +166,7 @@ def test_too_little_to_judge_by() -> None:
 
 
 def test_the_later_rows_have_no_say_in_the_choice() -> None:
-    played = play(params(SETTINGS), ROWS)
+    played = replay(params(SETTINGS), ROWS)
     assert played is not None
     judge = Judge(ROWS, outcomes(ROWS), played)
     earlier, later = judge.spans
@@ -174,7 +175,7 @@ def test_the_later_rows_have_no_say_in_the_choice() -> None:
     before = judge.trial({"k": 3}, knowing)
     shuffled = knowing.segment.copy()
     shuffled[later] = np.random.default_rng(1).permutation(shuffled[later])
-    after = judge.trial({"k": 3}, Played(shuffled, played.apart, 0.0, 1, 2))
+    after = judge.trial({"k": 3}, Replayed(shuffled, played.silhouette, 0.0, 1, 2))
     assert before.earlier == after.earlier
     assert before.later.gain.low > 0 > after.later.gain.high
     assert (before.better, after.better) == (True, False)
@@ -204,7 +205,7 @@ def deployment(tmp_path: Path) -> Path:
 
 
 def test_shoal_tune_shows_a_table_and_lines_to_paste(deployment: Path) -> None:
-    search.save(deployment / "rows.npz", ROWS)
+    tune_.save(deployment / "rows.npz", ROWS)
     found = shoal("tune", "--rows", "rows.npz", "--trials", "9", "--json")
     assert found.exit_code == 0, found.output
     told = json.loads(found.stdout)
@@ -221,9 +222,9 @@ def test_shoal_tune_shows_a_table_and_lines_to_paste(deployment: Path) -> None:
 
 def test_rows_come_from_the_topic_and_are_saved_as_they_are(deployment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Given(Chunk):
-        part: Rows
+        part: TrainingRows
 
-        def rows(self) -> Rows:
+        def rows(self) -> TrainingRows:
             return self.part
 
     async def read(settings: Settings) -> AsyncIterator[Chunk]:
@@ -235,8 +236,8 @@ def test_rows_come_from_the_topic_and_are_saved_as_they_are(deployment: Path, mo
     monkeypatch.setattr(training_log, "read", read)
     found = shoal("tune", "--save", "rows.npz", "--seconds", "0", "--json")
     assert found.exit_code == 0, found.output
-    kept = search.load(deployment / "rows.npz")
-    for name in Rows.__slots__:
+    kept = tune_.load(deployment / "rows.npz")
+    for name in TrainingRows.__slots__:
         assert getattr(kept, name).tobytes() == getattr(ROWS, name).tobytes()
 
 
@@ -244,7 +245,7 @@ def test_a_file_that_holds_no_rows_is_refused(deployment: Path) -> None:
     (deployment / "text").write_text("user,raw\n")
     np.savez(deployment / "other.npz", layout=np.uint32(1))
     np.savez(deployment / "pickled.npz", layout=np.array([{}], object))
-    search.save(deployment / "none.npz", ROWS.take(slice(0, 0)))
+    tune_.save(deployment / "none.npz", ROWS.take(slice(0, 0)))
     for name in ("text", "other.npz", "pickled.npz", "none.npz", "missing.npz"):
         found = shoal("tune", "--rows", name)
         assert (found.exit_code, found.stdout) == (10, ""), found.output

@@ -8,39 +8,39 @@ import msgspec
 import numpy as np
 import pytest
 
-from online_models.learner.control_messages import Order
-from online_models.learner.learner import Learner, Params
-from online_models.training_rows import Rows
+from online_models.learner.control_messages import ControlMessage
+from online_models.learner.learner import Learner, LearnerParams
+from online_models.training_rows import TrainingRows
 from online_models.version import Version, dumps, loads
 from state import vector
 from tests.build import random_encoder, training_rows
 
 EVERY = 60
-PARAMS = Params(4, 4, EVERY, EVERY, 1 << 60, 200, 3, vector.R, list(vector.NAMES), 0.1)
+PARAMS = LearnerParams(4, 4, EVERY, EVERY, 1 << 60, 200, 3, vector.R, list(vector.NAMES), 0.1)
 ENCODER = random_encoder(3)
-OFFER = Order("candidate", "r1", encoder=ENCODER.data)
-PROMOTE = Order("promote", "r2", ident=ENCODER.ident)
-BACK = Order("promote", "r3", space="windows")
+OFFER = ControlMessage("candidate", "r1", encoder=ENCODER.data)
+PROMOTE = ControlMessage("promote", "r2", ident=ENCODER.ident)
+BACK = ControlMessage("promote", "r3", space="windows")
 
 
-def rows(seed: int = 1, n: int = 6 * EVERY) -> Rows:
+def rows(seed: int = 1, n: int = 6 * EVERY) -> TrainingRows:
     rng = np.random.default_rng(seed)
     kind = rng.integers(0, 4, n)
     raw = rng.poisson(1.0 + 3.0 * kind[:, None] * (np.arange(2 * vector.R + len(vector.PLAIN)) % 4 == kind[:, None]))
     return training_rows(raw.astype(float))
 
 
-def told(learner: Learner, order: Order, offset: int) -> Version | None:
-    version, answer = learner.obey(order, offset)
+def told(learner: Learner, order: ControlMessage, offset: int) -> Version | None:
+    version, answer = learner.apply_control(order, offset)
     assert answer.accepted, answer.why
     assert (answer.request_id, answer.offset) == (order.request_id, offset)
     assert answer.version == (learner.version.number if learner.version else 0)
     return version
 
 
-def refused(learner: Learner, order: Order) -> str:
+def refused(learner: Learner, order: ControlMessage) -> str:
     before = learner.version
-    version, answer = learner.obey(order, 5)
+    version, answer = learner.apply_control(order, 5)
     assert (version, answer.accepted, learner.version) == (None, False, before)
     return answer.why
 
@@ -68,7 +68,9 @@ def test_promoted_back_and_rolled_back_with_the_same_ids() -> None:
     fourth = told(learner, BACK, 2 * EVERY)
     assert fourth is not None
     assert (fourth.space, fourth.centres.shape) == ("windows", first.centres.shape)
-    fifth = told(learner, Order("rollback", "r4", version=dumps(msgspec.structs.replace(second, state=b""))), 2 * EVERY)
+    fifth = told(
+        learner, ControlMessage("rollback", "r4", version=dumps(msgspec.structs.replace(second, state=b""))), 2 * EVERY
+    )
     assert fifth is not None
     assert (fifth.number, fifth.space, fifth.ids) == (5, "embedding", second.ids)
     assert fifth.centre_bytes == second.centre_bytes
@@ -81,17 +83,22 @@ def test_what_does_not_fit_is_refused_with_the_reason() -> None:
     (first,) = learner.learn(all_.take(slice(0, EVERY)))
     assert "no encoder" in refused(learner, PROMOTE)
     assert "windows already" in refused(learner, BACK)
-    assert "cut short" in refused(learner, Order("candidate", "r", encoder=b"rubbish"))
-    assert "no model version" in refused(learner, Order("rollback", "r", version=b"rubbish"))
-    assert "does not lie before" in refused(learner, Order("rollback", "r", version=dumps(first)))
+    assert "cut short" in refused(learner, ControlMessage("candidate", "r", encoder=b"rubbish"))
+    assert "no model version" in refused(learner, ControlMessage("rollback", "r", version=b"rubbish"))
+    assert "does not lie before" in refused(learner, ControlMessage("rollback", "r", version=dumps(first)))
     other = msgspec.structs.replace(first, number=0, names=[*first.names[:-1], "another"])
-    assert "other features" in refused(learner, Order("rollback", "r", version=dumps(other)))
+    assert "other features" in refused(learner, ControlMessage("rollback", "r", version=dumps(other)))
 
 
 @pytest.mark.parametrize("cut", [1, 7, EVERY, 1000])
 def test_whoever_resumes_after_an_order_goes_on_to_the_same_bytes(cut: int) -> None:
     all_ = rows()
-    orders: dict[int, Order] = {90: OFFER, 130: PROMOTE, 200: OFFER, 260: BACK}  # by offset, as rows have their own
+    orders: dict[int, ControlMessage] = {
+        90: OFFER,
+        130: PROMOTE,
+        200: OFFER,
+        260: BACK,
+    }  # by offset, as rows have their own
     offset = np.setdiff1d(np.arange(len(all_) + len(orders)), list(orders))
     all_ = replace(all_, offset=offset, now=3_600_000 * offset)
 
@@ -99,7 +106,7 @@ def test_whoever_resumes_after_an_order_goes_on_to_the_same_bytes(cut: int) -> N
         found, at, end = [], start, int(offset[-1]) + 1
         while at < end:
             if at in orders:
-                version, _ = learner.obey(orders[at], at)
+                version, _ = learner.apply_control(orders[at], at)
                 found += [dumps(version)] if version else []
                 at += 1
                 continue

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from online_models.holdout import held_out
+from online_models.holdout import in_holdout
 from online_models.learner.learner import Learner
-from online_models.lineage import NOWHERE
-from online_models.training_rows import DAY as DAYS_END
-from online_models.training_rows import OUTCOME, ROW, Rows
+from online_models.segment_ids import NO_SEGMENT
+from online_models.training_rows import FIRST_DAY_ROW as DAYS_END
+from online_models.training_rows import OUTCOME_ROW, SAMPLE_ROW, TrainingRows
 from online_models.version import dumps, loads
 from tests.build import training_rows
 from tests.people import DAY, HOUR, PARAMS, L, R, learned, rows_in_time, users
@@ -36,7 +36,7 @@ def test_a_new_kind_is_born_under_an_id_of_its_own() -> None:
     assert said == [("born", 3)]
     assert (sorted(versions[-1].ids), versions[-1].next_id) == ([0, 1, 2, 3], 4)
     (born,) = [one for version in versions[1:] for one in version.lineage]
-    assert born.parents[0][0] == NOWHERE
+    assert born.parents[0][0] == NO_SEGMENT
     assert born.people >= 10
 
 
@@ -47,7 +47,7 @@ def test_a_fixed_number_stays() -> None:
 
 def test_people_held_out_have_no_part_in_scalers_and_centres() -> None:
     rows = rows_in_time(4, 300)
-    out = held_out(rows.user)
+    out = in_holdout(rows.user)
     assert 0 < out.sum() < 200
     other = rows.raw.copy()
     other[out] += 1.0
@@ -60,7 +60,7 @@ def test_people_held_out_have_no_part_in_scalers_and_centres() -> None:
 def test_held_out_people_have_no_part_in_centres_that_are_carried_on() -> None:
     rows = rows_in_time(4, 600)
     other = rows.raw.copy()
-    other[held_out(rows.user)] += 0.5
+    other[in_holdout(rows.user)] += 0.5
     fixed = msgspec.structs.replace(PARAMS, k_least=4, k_most=4, first_rows=150)
     one, two = (learned(given, fixed)[1] for given in (rows, replace(rows, raw=other)))
     assert (one.scaler, one.centre_bytes, one.weights) == (two.scaler, two.centre_bytes, two.weights)
@@ -127,14 +127,14 @@ def test_any_segmenter_makes_versions_that_whoever_resumes_goes_on_from(name: st
     assert [dumps(one) for one in rest] == [dumps(one) for one in versions[2:]]
 
 
-def everything() -> Rows:
+def everything() -> TrainingRows:
     """Records of all kinds: eight visits of each of 600 new users, with a cart or a purchase, and its day's end."""
     rng = np.random.default_rng(5)
     visit = np.tile(np.arange(10), 600)
     user = np.repeat(np.arange(600), 10)
     born = user * HOUR // 3 + 400 * DAY
     now = born + np.where(visit == 9, 25 * HOUR, visit * 2 * HOUR)
-    kind = np.select([visit == 9, visit == 8], [DAYS_END, OUTCOME], ROW).astype(np.int8)
+    kind = np.select([visit == 9, visit == 8], [DAYS_END, OUTCOME_ROW], SAMPLE_ROW).astype(np.int8)
     at = rng.uniform(-6, 6, (4, L))
     lines = at[(user + (visit > 4) * (user % 8 == 0)) % 4] + rng.normal(0, 0.4, (6_000, L))  # some become others
     order = np.argsort(now, kind="stable")
@@ -149,7 +149,7 @@ def everything() -> Rows:
 def digest() -> str:
     found = [dumps(one) for one in learned(everything(), msgspec.structs.replace(PARAMS, every_rows=900))]
     last = loads(found[-1])
-    assert last.young is not None
+    assert last.first_day is not None
     assert last.propensity is not None
     assert len(found) == 6
     return hashlib.sha256(b"".join(found)).hexdigest()

@@ -6,14 +6,16 @@ import msgspec
 import numpy as np
 import pytest
 
+from online_models.assignment import assign
 from online_models.encoder.encoder import build
 from online_models.encoder.encoder_file import Layer
-from online_models.holdout import SHARE, held_out
-from online_models.learner.learner import Learner, Params
-from online_models.learner.space_change import contender, cross
+from online_models.evaluation.promotion import contender
+from online_models.holdout import SHARE, in_holdout
+from online_models.learner.learner import Learner, LearnerParams
+from online_models.learner.space_change import change_space
 from online_models.outcomes import Outcomes
 from online_models.training_rows import USER
-from online_models.version import Version, assign, dumps, loads
+from online_models.version import Version, dumps, loads
 from tests.build import training_rows
 
 NAMES = ["a", "b", "c"]
@@ -27,7 +29,7 @@ def planted(seed: int = 1, n: int = 300) -> tuple[np.ndarray, np.ndarray]:
 
 
 def learned(raw: np.ndarray, hysteresis: float = 0.0) -> Version:
-    params = Params(4, 4, len(raw), 10**6, 1 << 60, len(raw), 3, 0, NAMES, hysteresis)
+    params = LearnerParams(4, 4, len(raw), 10**6, 1 << 60, len(raw), 3, 0, NAMES, hysteresis)
     (version,) = Learner.start(params).learn(training_rows(raw))
     return msgspec.structs.replace(version, ids=[7, 2, 9, 4], next_id=10)
 
@@ -44,13 +46,13 @@ def test_ids_stay_with_their_people_into_an_embedding_and_back() -> None:
     raw, kind = planted()
     version = learned(raw)
     encoder = turning(version)
-    there = cross(version, raw, "embedding", encoder)  # type: ignore[arg-type]
+    there = change_space(version, raw, "embedding", encoder)  # type: ignore[arg-type]
     assert (there.space, there.ids, there.next_id) == ("embedding", [7, 2, 9, 4], 10)
     assert there.centres.shape == (4, 2)
     before, after = assign(version, raw).segment, assign(there, raw).segment
     assert before.tolist() == after.tolist()
     assert loads(dumps(there)) == msgspec.structs.replace(there, checksum=loads(dumps(there)).checksum)
-    back = cross(there, raw, "windows", None)
+    back = change_space(there, raw, "windows", None)
     assert (back.space, back.encoder) == ("windows", None)
     assert assign(back, raw).segment.tolist() == before.tolist()
     for one in range(4):  # of each kind's people, whatever the space
@@ -62,13 +64,13 @@ def test_ids_stay_with_their_people_into_an_embedding_and_back() -> None:
 def test_the_same_rows_give_the_same_bytes() -> None:
     raw, _ = planted()
     version = learned(raw)
-    assert dumps(cross(version, raw, "windows", None)) == dumps(cross(version, raw, "windows", None))
+    assert dumps(change_space(version, raw, "windows", None)) == dumps(change_space(version, raw, "windows", None))
 
 
 def test_no_embedding_without_an_encoder() -> None:
     raw, _ = planted()
     with pytest.raises(ValueError, match="no encoder"):
-        cross(learned(raw), raw, "embedding", None)
+        change_space(learned(raw), raw, "embedding", None)
 
 
 def test_a_contender_holds_users_as_the_worker_does() -> None:
@@ -87,7 +89,7 @@ def test_a_contender_holds_users_as_the_worker_does() -> None:
         segment = int(assign(version, raw[line : line + 1], np.array([0]), now).segment[0])
         held[int(user[line])] = segment
         assert version.ids[found.segment[i]] == segment
-        assert found.lines[i].tolist() == version.scaler.transform(raw[line : line + 1])[0].tolist()
+        assert found.points[i].tolist() == version.scaler.transform(raw[line : line + 1])[0].tolist()
     free = assign(version, raw[at]).segment
     assert (np.array(version.ids)[found.segment] != free).any()  # somebody was held
 
@@ -95,8 +97,8 @@ def test_a_contender_holds_users_as_the_worker_does() -> None:
 def test_a_fifth_of_the_pseudonyms_is_held_out_always_the_same() -> None:
     names = np.random.default_rng(1).integers(0, 256, (5_000, 16), dtype=np.uint8)
     user = names.view(USER)[:, 0]
-    found = held_out(user)
+    found = in_holdout(user)
     assert 0.17 < found.mean() < 0.23
     assert found.tolist() == (names[:, 15] < SHARE).tolist()
-    assert held_out(user[::2]).tolist() == found[::2].tolist()
-    assert len(held_out(user[:0])) == 0
+    assert in_holdout(user[::2]).tolist() == found[::2].tolist()
+    assert len(in_holdout(user[:0])) == 0

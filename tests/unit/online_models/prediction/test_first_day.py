@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -13,21 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river.tree import HoeffdingAdaptiveTreeClassifier
 
+from online_models.assignment import assign
 from online_models.lineage import Lineage
-from online_models.prediction import first_day_learner as young_learner
-from online_models.prediction import hoeffding
-from online_models.prediction.decision_trees import Nodes
-from online_models.prediction.first_day import HOUR_MS, YoungModel, day_end, is_young, predict
-from online_models.prediction.first_day_learner import Params, YoungLearner, heirs
-from online_models.prediction.hoeffding import Tree, grow
-from online_models.training_rows import DAY, OUTCOME, ROW, USER, Rows
-from online_models.version import Version, assign
+from online_models.prediction import first_day_learner, hoeffding
+from online_models.prediction.decision_trees import DecisionTrees
+from online_models.prediction.first_day import FirstDayModel, first_day_end, in_first_day, predict
+from online_models.prediction.first_day_learner import FirstDayLearner, FirstDayParams, heirs
+from online_models.prediction.hoeffding import Tree, add_tree
+from online_models.training_rows import FIRST_DAY_ROW, HOUR_MS, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows
+from online_models.version import Version
 from state import vector
 from streams import training
 from tests import build
 from tests.processes import under_hash_seeds
 
-PARAMS = Params(window=80, waiting=40, least=30)
+PARAMS = FirstDayParams(window=80, waiting=40, least=30)
 START = 500_000 * HOUR_MS
 CHECKED = 40  # rows between two versions
 
@@ -46,7 +47,7 @@ def pools() -> list[np.ndarray]:
     return [raw[order][found.segment[order] == segment] for segment in range(4)]
 
 
-def log(seed: int, n: int, follows: float = 1.0) -> Rows:
+def log(seed: int, n: int, follows: float = 1.0) -> TrainingRows:
     """n users' rows and first days' ends in log order. Where it follows, one whose row is high in the first feature
     ends in the next segment and others stay; else anywhere."""
     rng = np.random.default_rng(seed)
@@ -56,13 +57,13 @@ def log(seed: int, n: int, follows: float = 1.0) -> Rows:
     ends = np.where(rng.random(n) < follows, (segment + (at > 0.6)) % 4, rng.integers(0, 4, n))
     lines = [pools()[s][int(a * len(pools()[s]))] for s, a in zip(segment.tolist(), at.tolist(), strict=True)]
     days = [pools()[s][rng.integers(0, len(pools()[s]))] for s in ends.tolist()]
-    now = np.r_[born + rng.integers(0, 5 * HOUR_MS, n), day_end(born)]
+    now = np.r_[born + rng.integers(0, 5 * HOUR_MS, n), first_day_end(born)]
     ident = np.zeros((2 * n, 2), "<u8")
     ident[:, 0] = np.tile(rng.permutation(n).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15), 2)
     order = np.argsort(now, kind="stable")
     none = np.zeros(2 * n, np.int64)
-    return Rows(
-        offset=np.arange(2 * n), now=now[order], kind=np.repeat([ROW, DAY], n).astype(np.int8)[order],
+    return TrainingRows(
+        offset=np.arange(2 * n), now=now[order], kind=np.repeat([SAMPLE_ROW, FIRST_DAY_ROW], n).astype(np.int8)[order],
         user=ident.view(USER)[:, 0][order], born=np.tile(born, 2)[order], carts=none, orders=none, sessions=none,
         raw=np.array(lines + days)[order],
     )  # fmt: skip
@@ -88,10 +89,13 @@ def _centres(one: Version, at: list[int], factor: float) -> bytes:
 
 
 def fold(
-    rows: Rows, cuts: list[int] = [], params: Params = PARAMS, again: bool = False  # noqa: B006
+    rows: TrainingRows,
+    cuts: Sequence[int] = (),
+    params: FirstDayParams = PARAMS,
+    again: bool = False,
 ) -> tuple[list[bytes], list[bytes]]:
     """Models and states each CHECKED rows. cuts: further ends of calls, with `again` also of processes."""
-    one, models, states = YoungLearner(params), [], []
+    one, models, states = FirstDayLearner(params), [], []
     for a, b in pairwise(sorted({0, len(rows), *range(0, len(rows), CHECKED), *(c for c in cuts if c < len(rows))})):
         number = a // CHECKED
         one.learn(rows.take(slice(a, b)), versions()[min(number, len(versions()) - 1)])
@@ -100,8 +104,8 @@ def fold(
             models.append(msgspec.msgpack.encode(model))
             states.append(one.state())
         if again:
-            kept = msgspec.msgpack.decode(msgspec.msgpack.encode(one.model), type=YoungModel | None)
-            one = YoungLearner.resume(one.state(), params, kept)
+            kept = msgspec.msgpack.decode(msgspec.msgpack.encode(one.model), type=FirstDayModel | None)
+            one = FirstDayLearner.resume(one.state(), params, kept)
     return models, states
 
 
@@ -157,10 +161,10 @@ def _branches(node: object) -> list[object]:
 
 
 def check_nodes(ours: Tree, rivers: HoeffdingAdaptiveTreeClassifier, lines: np.ndarray) -> None:
-    nodes = Nodes()
-    nodes.leaf(9, 0.5)
-    root = grow(nodes, ours)
-    label, probability = nodes.ask(np.full(len(lines), root), lines)
+    nodes = DecisionTrees()
+    nodes.add_leaf(9, 0.5)
+    root = add_tree(nodes, ours)
+    label, probability = nodes.predict(np.full(len(lines), root), lines)
     for line, one, share in zip(lines.tolist(), label.tolist(), probability.tolist(), strict=True):
         theirs = rivers.predict_proba_one(dict(enumerate(line)))
         assert theirs == ours.predict_proba_one(dict(enumerate(line)))
@@ -168,8 +172,8 @@ def check_nodes(ours: Tree, rivers: HoeffdingAdaptiveTreeClassifier, lines: np.n
         assert abs(theirs[one] - share) < 1e-12
 
 
-def trained(n: int = 1_500, follows: float = 1.0) -> tuple[YoungLearner, YoungModel]:
-    one, rows = YoungLearner(Params(window=4_000, waiting=200, least=100)), log(1, n, follows)
+def trained(n: int = 1_500, follows: float = 1.0) -> tuple[FirstDayLearner, FirstDayModel]:
+    one, rows = FirstDayLearner(FirstDayParams(window=4_000, waiting=200, least=100)), log(1, n, follows)
     for a in range(0, len(rows), 100):
         one.learn(rows.take(slice(a, a + 100)), version())
         model = one.publish(version())
@@ -184,10 +188,10 @@ def test_it_learns_who_moves_on() -> None:
     assert found["young_trees"] > found["young_stay"] + 0.1 > found["young_majority"] + 0.2
     assert found["young_accuracy"] > found["young_stay"]
     rows = log(9, 400)
-    young_ = rows.take(rows.kind == ROW)
+    young_ = rows.take(rows.kind == SAMPLE_ROW)
     known = assign(version(), young_.raw)
     label, probability = predict(model, known.features, known.segment)
-    days = rows.take(rows.kind == DAY)
+    days = rows.take(rows.kind == FIRST_DAY_ROW)
     ended = dict(zip(days.user.tolist(), assign(version(), days.raw).segment.tolist(), strict=True))
     right = np.array([ended[user] for user in young_.user.tolist()]) == label
     assert right.mean() > 0.85
@@ -221,7 +225,7 @@ def test_a_line_does_not_see_its_batch() -> None:
 
 
 def test_nothing_is_foretold_from_few_rows() -> None:
-    one = YoungLearner(PARAMS)
+    one = FirstDayLearner(PARAMS)
     one.learn(log(1, PARAMS.least - 1), version())
     assert one.publish(version()) is None
     assert one.figures()["young_predictions"] == 0.0
@@ -229,43 +233,45 @@ def test_nothing_is_foretold_from_few_rows() -> None:
 
 def test_what_is_kept_is_bounded() -> None:
     rows = log(4, 600)
-    one = YoungLearner(PARAMS)
+    one = FirstDayLearner(PARAMS)
     for a in range(0, len(rows), 50):
         one.learn(rows.take(slice(a, a + 50)), version())
         assert one._waiting.size <= PARAMS.waiting
-        assert len(one._kept) < PARAMS.window
-    lost = rows.take(rows.kind == ROW)  # whose first days never end
+        assert len(one._examples) < PARAMS.window
+    lost = rows.take(rows.kind == SAMPLE_ROW)  # whose first days never end
     one.learn(lost, version())
     assert one._waiting.size == PARAMS.waiting
     late = log(5, 3)
-    late.now[:] += 10 * young_learner.PATIENCE
-    one.learn(late.take(late.kind == DAY), version())
+    late.now[:] += 10 * first_day_learner.PATIENCE
+    one.learn(late.take(late.kind == FIRST_DAY_ROW), version())
     one.publish(version())
     assert one._waiting.size == 0
 
 
 def test_the_end_of_another_life_says_nothing() -> None:
     rows = log(6, 40)
-    rows.born[rows.kind == DAY] += 300_000
-    one = YoungLearner(PARAMS)
+    rows.born[rows.kind == FIRST_DAY_ROW] += 300_000
+    one = FirstDayLearner(PARAMS)
     one.learn(rows, version())
-    assert one._kept == []
+    assert one._examples == []
 
 
-def pairs(one: YoungLearner) -> list[tuple[int, int]]:
-    return [(kept.segment, kept.label) for kept in one._kept]
+def pairs(one: FirstDayLearner) -> list[tuple[int, int]]:
+    return [(kept.segment, kept.label) for kept in one._examples]
 
 
 def test_rows_are_seen_as_a_new_version_sees_them() -> None:
     rows = log(7, 60)
-    one = YoungLearner(Params(least=1))
+    one = FirstDayLearner(FirstDayParams(least=1))
     one.learn(rows, version())
     one.publish(version())
     first, split, ended = pairs(one), versions()[4], versions()[5]
     for new in (split, ended):
         model = one.publish(new)
         by_user = dict(zip(rows.user.tolist(), rows.raw, strict=True))  # of the day, at last
-        days = [user for user, kind in zip(rows.user.tolist(), rows.kind.tolist(), strict=True) if kind == DAY]
+        days = [
+            user for user, kind in zip(rows.user.tolist(), rows.kind.tolist(), strict=True) if kind == FIRST_DAY_ROW
+        ]
         wanted = assign(new, np.array([by_user[user] for user in days])).segment.tolist()
         assert [label for _, label in pairs(one)] == wanted
         assert model is not None
@@ -274,12 +280,12 @@ def test_rows_are_seen_as_a_new_version_sees_them() -> None:
 
 
 def test_trees_stay_where_a_version_moves_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = YoungLearner(Params(least=1))
+    one = FirstDayLearner(FirstDayParams(least=1))
     one.learn(log(7, 60), version())
     one.publish(version())
     before, trees = pairs(one), dict(one._trees)
     moved = versions()[2]
-    monkeypatch.setattr(young_learner, "MOVED", 0.999)
+    monkeypatch.setattr(first_day_learner, "MOVED", 0.999)
     one.publish(moved)
     assert (pairs(one), one._trees) == (before, trees)
     monkeypatch.undo()
@@ -289,7 +295,7 @@ def test_trees_stay_where_a_version_moves_few(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_was_foretold_of_an_ended_segment_is_its_heirs() -> None:
     rows = log(7, 300)
-    one, other = (YoungLearner(Params(least=1)) for _ in range(2))
+    one, other = (FirstDayLearner(FirstDayParams(least=1)) for _ in range(2))
     for each in (one, other):
         for a in range(0, 400, 100):
             each.learn(rows.take(slice(a, a + 100)), version())
@@ -303,7 +309,7 @@ def test_what_was_foretold_of_an_ended_segment_is_its_heirs() -> None:
     counted = one._counts[0]
     waiting = [entry for _, entries in one._waiting.items() for entry in entries]
     rest = rows.take(slice(400, 600))
-    one.learn(rest.take(rest.kind == DAY), versions()[5])
+    one.learn(rest.take(rest.kind == FIRST_DAY_ROW), versions()[5])
     assert one._counts[0] - counted == sum(entry.label >= 0 and entry.segment >= 0 for entry in waiting)
 
 
@@ -315,15 +321,15 @@ def test_an_heir_that_ends_too_hands_on() -> None:
 
 def test_the_first_day_is_the_workers() -> None:
     born = START + np.array([0, 1, 11, 12, 25]) * 300_000
-    assert (day_end(born) == training.day_end(born // 300_000)).all()
-    assert is_young(np.array([START, START + 25 * HOUR_MS, START]), np.array([START, START, 0])).tolist() == [
+    assert (first_day_end(born) == training.day_end(born // 300_000)).all()
+    assert in_first_day(np.array([START, START + 25 * HOUR_MS, START]), np.array([START, START, 0])).tolist() == [
         True, False, False,
     ]  # fmt: skip
 
 
 def test_other_records_say_nothing() -> None:
     rows = log(8, 50)
-    rows.kind[rows.kind == ROW] = OUTCOME
-    one = YoungLearner(PARAMS)
+    rows.kind[rows.kind == SAMPLE_ROW] = OUTCOME_ROW
+    one = FirstDayLearner(PARAMS)
     one.learn(rows, version())
-    assert (one._kept, one._waiting.size) == ([], 0)
+    assert (one._examples, one._waiting.size) == ([], 0)

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from online_models.prediction import score_bins as tally_
-from online_models.prediction.score_bins import Tally
-from online_models.prediction.user_pool import Sample
+from online_models.prediction import score_bins
+from online_models.prediction.score_bins import ScoreBins
+from online_models.prediction.user_pool import UserPool
 
 
 @given(st.integers(0, 1 << 32), st.integers(0, 300), st.integers(1, 12))
 def test_a_calibration_rises_and_does_not_see_its_batch(seed: int, n: int, bins: int) -> None:
     rng = np.random.default_rng(seed)
-    tally = Tally.of(-2.0, 3.0, bins)
+    tally = ScoreBins.empty(-2.0, 3.0, bins)
     for score, hit in zip(rng.normal(size=n).tolist(), (rng.random(n) < 0.3).tolist(), strict=True):
         tally.add(score, 0.3, hit)
     found = tally.calibration(np.linspace(0.05, 0.9, bins))
@@ -33,17 +33,17 @@ def test_a_calibration_rises_and_does_not_see_its_batch(seed: int, n: int, bins:
 
 def test_what_was_overrated_is_told_as_it_came() -> None:
     rng = np.random.default_rng(1)
-    tally = Tally.of(0.0, 1.0, 20)
+    tally = ScoreBins.empty(0.0, 1.0, 20)
     for score in rng.random(3_000).tolist():
         tally.add(score, score, bool(rng.random() < score / 2))
     found = tally.calibration(tally.middles)
     at = np.array([0.2, 0.5, 0.8])
     assert found.apply(at) == pytest.approx(at / 2, abs=0.08)
-    assert tally.error() == pytest.approx(0.25, abs=0.03)
+    assert tally.calibration_error() == pytest.approx(0.25, abs=0.03)
 
 
 def test_unseen_bins_stand_for_what_they_say() -> None:
-    tally = Tally.of(0.0, 1.0, 4)
+    tally = ScoreBins.empty(0.0, 1.0, 4)
     told = tally.calibration(tally.middles).apply(np.array([0.0, 0.125, 0.25, 1.0]))
     assert told == pytest.approx([0.125, 0.125, 0.25, 0.875], abs=1e-5)
 
@@ -52,16 +52,16 @@ def test_the_area_under_the_curve_is_sklearns_where_bins_are_fine_enough() -> No
     rng = np.random.default_rng(2)
     score = rng.integers(0, 10, 500) / 10 + 0.05
     hit = rng.random(500) < score
-    tally = Tally.of(0.0, 1.0, 10)
+    tally = ScoreBins.empty(0.0, 1.0, 10)
     for one, came in zip(score.tolist(), hit.tolist(), strict=True):
         tally.add(one, one, came)
     assert tally.auc() == pytest.approx(roc_auc_score(hit, score))
-    assert Tally.of(0.0, 1.0, 3).auc() == 0.5
+    assert ScoreBins.empty(0.0, 1.0, 3).auc() == 0.5
 
 
 def test_old_predictions_fade(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally_, "FADE", 100)
-    tally = Tally.of(0.0, 1.0, 2)
+    monkeypatch.setattr(score_bins, "FADE", 100)
+    tally = ScoreBins.empty(0.0, 1.0, 2)
     for hit in [False] * 300 + [True] * 300:
         tally.add(0.9, 0.5, hit)
     assert tally.seen < 100
@@ -70,7 +70,7 @@ def test_old_predictions_fade(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), max_size=80), st.integers(1, 12))
 def test_a_sample_holds_the_first_users_whole(adds: list[tuple[int, int]], most: int) -> None:
-    sample: Sample[int] = Sample(most)
+    sample: UserPool[int] = UserPool(most)
     held: dict[bytes, list[int]] = {}
     for user, entry in adds:
         key = bytes([user])

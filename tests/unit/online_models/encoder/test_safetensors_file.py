@@ -1,4 +1,4 @@
-"""The safetensors format, read and written without its library."""
+"""The safetensors format: what the library reads and refuses, and what is written without it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models.encoder import tensors
+from online_models.encoder import safetensors_file
 
 NAMES = ["dtype", "shape", "data_offsets", "__metadata__", "a"]
 JSON = st.recursive(
@@ -24,7 +24,7 @@ JSON = st.recursive(
 def test_any_header_is_read_or_refused(header: Any, size: int) -> None:
     text = json.dumps(header).encode()
     try:
-        found, metadata = tensors.read(len(text).to_bytes(8, "little") + text + bytes(size))
+        found, metadata = safetensors_file.read(len(text).to_bytes(8, "little") + text + bytes(size))
     except ValueError:
         return
     assert sum(tensor.nbytes for tensor in found.values()) == size
@@ -34,40 +34,46 @@ def test_any_header_is_read_or_refused(header: Any, size: int) -> None:
 @pytest.mark.parametrize(
     ("header", "body", "reason"),
     [
-        ('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{}}', 4, "twice"),
         ('{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}', 4, "dtype 'F16'"),
-        ('{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}', 4, "do not fit the shape"),
-        ('{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}', 8, "begins at 4, expected 0"),
-        ('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', 8, "4 bytes belong to no tensor"),
+        ('{"a":{"dtype":"X","shape":[2],"data_offsets":[0,4]}}', 4, "unknown variant"),
+        ('{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}', 4, "cut short"),
+        ('{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}', 8, "invalid offset"),
+        ('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', 8, "not fully covered"),
         ('{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', 4, "cut short"),
-        ('{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', 4, "whole numbers"),
-        ('{"a":{"dtype":"F32","shape":[1e400],"data_offsets":[0,4]}}', 4, "whole numbers"),
-        ('{"a":{"dtype":"F32","shape":[0,99999999999],"data_offsets":[0,0]}}', 0, "whole numbers"),
-        ('{"a":{"dtype":"F32","shape":[1]}}', 4, "not a dtype"),
-        ('{"a":{"dtype":"F32","shape":1,"data_offsets":[0,4]}}', 4, "is none"),
-        ('{"__metadata__":{"a":1}}', 0, "not text"),
-        ("[]", 0, "no JSON object"),
-        ("{", 0, "not JSON"),
-        ("[" * 60_000, 0, "not JSON"),
-        ('{"a":' + "9" * 5000 + "}", 0, "not JSON"),
-        (" " * (tensors.HEADER + 1), 0, "a header of"),
+        ('{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', 4, "invalid value"),
+        ('{"a":{"dtype":"F32","shape":[1e400],"data_offsets":[0,4]}}', 4, "number out of range"),
+        ('{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}', 0, "overflow"),
+        ('{"a":{"dtype":"F32","shape":[1]}}', 4, "missing field"),
+        ('{"a":{"dtype":"F32","shape":1,"data_offsets":[0,4]}}', 4, "invalid type"),
+        (
+            '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+            '"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+            4,
+            "invalid offset",
+        ),
+        ('{"__metadata__":{"a":1}}', 0, "invalid type"),
+        ('{"__metadata__":{"a":"\\ud800"}}', 0, "JSON"),
+        ("[]", 0, "no safetensors file"),
+        ("{", 0, "no safetensors file"),
+        ("[" * 60_000, 0, "no safetensors file"),
+        ('{"a":' + "9" * 5000 + "}", 0, "no safetensors file"),
     ],
-)  # fmt: skip
+)
 def test_files_that_are_no_safetensors(header: str, body: int, reason: str) -> None:
     text = header.encode()
     with pytest.raises(ValueError, match=reason):
-        tensors.read(len(text).to_bytes(8, "little") + text + bytes(body))
+        safetensors_file.read(len(text).to_bytes(8, "little") + text + bytes(body))
 
 
 def test_a_file_that_is_too_long() -> None:
     with pytest.raises(ValueError, match="more than"):
-        tensors.read(bytes(tensors.LARGEST + 1))
+        safetensors_file.read(bytes(safetensors_file.LARGEST + 1))
 
 
 @settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(
-        st.text(max_size=5).filter(lambda name: name != tensors.METADATA),
+        st.text(max_size=5).filter(lambda name: name != safetensors_file.METADATA),
         st.tuples(st.sampled_from(["<f4", "<f8", ">f4"]), st.lists(st.integers(0, 4), max_size=3)), max_size=4,
     ),
     st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
@@ -75,16 +81,16 @@ def test_a_file_that_is_too_long() -> None:
 def test_there_and_back(shapes: dict[str, tuple[str, list[int]]], metadata: dict[str, str]) -> None:
     rng = np.random.default_rng(1)
     given = {name: rng.normal(size=shape).astype(dtype) for name, (dtype, shape) in shapes.items()}
-    data = tensors.write(given, metadata)
-    assert data == tensors.write(dict(reversed(given.items())), dict(reversed(metadata.items())))
-    found, told = tensors.read(data)
+    data = safetensors_file.write(given, metadata)
+    assert data == safetensors_file.write(dict(reversed(given.items())), dict(reversed(metadata.items())))
+    found, told = safetensors_file.read(data)
     assert told == metadata
     assert found.keys() == given.keys()
     for name, tensor in given.items():
         assert found[name].dtype == tensor.dtype.newbyteorder("<")
         assert found[name].shape == tensor.shape
         assert (found[name] == tensor).all()
-    assert tensors.digest(found, told) == tensors.digest(dict(reversed(found.items())), told)
+    assert safetensors_file.digest(found, told) == safetensors_file.digest(dict(reversed(found.items())), told)
 
 
 def test_a_digest_is_of_all_that_a_file_says() -> None:
@@ -96,5 +102,7 @@ def test_a_digest_is_of_all_that_a_file_says() -> None:
         {"a": np.zeros(2)},
         {},
     ]
-    digests = [tensors.digest(found, {}) for found in (one, *others)] + [tensors.digest(one, {"a": "b"})]
+    digests = [safetensors_file.digest(found, {}) for found in (one, *others)] + [
+        safetensors_file.digest(one, {"a": "b"})
+    ]
     assert len(set(digests)) == len(digests)
