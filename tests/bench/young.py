@@ -43,13 +43,13 @@ class Asked(NamedTuple):
 class Watched(FirstDayLearner):
     """Keeps what it learns for the first time."""
 
-    def _learn_one(self, one: Any) -> None:
+    def _learn_example(self, one: Any) -> None:
         if not self.__dict__.get("again"):
             features = np.frombuffer(one.features, "<i2") / first_day_learner.FEATURE_UNITS
             self.__dict__.setdefault("asked", []).append(
                 Asked(dict(enumerate(features.tolist())), one.segment, one.label)
             )
-        super()._learn_one(one)
+        super()._learn_example(one)
 
     def _learn_again(self, kept: list[Any]) -> None:
         self.__dict__["again"] = True

@@ -18,9 +18,16 @@ def log(*records: tuple[int, int, int, int, int, int]) -> TrainingRows:
     user, now, kind, sessions, carts, orders = columns.T
     names = np.array([int(one).to_bytes(16, "big") for one in user], "S16").astype(USER)
     return TrainingRows(
-        offset=np.arange(len(columns)), now=now, kind=kind.astype(np.int8), user=names, born=np.zeros_like(now),
-        carts=carts, orders=orders, sessions=sessions, raw=np.zeros((len(columns), 0)),
-    )  # fmt: skip
+        offset=np.arange(len(columns)),
+        now=now,
+        kind=kind.astype(np.int8),
+        user=names,
+        born=np.zeros_like(now),
+        carts=carts,
+        orders=orders,
+        sessions=sessions,
+        raw=np.zeros((len(columns), 0)),
+    )
 
 
 def plain(records: list[tuple[int, int, int, int, int, int]]) -> list[tuple[int, bool, bool, bool, bool]]:

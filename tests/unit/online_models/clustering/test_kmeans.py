@@ -23,10 +23,18 @@ from online_models.distances import nearest
 
 # River feeds no data set to a clusterer: its checks that need one are called here by name
 ON_DATA = (
-    "learn_one", "pickling", "shuffle_features_no_impact", "emerging_features", "disappearing_features",
-    "radically_disappearing_features", "predict_one_pure", "no_state_aliasing_with_input", "clone_is_independent",
-    "seeding_is_idempotent", "bounded_memory_growth",
-)  # fmt: skip
+    "learn_one",
+    "pickling",
+    "shuffle_features_no_impact",
+    "emerging_features",
+    "disappearing_features",
+    "radically_disappearing_features",
+    "predict_one_pure",
+    "no_state_aliasing_with_input",
+    "clone_is_independent",
+    "seeding_is_idempotent",
+    "bounded_memory_growth",
+)
 MODELS = [KMeans(**params) for params in KMeans._unit_test_params()]
 STEPS = ("count", "fixed")
 
@@ -74,9 +82,14 @@ def test_river_checks_on_data(model: KMeans, name: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 1 << 32), st.integers(1, 60), st.integers(1, 9), st.integers(1, 7), st.sampled_from([0.02, 0.5, 1]),
-    st.sampled_from([1, 2, 3]), st.booleans(),
-)  # fmt: skip
+    st.integers(0, 1 << 32),
+    st.integers(1, 60),
+    st.integers(1, 9),
+    st.integers(1, 7),
+    st.sampled_from([0.02, 0.5, 1]),
+    st.sampled_from([1, 2, 3]),
+    st.booleans(),
+)
 def test_fixed_step_gives_rivers_own_results(
     seed: int, n: int, width: int, k: int, halflife: float, p: int, late: bool
 ) -> None:
@@ -234,10 +247,12 @@ def test_results_do_not_depend_on_the_hash_seed() -> None:
     """
     told = {
         subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": str(seed)}, capture_output=True,
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            capture_output=True,
             check=True,
         ).stdout
         for seed in range(3)
-    }  # fmt: skip
+    }
     assert len(told) == 1
     assert told.pop().startswith(b"[27, '27', 'f0'")

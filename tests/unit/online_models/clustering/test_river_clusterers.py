@@ -120,10 +120,12 @@ def test_results_do_not_depend_on_the_hash_seed() -> None:
     """
     told = {
         subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": str(seed)}, capture_output=True,
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            capture_output=True,
             check=True,
         ).stdout
         for seed in range(3)
-    }  # fmt: skip
+    }
     assert len(told) == 1
     assert len(set(told.pop().split())) == 2 * len(NAMES)

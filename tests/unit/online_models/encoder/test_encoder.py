@@ -53,8 +53,10 @@ def test_by_hand() -> None:
     assert encoder.encode(features).tolist() == [[4.5], [0.5], [2.5]]
     # back: the embedding and 0.25
     assert encoder.reconstruction_error(features).tolist() == [
-        (2.5**2 + 0.75**2) / 2, (1.5**2 + 0.25**2) / 2, (2.5**2 + 2.25**2) / 2,
-    ]  # fmt: skip
+        (2.5**2 + 0.75**2) / 2,
+        (1.5**2 + 0.25**2) / 2,
+        (2.5**2 + 2.25**2) / 2,
+    ]
     assert (encoder.latent, encoder.names) == (1, ["a", "b"])
     assert encoder.features(np.array([[1.0, -9.0]])).tolist() == [[1.0, -2.0]]
 
@@ -185,7 +187,7 @@ REFUSED = {
     "far": (note(far="nan"), "far: 'nan'"),
     "no far": (note(far=""), "far: ''"),
     "format": (note(format="shoal-encoder-9"), "format is 'shoal-encoder-9'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -11,7 +11,7 @@ DONE = LastTraining(0.0, 7)
 
 def why(
     now: float, rows: int = 1_000, fresh: int = 500, drifted: Sequence[str] = (), done: LastTraining | None = DONE
-) -> str | None:  # fmt: skip
+) -> str | None:
     return reason(now, done, rows, fresh, drifted, first=800, every=600.0)
 
 

@@ -74,10 +74,11 @@ def test_a_file_that_is_too_long() -> None:
 @given(
     st.dictionaries(
         st.text(max_size=5).filter(lambda name: name != safetensors_file.METADATA),
-        st.tuples(st.sampled_from(["<f4", "<f8", ">f4"]), st.lists(st.integers(0, 4), max_size=3)), max_size=4,
+        st.tuples(st.sampled_from(["<f4", "<f8", ">f4"]), st.lists(st.integers(0, 4), max_size=3)),
+        max_size=4,
     ),
     st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
-)  # fmt: skip
+)
 def test_there_and_back(shapes: dict[str, tuple[str, list[int]]], metadata: dict[str, str]) -> None:
     rng = np.random.default_rng(1)
     given = {name: rng.normal(size=shape).astype(dtype) for name, (dtype, shape) in shapes.items()}

@@ -187,8 +187,12 @@ def test_the_best_moves_few_people_and_its_segments_lie_apart() -> None:
         return Trial({"k": gain}, 3, 3, churn, score, score)
 
     base, wild, close, good, less = (
-        trial(0.0, 0.02, 0.4), trial(0.9, 0.03, 0.4), trial(0.8, 0.0, 0.3), trial(0.5, 0.019, 0.39), trial(0.4, 0, 0.9)
-    )  # fmt: skip
+        trial(0.0, 0.02, 0.4),
+        trial(0.9, 0.03, 0.4),
+        trial(0.8, 0.0, 0.3),
+        trial(0.5, 0.019, 0.39),
+        trial(0.4, 0, 0.9),
+    )
     assert best([base, wild, close, good, less]) is good
     assert best([base, wild, close]) is base
 

@@ -90,15 +90,22 @@ def test_a_number_that_is_out_of_bounds_is_brought_within_them() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"hysteresis": -0.1}, "hysteresis"), ({"hysteresis": float("nan")}, "hysteresis"), ({"ids": [0, 0, 1]}, "ids"),
-        ({"ids": [-1, 0, 1]}, "ids"), ({"ids": [0, 1, 1 << 31], "next_id": 1 << 40}, "ids"),
-        ({"weights": [0.5, 0.5]}, "weights"), ({"weights": [float("nan"), 0.5, 0.5]}, "weights"),
-        ({"centre_bytes": np.full(3 * (R + L), np.nan).tobytes()}, "centres"), ({"quality": {"x": np.inf}}, "figures"),
+        ({"hysteresis": -0.1}, "hysteresis"),
+        ({"hysteresis": float("nan")}, "hysteresis"),
+        ({"ids": [0, 0, 1]}, "ids"),
+        ({"ids": [-1, 0, 1]}, "ids"),
+        ({"ids": [0, 1, 1 << 31], "next_id": 1 << 40}, "ids"),
+        ({"weights": [0.5, 0.5]}, "weights"),
+        ({"weights": [float("nan"), 0.5, 0.5]}, "weights"),
+        ({"centre_bytes": np.full(3 * (R + L), np.nan).tobytes()}, "centres"),
+        ({"quality": {"x": np.inf}}, "figures"),
         *(({"scaler": {name: [1.0]}}, "other features") for name in ("prior", "strength", "spread", "weight")),
-        ({"scaler": {"clip": -1.0}}, "no scaling"), ({"scaler": {"spread": [0.0] * (R + L)}}, "no scaling"),
-        ({"scaler": {"median": [float("nan")] * (R + L)}}, "no scaling"), ({"ratios": R + 1}, "features"),
+        ({"scaler": {"clip": -1.0}}, "no scaling"),
+        ({"scaler": {"spread": [0.0] * (R + L)}}, "no scaling"),
+        ({"scaler": {"median": [float("nan")] * (R + L)}}, "no scaling"),
+        ({"ratios": R + 1}, "features"),
     ],
-)  # fmt: skip
+)
 def test_a_version_with_numbers_that_are_none_is_refused(changes: dict[str, Any], why: str) -> None:
     (version,) = learned(rows_in_time(3, 300))
     if isinstance(scaled := changes.get("scaler"), dict):
@@ -141,9 +148,14 @@ def everything() -> TrainingRows:
     rows = training_rows(np.c_[1.0 + rng.poisson(2, (6_000, 2 * R)), lines][order], now[order])
     bought = np.cumsum((visit == 8) & (user % 3 == 0))
     return replace(
-        rows, kind=kind[order], born=born[order], user=users(600)[user[order]], sessions=1 + visit[order],
-        carts=bought[order], orders=bought[order],
-    )  # fmt: skip
+        rows,
+        kind=kind[order],
+        born=born[order],
+        user=users(600)[user[order]],
+        sessions=1 + visit[order],
+        carts=bought[order],
+        orders=bought[order],
+    )
 
 
 def digest() -> str:

@@ -63,10 +63,16 @@ def log(seed: int, n: int, follows: float = 1.0) -> TrainingRows:
     order = np.argsort(now, kind="stable")
     none = np.zeros(2 * n, np.int64)
     return TrainingRows(
-        offset=np.arange(2 * n), now=now[order], kind=np.repeat([SAMPLE_ROW, FIRST_DAY_ROW], n).astype(np.int8)[order],
-        user=ident.view(USER)[:, 0][order], born=np.tile(born, 2)[order], carts=none, orders=none, sessions=none,
+        offset=np.arange(2 * n),
+        now=now[order],
+        kind=np.repeat([SAMPLE_ROW, FIRST_DAY_ROW], n).astype(np.int8)[order],
+        user=ident.view(USER)[:, 0][order],
+        born=np.tile(born, 2)[order],
+        carts=none,
+        orders=none,
+        sessions=none,
         raw=np.array(lines + days)[order],
-    )  # fmt: skip
+    )
 
 
 ENDED = [Lineage("merged", 2, heirs=[(3, 0.9), (0, 0.1)]), Lineage("retired", 1, heirs=[(0, 0.3), (3, 0.3)])]
@@ -141,9 +147,15 @@ def test_a_tree_is_rivers_own_and_so_are_its_nodes() -> None:
         x, y = stream(seed, 3_000)
         ours = Tree(delta=0.05, tau=0.2)
         rivers = HoeffdingAdaptiveTreeClassifier(
-            grace_period=hoeffding.GRACE, delta=0.05, tau=0.2, max_depth=hoeffding.DEPTH, split_criterion="gini",
-            leaf_prediction="mc", bootstrap_sampling=False, seed=0,
-        )  # fmt: skip
+            grace_period=hoeffding.GRACE,
+            delta=0.05,
+            tau=0.2,
+            max_depth=hoeffding.DEPTH,
+            split_criterion="gini",
+            leaf_prediction="mc",
+            bootstrap_sampling=False,
+            seed=0,
+        )
         for i, (row, label) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
             ours.learn_one(dict(enumerate(row)), label)
             rivers.learn_one(dict(enumerate(row)), label)
@@ -323,8 +335,10 @@ def test_the_first_day_is_the_workers() -> None:
     born = START + np.array([0, 1, 11, 12, 25]) * 300_000
     assert (first_day_end(born) == training.day_end(born // 300_000)).all()
     assert in_first_day(np.array([START, START + 25 * HOUR_MS, START]), np.array([START, START, 0])).tolist() == [
-        True, False, False,
-    ]  # fmt: skip
+        True,
+        False,
+        False,
+    ]
 
 
 def test_other_records_say_nothing() -> None:

@@ -58,10 +58,16 @@ def log(seed: int, n: int, users: int = 12, *, sells: float = 0.2) -> TrainingRo
             kind[i] = OUTCOME_ROW
         last[one] = int(now[i])
     return TrainingRows(
-        offset=np.arange(n), now=now, kind=kind,
-        user=ident.view(USER)[:, 0], born=np.zeros(n, np.int64), sessions=columns[:, 0], carts=columns[:, 1],
-        orders=columns[:, 2], raw=raw,
-    )  # fmt: skip
+        offset=np.arange(n),
+        now=now,
+        kind=kind,
+        user=ident.view(USER)[:, 0],
+        born=np.zeros(n, np.int64),
+        sessions=columns[:, 0],
+        carts=columns[:, 1],
+        orders=columns[:, 2],
+        raw=raw,
+    )
 
 
 def fold(
