@@ -1,4 +1,4 @@
-"""Sends commands, and orders for the learner, and waits for their receipts."""
+"""Sends commands, and control messages for the learner, and waits for their receipts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def advance(settings: Settings, to: int, wait: float) -> list[dict[str, Any]]:
 
 
 def order(settings: Settings, order: ControlMessage, wait: float) -> dict[str, Any]:
-    """The learner's answer to an order (online_models/learner/control_messages.py); errors as with erase()."""
+    """The learner's answer to a control message (online_models/learner/control_messages.py); errors as with erase()."""
     record = Sent(settings.topic("training_rows"), 0, control_messages.KEY, control_messages.encode(order))
     partitions = list(range(settings.topics.partitions))
     return asyncio.run(_ask(settings, {order.request_id: record}, partitions, wait))[0]

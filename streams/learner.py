@@ -107,16 +107,16 @@ class LearnerService:
                         await self._publish(version, before)
                         before = version
                 else:
-                    await self._obey(*piece, before)
+                    await self._apply_control(*piece, before)
 
-    async def _obey(self, offset: int, order: ControlMessage | str, before: Version | None) -> None:
-        """Carry out an order, and answer it in the transaction of the version that it leads to."""
-        if isinstance(order, str):
-            log.warning("learner: the order at offset %d of %s is left out: %s", offset, self._topic, order)
+    async def _apply_control(self, offset: int, message: ControlMessage | str, before: Version | None) -> None:
+        """Carry out a control message, and answer it in the transaction of the version that it leads to."""
+        if isinstance(message, str):
+            log.warning("learner: the control message at offset %d of %s is left out: %s", offset, self._topic, message)
             return
         assert self._learner is not None
-        version, answer = await asyncio.to_thread(self._learner.apply_control, order, offset)
-        log.info("learner: order %s at offset %d: %s", order.action, offset, answer.why)
+        version, answer = await asyncio.to_thread(self._learner.apply_control, message, offset)
+        log.info("learner: control message %s at offset %d: %s", message.action, offset, answer.why)
         await self._publish(version, before, answer)
 
     async def _take_over(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> None:
@@ -136,7 +136,7 @@ class LearnerService:
 
     async def _publish(self, version: Version | None, before: Version | None, answer: Answer | None = None) -> None:
         """The version with the state to go on from; the one before keeps only what assigning needs: many may be kept,
-        for partitions that stand at them. With it what became of segments, and the answer to an order."""
+        for partitions that stand at them. With it what became of segments, and the answer to a control message."""
         assert self._producer is not None
         records: list[tuple[str, bytes, bytes | None]] = []
         if version is not None:
@@ -156,7 +156,7 @@ class LearnerService:
                 for topic, key, data in records:
                     await self._producer.send_and_wait(topic, value=data, key=key, partition=0)
         except KafkaError as error:
-            what = f"model version {version.number}" if version else "the answer to an order"
+            what = f"model version {version.number}" if version else "the answer to a control message"
             raise TransactionError(f"{what} could not be published: {error!r}") from error
         if version is not None:
             self._count(Counter(f"lineage:{one.event}" for one in version.lineage))

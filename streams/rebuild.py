@@ -40,7 +40,7 @@ async def rebuild(
 
 
 def _learned(learner: Learner, chunk: Chunk) -> Iterator[Version]:
-    """The versions that a chunk leads to, orders among its rows carried out."""
+    """The versions that a chunk leads to, control messages among its rows carried out."""
     for piece in chunk.pieces():
         if isinstance(piece, TrainingRows):
             yield from learner.learn(piece)

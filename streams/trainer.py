@@ -1,4 +1,4 @@
-"""`shoal train`: rows of `training-rows` into a window on the disk, now and then an encoder from it, as an order.
+"""`shoal train`: rows of `training-rows` into a window on the disk, now and then an encoder, as a control message.
 
 A process of its own. One of all trainers has the partition (a group of their own); nothing starts from the group's
 offsets, each goes on from its own window. A candidate is a record of `training-rows`, so that the learner meets it at

@@ -110,7 +110,7 @@ def encode(
 def pieces(
     keys: Sequence[bytes | None], values: Sequence[bytes | None], offsets: Sequence[int], columns: int, width: int
 ) -> Iterator[TrainingRows | tuple[int, ControlMessage | str]]:
-    """The log in its order: rows, and between them orders (or what is wrong with one) with their offsets."""
+    """The log in its order: rows, and between them control messages (or what is wrong with one) with their offsets."""
     start = 0
     for at in [*(i for i, key in enumerate(keys) if key == control_messages.KEY), len(keys)]:
         rows = decode(keys[start:at], values[start:at], offsets[start:at], columns, width)

@@ -28,7 +28,7 @@ class Chunk:
     offsets: list[int] = field(default_factory=list)
 
     def pieces(self) -> Iterator[TrainingRows | tuple[int, ControlMessage | str]]:
-        """Rows of this layout, and between them orders (or what is wrong with one) with their offsets."""
+        """Rows of this layout, and between them control messages (or what is wrong with one) with their offsets."""
         return training.pieces(self.keys, self.values, self.offsets, training.layout(vector.NAMES), WIDTH)
 
     def rows(self) -> TrainingRows:

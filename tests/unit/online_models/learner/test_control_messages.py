@@ -1,4 +1,4 @@
-"""Orders among the rows: what they lead to, and that whoever resumes after one goes on to the same bytes."""
+"""Control messages among the rows: what they lead to, and that whoever resumes after one goes on to the same bytes."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def rows(seed: int = 1, n: int = 6 * EVERY) -> TrainingRows:
     return training_rows(raw.astype(float))
 
 
-def told(learner: Learner, order: ControlMessage, offset: int) -> Version | None:
-    version, answer = learner.apply_control(order, offset)
+def applied(learner: Learner, message: ControlMessage, offset: int) -> Version | None:
+    version, answer = learner.apply_control(message, offset)
     assert answer.accepted, answer.why
-    assert (answer.request_id, answer.offset) == (order.request_id, offset)
+    assert (answer.request_id, answer.offset) == (message.request_id, offset)
     assert answer.version == (learner.version.number if learner.version else 0)
     return version
 
 
-def refused(learner: Learner, order: ControlMessage) -> str:
+def refused(learner: Learner, message: ControlMessage) -> str:
     before = learner.version
-    version, answer = learner.apply_control(order, 5)
+    version, answer = learner.apply_control(message, 5)
     assert (version, answer.accepted, learner.version) == (None, False, before)
     return answer.why
 
@@ -48,7 +48,7 @@ def refused(learner: Learner, order: ControlMessage) -> str:
 def test_a_candidate_embeds_from_the_next_version_on_and_segments_stay_on_the_windows() -> None:
     learner, all_ = Learner.start(PARAMS), rows()
     (first,) = learner.learn(all_.take(slice(0, EVERY)))
-    assert told(learner, OFFER, EVERY) is None
+    assert applied(learner, OFFER, EVERY) is None
     (second,) = learner.learn(all_.take(slice(EVERY, 2 * EVERY)))
     assert (first.encoder, second.encoder, second.space) == (None, ENCODER, "windows")
     assert loads(dumps(second)).encoder == ENCODER
@@ -57,18 +57,18 @@ def test_a_candidate_embeds_from_the_next_version_on_and_segments_stay_on_the_wi
 def test_promoted_back_and_rolled_back_with_the_same_ids() -> None:
     learner, all_ = Learner.start(PARAMS), rows()
     (first,) = learner.learn(all_.take(slice(0, EVERY)))
-    told(learner, OFFER, EVERY)
-    second = told(learner, PROMOTE, EVERY)
+    applied(learner, OFFER, EVERY)
+    second = applied(learner, PROMOTE, EVERY)
     assert second is not None
     assert (second.number, second.parent, second.space, second.encoder) == (2, 1, "embedding", ENCODER)
     assert second.centres.shape == (4, ENCODER.latent)
     assert (second.ids, second.learned_to) == (first.ids, EVERY + 1)
     (third,) = learner.learn(all_.take(slice(EVERY, 2 * EVERY)))
     assert (third.space, third.ids) == ("embedding", first.ids)
-    fourth = told(learner, BACK, 2 * EVERY)
+    fourth = applied(learner, BACK, 2 * EVERY)
     assert fourth is not None
     assert (fourth.space, fourth.centres.shape) == ("windows", first.centres.shape)
-    fifth = told(
+    fifth = applied(
         learner, ControlMessage("rollback", "r4", version=dumps(msgspec.structs.replace(second, state=b""))), 2 * EVERY
     )
     assert fifth is not None
@@ -91,26 +91,26 @@ def test_what_does_not_fit_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 7, EVERY, 1000])
-def test_whoever_resumes_after_an_order_goes_on_to_the_same_bytes(cut: int) -> None:
+def test_whoever_resumes_after_a_control_message_goes_on_to_the_same_bytes(cut: int) -> None:
     all_ = rows()
-    orders: dict[int, ControlMessage] = {
+    messages: dict[int, ControlMessage] = {
         90: OFFER,
         130: PROMOTE,
         200: OFFER,
         260: BACK,
     }  # by offset, as rows have their own
-    offset = np.setdiff1d(np.arange(len(all_) + len(orders)), list(orders))
+    offset = np.setdiff1d(np.arange(len(all_) + len(messages)), list(messages))
     all_ = replace(all_, offset=offset, now=3_600_000 * offset)
 
     def play(learner: Learner, start: int) -> list[bytes]:
         found, at, end = [], start, int(offset[-1]) + 1
         while at < end:
-            if at in orders:
-                version, _ = learner.apply_control(orders[at], at)
+            if at in messages:
+                version, _ = learner.apply_control(messages[at], at)
                 found += [dumps(version)] if version else []
                 at += 1
                 continue
-            stop = min([at + cut, end, *(one for one in orders if one > at)])
+            stop = min([at + cut, end, *(one for one in messages if one > at)])
             part = all_.take((offset >= at) & (offset < stop))
             found += [dumps(version) for version in learner.learn(part)]
             at = stop
@@ -124,13 +124,13 @@ def test_whoever_resumes_after_an_order_goes_on_to_the_same_bytes(cut: int) -> N
         assert play(Learner.resume(version, PARAMS), version.learned_to) == whole[place + 1 :]
 
 
-def test_what_an_order_made_says_nothing_twice_and_is_judged_where_it_lies() -> None:
+def test_what_a_control_message_made_says_nothing_twice_and_is_judged_where_it_lies() -> None:
     learner, all_ = Learner.start(PARAMS), rows()
     (first,) = learner.learn(all_.take(slice(0, EVERY)))
     assert first.lineage
-    told(learner, OFFER, EVERY)
+    applied(learner, OFFER, EVERY)
     learner.learn(all_.take(slice(EVERY, EVERY + 10)))
-    second = told(learner, PROMOTE, EVERY)
+    second = applied(learner, PROMOTE, EVERY)
     assert second is not None
     assert (second.lineage, second.rows) == ([], EVERY + 10)
     assert second.quality["error"] != first.quality["error"]
