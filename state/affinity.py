@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from state.rows import Heads, Ints
+from state.layout import Heads, Ints
 
 WEEK = 7 * 24 * 3_600_000  # ms
 _LIMIT = 65_535

@@ -1,4 +1,4 @@
-"""Old rows + events -> new rows, and the windows as of each step.
+"""Old rows and events to new rows, and the windows as of each step.
 
 A step is something a user's history is judged at: an event; an exit, when a pane with something in it leaves a
 window; a swap, when a new model version takes over; an end, when the user is erased or forgotten. All but events are
@@ -9,20 +9,21 @@ makes no difference to what comes out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from state import affinity, rows, seen, windows
-from state.rows import Heads, Ints, Panes
+from state import affinity, recent_ids, windows
+from state.layout import NEVER, Heads, Ints, Panes
+from state.rows import CODEC, RowCodec
+from state.vocabulary import ANY, Adds, Vocabulary
 
 SESSION_GAP = 30 * 60_000  # ms without an event
 HOUR_MS = 3_600_000
-PURCHASE, REFUND = 6, 7
 _STEP = np.int64(36)  # bits of a step's place within its row in a key
 SWAP, EXIT, FORGOTTEN, ERASED = -1, -2, -3, -4  # in Steps.event
 LIFETIME = ("carts", "orders", "sessions")
-_LIFETIME = [rows.CARTS, rows.ORDERS, rows.SESSIONS]
 _SESSION_AS_ORDER = np.uint64(0x9E3779B97F4A7C15)  # keeps an order named by its session apart from a transaction
 
 
@@ -33,8 +34,8 @@ class Events:
     row: Ints
     time: Ints  # ms
     watermark: Ints  # ms, before the event
-    type: NDArray[np.int8]
-    amount: Ints
+    type: NDArray[np.int8]  # code, as the vocabulary has it
+    amount: Ints  # minor units: price times quantity
     quantity: Ints
     session: NDArray[np.uint64]
     order: NDArray[np.uint64]
@@ -52,27 +53,57 @@ class Steps:
     now: Ints  # ms: as of when the step is judged
     event: Ints  # index into the events; SWAP, EXIT, FORGOTTEN, ERASED
     late: NDArray[np.bool_]
-    windows: NDArray[np.int64]  # (s, 4, 11)
+    windows: NDArray[np.int64]  # (s, 4, measures) sums over the windows, measures in the order of the vocabulary
     hours: NDArray[np.int64]  # (s, 8) decayed events by block, of the day, as of the step
     ordinal: Ints  # of the event within the user's active hour, from 1; 0 for others
     lifetime: Ints  # (s, 3) carts, orders and sessions of the user so far, as of the step
     outcome: NDArray[np.bool_]  # a cart or an order
 
 
-def measures(events: Events, new_session: NDArray[np.bool_], new_order: NDArray[np.bool_]) -> Ints:
-    """What each event adds: (n, 11), columns as MEASURES, then refunds."""
-    n = len(events.row)
-    out = np.zeros((n, rows.KEPT), np.int64)
-    plain = np.flatnonzero(events.type < PURCHASE)
-    out[plain, events.type[plain]] = 1
-    bought = (events.type == PURCHASE) & (events.quantity >= 0)
-    out[:, rows.ORDERS] = new_order
-    out[:, rows.ITEMS] = np.where(bought, events.quantity, 0)
-    spend = np.where(events.type == PURCHASE, events.amount, 0)
-    out[:, rows.SPEND] = np.where(events.type == REFUND, -np.abs(events.amount), spend)
-    out[:, rows.SESSIONS] = new_session
-    out[:, rows.REFUNDS] = (events.type == REFUND) | ((events.type == PURCHASE) & (events.quantity < 0))
+def measures(
+    events: Events, new_session: NDArray[np.bool_], new_order: NDArray[np.bool_], vocabulary: Vocabulary
+) -> Ints:
+    """What each event adds: (n, measures), columns in the order of the vocabulary.
+
+    new_session (n,): the event opens a session; new_order (n,): it is the first purchase of an order.
+    """
+    out = np.zeros((len(events.row), len(vocabulary.measures)), np.int64)
+    # most lines of the table count the events of one type: all of them at once, by a lookup of the type's column
+    counted = {line.event_type: line for line in reversed(vocabulary.table) if line.adds is Adds.ONE}
+    column_of = np.full(vocabulary.other + 1, -1)
+    for line in counted.values():
+        if line.event_type != ANY:
+            column_of[vocabulary.code(line.event_type)] = vocabulary.column(line.measure)
+    column = column_of[events.type]
+    at = np.flatnonzero(column >= 0)
+    out[at, column[at]] = 1
+    for line in vocabulary.table:
+        if line.event_type == ANY or counted.get(line.event_type) is not line:
+            value = _added(line.adds, events, new_session, new_order)
+            if line.event_type != ANY:
+                value = np.where(events.type == vocabulary.code(line.event_type), value, 0)
+            out[:, vocabulary.column(line.measure)] += value
     return out
+
+
+def _added(adds: Adds, events: Events, new_session: NDArray[np.bool_], new_order: NDArray[np.bool_]) -> NDArray[Any]:
+    """What each event would add, (n,), were it of the right type."""
+    match adds:
+        case Adds.ONE:
+            return np.ones(len(events.row), np.int64)
+        case Adds.NEW_ORDER:
+            return new_order
+        case Adds.NEW_SESSION:
+            return new_session
+        case Adds.TAKEN_BACK:
+            return events.quantity < 0
+        case Adds.QUANTITY:
+            return np.maximum(events.quantity, 0)
+        case Adds.AMOUNT:
+            return events.amount
+        case Adds.MINUS_AMOUNT:
+            return -np.abs(events.amount)
+    assert_never(adds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +120,19 @@ class Asked:
     @classmethod
     def by_events(cls, swap: NDArray[np.bool_], mark: int = 0, swept: int = 0) -> Asked:
         """What a batch asks: no more than its events."""
-        never = np.full(len(swap), rows.NEVER)
+        never = np.full(len(swap), NEVER)
         return cls(swap, mark, swept, never, never)
 
 
-def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) -> tuple[Steps, Panes, Ints]:
-    """Apply events to rows and bring them up to what is asked. heads (r,) are changed in place, but for the clock of
-    rows without an event; returns the steps and the new panes and owners."""
+def fold(
+    heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked, codec: RowCodec = CODEC
+) -> tuple[Steps, Panes, Ints]:
+    """Apply events to rows and bring them up to what is asked.
+
+    heads (r,), panes (p,) and owner (p,): as the codec joins rows. heads are changed in place, but for the clock of
+    rows without an event. Returns the steps, and the new panes and owners.
+    """
+    vocabulary = codec.vocabulary
     n, row = len(events.row), events.row
     first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) if n else np.zeros(0, np.int64)
     end = np.r_[first[1:], n] if n else first
@@ -111,15 +148,15 @@ def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) 
     before[1:] = latest[:-1]
     before[first] = heads["last"][touched]
 
-    new_session = seen.first_sights(row, events.session, heads["sessions"])
+    new_session = recent_ids.first_sights(row, events.session, heads["sessions"])
     # NEVER plus the gap is still before all times, so a first event opens a session
     new_session |= (events.session == 0) & (events.time > before + SESSION_GAP)
-    bought = (events.type == PURCHASE) & (events.quantity >= 0)
+    bought = (events.type == vocabulary.code("purchase")) & (events.quantity >= 0)
     by_session = np.where(events.session != 0, (events.session ^ _SESSION_AS_ORDER) | np.uint64(1), np.uint64(0))
     named = np.where(events.order != 0, events.order, by_session)
     order = np.where(bought, named, np.uint64(0))
-    new_order = seen.first_sights(row, order, heads["orders"]) | (bought & (order == 0))
-    added = measures(events, new_session, new_order)
+    new_order = recent_ids.first_sights(row, order, heads["orders"]) | (bought & (order == 0))
+    added = measures(events, new_session, new_order, vocabulary)
 
     unit = windows.UNIT
     start = events.time // unit
@@ -130,7 +167,7 @@ def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) 
         np.concatenate((owner, row)), np.concatenate((panes["start"].astype(np.int64), start)),
         np.concatenate((decided[owner], now)) // unit, upto // unit,
     )  # fmt: skip
-    end_rows = np.flatnonzero(asked.end != rows.NEVER)
+    end_rows = np.flatnonzero(asked.end != NEVER)
     step_row, step_now, step_event, event_at, other_at = _in_order(
         row, now, (swap_rows, swap_now, SWAP), (exit_row, exit_at * unit, EXIT),
         (end_rows, asked.end[end_rows], asked.ending),
@@ -141,7 +178,7 @@ def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) 
     stepping = np.searchsorted(step_row, pane_row)
     has_step = stepping < count
     has_step[has_step] = step_row[stepping[has_step]] == pane_row[has_step]
-    old = rows.values(panes)
+    old = codec.values(panes)
     join = np.concatenate((stepping[has_step], event_at))
     element_row = np.concatenate((pane_row[has_step], row))
     element_start = np.concatenate((panes["start"][has_step].astype(np.int64), start))
@@ -152,13 +189,14 @@ def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) 
     )
 
     ordinal = _ordinals(heads, row, now, first, end)
-    lifetime = heads["totals"][step_row][:, _LIFETIME]
+    lifelong = vocabulary.columns(LIFETIME)
+    lifetime = heads["totals"][step_row][:, lifelong]
     hours = heads["hours"][step_row].astype(np.int64)
     if n:
         last = end - 1
         hours[event_at] = affinity.add(heads, row, now, events.block, events.category, events.brand)
-        grown = np.cumsum(added[:, _LIFETIME], axis=0)
-        grown -= np.repeat((grown - added[:, _LIFETIME])[first], end - first, axis=0)
+        grown = np.cumsum(added[:, lifelong], axis=0)
+        grown -= np.repeat((grown - added[:, lifelong])[first], end - first, axis=0)
         lifetime[event_at] += grown
         if len(other_at):  # an exit has the hours of the event before it
             before_it = np.maximum.accumulate(np.where(step_event >= 0, np.arange(count), -1))[other_at]
@@ -176,7 +214,7 @@ def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) 
     step_late = np.zeros(count, bool)
     step_late[event_at] = start < now // unit
     step_outcome = np.zeros(count, bool)
-    step_outcome[event_at] = (added[:, rows.CARTS] > 0) | (added[:, rows.ORDERS] > 0)
+    step_outcome[event_at] = (added[:, vocabulary.columns(("carts", "orders"))] > 0).any(1)
     steps = Steps(step_row, step_now, step_event, step_late, sums, hours, step_ordinal, lifetime, step_outcome)
     if not n:
         return steps, panes, owner
@@ -187,7 +225,7 @@ def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) 
         np.concatenate((old, added)),
         heads["clock"][whole_row] // unit,
     )
-    return steps, rows.pack(kept_start, kept), new_owner
+    return steps, codec.pack(kept_start, kept), new_owner
 
 
 Others = tuple[Ints, Ints, int]  # rows, times (ms), what they are in Steps.event

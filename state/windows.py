@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from state.rows import Ints
+from state.layout import Ints
 
 UNIT = 300_000  # ms, five minutes
 HOUR, DAY = 12, 288  # in units

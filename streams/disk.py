@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rocksdict import Cache
 
-from state.store import BrokenStore, ForeignStore, LostChangelog, Meta, RowStore, remove, set_aside
+from state.stores.rocksdb import BrokenStore, ForeignStore, LostChangelog, Meta, RowStore, remove, set_aside
 from streams import progress
 from streams.errors import StateError
 from streams.loss import refuse, tell

@@ -23,7 +23,7 @@ from online_models.learner import Learner, Params
 from online_models.orders import Answer, Order
 from online_models.rows import ROW, Rows
 from online_models.version import Version, dumps
-from state import vector
+from state import features
 from streams import lineage, training
 from streams.cloudevents import encoder, rfc3339
 from streams.errors import TransactionError
@@ -40,8 +40,8 @@ def params(settings: Settings) -> Params:
     chosen = settings.learner
     return Params(
         k_least=chosen.k_least, k_most=chosen.k_most, first_rows=chosen.first_rows, every_rows=chosen.every_rows,
-        every_ms=int(chosen.every * 1000), window=chosen.window, seed=chosen.seed, ratios=vector.R,
-        names=list(vector.NAMES), hysteresis=chosen.hysteresis, memory=list(vector.MEMORY),
+        every_ms=int(chosen.every * 1000), window=chosen.window, seed=chosen.seed, ratios=features.R,
+        names=list(features.NAMES), hysteresis=chosen.hysteresis, memory=list(features.MEMORY),
         half_life=chosen.half_life, clip=chosen.clip, floor=chosen.floor, segmenter=chosen.segmenter,
     )  # fmt: skip
 
@@ -55,8 +55,8 @@ class LearnerService:
         self._models = settings.topic("models")
         self._lineage = settings.topic("segment_lineage")
         self._results = settings.topic("commands_results")
-        self._columns = training.layout(vector.NAMES)
-        self._width = 2 * vector.R + len(vector.PLAIN)
+        self._columns = training.layout(features.NAMES)
+        self._width = 2 * features.R + len(features.PLAIN)
         self._ownership = Ownership()
         self._held = 0  # generation of the ownership under which the learner stands
         self._learner: Learner | None = None

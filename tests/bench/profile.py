@@ -23,8 +23,8 @@ from aiokafka.structs import TopicPartition
 from rich.table import Table
 
 from online_models.learner import Learner
-from state import vector
-from state.store import Meta, RowStore, block_cache
+from state import features
+from state.stores.rocksdb import Meta, RowStore, block_cache
 from streams import fetch, training
 from streams.broker import Broker
 from streams.learner import params
@@ -182,9 +182,9 @@ def _teach(
     flush: Callable[[int], None],
 ) -> None:
     """A version from the training rows so far, in force everywhere, its pass done."""
-    width = 2 * vector.R + len(vector.PLAIN)
+    width = 2 * features.R + len(features.PLAIN)
     keys, values = zip(*learned, strict=True)
-    rows = training.decode(keys, values, range(len(keys)), training.layout(vector.NAMES), width)
+    rows = training.decode(keys, values, range(len(keys)), training.layout(features.NAMES), width)
     version = Learner.start(params(settings)).learn(rows)[-1]
     for n, task in enumerate(tasks):
         task.adopt(version)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from state.store import Meta, RowStore, block_cache
+from state.stores.rocksdb import Meta, RowStore, block_cache
 from streams import progress
 from streams.disk import open_store
 from streams.errors import LossError, StateError

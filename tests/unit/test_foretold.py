@@ -13,15 +13,15 @@ import pytest
 from online_models.propensity import VISIT
 from online_models.version import Version, dumps, loads
 from online_models.young import HOUR_MS, is_young
-from state import vector
-from state.memory import MemoryStore
+from state import features
+from state.stores.memory import MemoryStore
 from streams import frame, status
 from tests.build import foretelling, records, task, version
 
 START = 472_222 * HOUR_MS
 MODEL = foretelling(version(1, 2))
 NAN = float("nan")
-WIDTH = len(vector.NAMES)
+WIDTH = len(features.NAMES)
 
 
 def test_a_version_that_foretells_is_read_as_it_was_written() -> None:

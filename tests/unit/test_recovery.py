@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from monitoring.metrics import Metrics
-from state.store import Meta, RowStore
+from state.stores.rocksdb import Meta, RowStore
 from streams import progress, worker
 from streams.errors import RecoveryError, StateError
 from streams.partition import Partition

@@ -21,7 +21,7 @@ from online_models.rows import OUTCOME, ROW, Rows
 from online_models.scoring import silhouette
 from online_models.tuning import ACTIVE, DAY, Judge, Played, Score, Trial, best, candidates, changes, play
 from online_models.version import assign
-from state import vector
+from state import features
 from streams import training_log
 from streams import tune as search
 from streams.cli import cli
@@ -33,7 +33,7 @@ from tests.build import training_rows
 
 LEARNER = {"k_least": 2, "k_most": 2, "first_rows": 600, "every_rows": 3_000, "window": 1_200, "hysteresis": 0.1}
 SETTINGS = Settings(learner=LearnerSettings(**LEARNER))
-PLAIN = 2 * vector.R  # the first plain column of the raw matrix
+PLAIN = 2 * features.R  # the first plain column of the raw matrix
 
 
 def shop(users: int = 300, days: int = 24) -> Rows:
@@ -87,7 +87,7 @@ def test_a_row_is_judged_by_the_version_in_force_and_its_user_held() -> None:
     rows = replace(rows, kind=np.where(np.arange(1_500) % 7 == 3, OUTCOME, ROW).astype(np.int8))
     rng = np.random.default_rng(2)
     rows = replace(rows, raw=rows.raw + rng.normal(0, 1.0, rows.raw.shape) * (np.arange(WIDTH) >= PLAIN))
-    chosen = Params(3, 3, 200, 250, 1 << 60, 400, 1, vector.R, list(vector.NAMES), 0.2)
+    chosen = Params(3, 3, 200, 250, 1 << 60, 400, 1, features.R, list(features.NAMES), 0.2)
     found = play(chosen, rows)
     assert found is not None
     mine = rows.take(rows.kind == ROW)

@@ -21,7 +21,7 @@ from online_models.rows import DAY, OUTCOME, ROW, USER, Rows
 from online_models.version import Version, assign
 from online_models.young import HOUR_MS, YoungModel, day_end, is_young, predict
 from online_models.young_learner import Params, YoungLearner, heirs
-from state import vector
+from state import features
 from streams import training
 from tests import build
 from tests.processes import under_hash_seeds
@@ -39,7 +39,7 @@ def version() -> Version:
 @cache
 def pools() -> list[np.ndarray]:
     """Raw lines by the segment that they fall in, those low in the first feature first."""
-    raw = np.random.default_rng(0).poisson(2.0, (3_000, 2 * vector.R + len(vector.PLAIN))).astype(float)
+    raw = np.random.default_rng(0).poisson(2.0, (3_000, 2 * features.R + len(features.PLAIN))).astype(float)
     found = assign(version(), raw)
     order = np.argsort(found.features[:, 0], kind="stable")
     return [raw[order][found.segment[order] == segment] for segment in range(4)]

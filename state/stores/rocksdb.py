@@ -23,9 +23,9 @@ from rocksdict import (
     WriteOptions,
 )  # fmt: skip
 
-from state import due
-from state.cache import RowCache
-from state.rows import LAYOUT
+from state import expiry_index
+from state.layout import LAYOUT
+from state.stores.row_cache import RowCache
 
 OFFSET_KEY = b"\x00\x00offset"  # next changelog offset that the rows stand for
 META_KEY = b"\x00\x00meta"
@@ -75,7 +75,7 @@ class RowStore:
         self._cache = RowCache(cache_rows)
         self._changed: dict[bytes, bytes | None] = {}  # not written yet
         self._index: dict[bytes, bytes | None] = {}  # changes of the due index, not written yet
-        self._from = due.PREFIX  # entries before are done with
+        self._from = expiry_index.PREFIX  # entries before are done with
         self._forget = forget
         self._write = WriteOptions()
         self._write.disable_wal = True
@@ -157,7 +157,7 @@ class RowStore:
     def due(self, until: int, limit: int) -> list[bytes]:
         """Entries of the due index up to an edge (units), at most limit; the caller takes them out. What is found is
         not found again, and entries put from now on lie above `until`."""
-        bound, index = due.entry(until + 1, b""), self._index
+        bound, index = expiry_index.entry(until + 1, b""), self._index
         found = [entry for entry, there in index.items() if there is not None and entry < bound][:limit]
         for entry in self._keys(self._from):
             if entry >= bound or len(found) >= limit:
@@ -201,11 +201,11 @@ class RowStore:
         old = {key: row for key, row in zip(rows, here, strict=True) if row is not None}
         for key, row in old.items():
             if rows[key] is None:
-                index |= dict.fromkeys(due.entry(at, key) for at in due.every(row, self._forget))
+                index |= dict.fromkeys(expiry_index.entry(at, key) for at in expiry_index.every(row, self._forget))
         swept = int(self._read(SWEPT_KEY) or 0)
-        index |= dict.fromkeys(due.entries(list(old), list(old.values()), swept, self._forget))
+        index |= dict.fromkeys(expiry_index.entries(list(old), list(old.values()), swept, self._forget))
         new = {key: row for key, row in rows.items() if row is not None}
-        return index | due.entries(list(new), list(new.values()), 0, self._forget)
+        return index | expiry_index.entries(list(new), list(new.values()), 0, self._forget)
 
     def index(self) -> None:
         """Build the due index from the rows where it is not complete: after recovery into an empty store, and where
@@ -214,7 +214,8 @@ class RowStore:
             return
         # no longer complete, whatever it was built for: an end in between leaves it in pieces
         self._sound(lambda: self._db.delete(INDEX_KEY, self._write))
-        self._sound(lambda: self._db.delete_range(due.PREFIX, due.PREFIX + b"\xff" * 5, write_opt=self._write))
+        first, end = expiry_index.PREFIX, expiry_index.PREFIX + b"\xff" * 5
+        self._sound(lambda: self._db.delete_range(first, end, write_opt=self._write))
         users: list[bytes] = []
         rows: list[bytes] = []
         for key, row in self._items(b"\x01"):
@@ -226,12 +227,12 @@ class RowStore:
         self._write_index(users, rows)
         self._sound(lambda: self._db.put(INDEX_KEY, INDEX_FORMAT % self._forget, self._write))
         self._sound(self._db.flush)  # a kill soon after would have all of it done again
-        self._indexed, self._from = True, due.PREFIX
+        self._indexed, self._from = True, expiry_index.PREFIX
 
     def _write_index(self, users: Sequence[bytes], rows: Sequence[bytes]) -> None:
         if users:
             batch = WriteBatch(raw_mode=True)
-            for entry in due.entries(users, rows, 0, self._forget):
+            for entry in expiry_index.entries(users, rows, 0, self._forget):
                 batch.put(entry, b"")
             self._sound(lambda: self._db.write(batch, self._write))
 

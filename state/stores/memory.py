@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from state.due import entry
+from state.expiry_index import entry
 
 
 class MemoryStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from state.rows import Ints
+from state.layout import Ints
 
 Bools = NDArray[np.bool_]
 Hashes = NDArray[np.uint64]
