@@ -78,6 +78,9 @@ class _Cell:
 _CELLS = {Unit.COUNT: _Cell("<u4", "u1"), Unit.PIECES: _Cell("<i8", "u1"), Unit.MONEY: _Cell("<i8", "<i4")}
 
 
+_UNITS = {"items": Unit.PIECES, "spend": Unit.MONEY}  # of the measures that are not counts
+
+
 @dataclass(frozen=True)
 class RowLayout:
     """A layout by names; all numpy types of it follow.
@@ -87,7 +90,7 @@ class RowLayout:
     """
 
     measures: tuple[str, ...]
-    units: Mapping[str, Unit] = field(default_factory=lambda: {"items": Unit.PIECES, "spend": Unit.MONEY})
+    units: Mapping[str, Unit] = field(default_factory=lambda: _UNITS)
     lacks: frozenset[str] = frozenset()
     alert_slots: int = 4
 

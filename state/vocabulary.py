@@ -1,8 +1,8 @@
 """Event types and measures: the one table of what each event type adds to which measure.
 
-To add a measure, add one line to `TABLE`, and name the measure in a new line of `LAYOUTS` (state/layout.py). Everything
-else follows from the table: the codes of the types, the columns of the arrays, what a stored row holds, the columns of
-the feature table. Nobody refers to a measure by a number; `VOCABULARY.column(name)` tells where it is.
+To add a measure, add one line to `TABLE` (docs/measures.md has the recipe). Everything else follows from the table: the
+codes of the types, the columns of the arrays, what a stored row holds, the columns of the feature table. Nobody refers
+to a measure by a number; `VOCABULARY.column(name)` tells where it is.
 """
 
 from __future__ import annotations
@@ -117,6 +117,8 @@ class Vocabulary:
 
     def column(self, measure: str) -> int:
         """The column of a measure; ValueError where there is no such measure."""
+        if measure not in self.measures:
+            raise ValueError(f"no such measure: {measure}")
         return self.measures.index(measure)
 
     def columns(self, measures: Iterable[str]) -> list[int]:

@@ -41,7 +41,7 @@ class Outcome:
     """What one batch or sweep brings."""
 
     written: dict[bytes, bytes | None] = field(default_factory=dict)  # None: a tombstone
-    index: dict[bytes, bytes | None] = field(default_factory=dict)  # entries of the due index, None: gone
+    index: dict[bytes, bytes | None] = field(default_factory=dict)  # entries of the expiry index, None: gone
     changes: changes.Changes = changes.NONE
     alerts: list[alerts.Alert] = field(default_factory=list)
     change_records: list[tuple[bytes, bytes, bytes | None]] = field(default_factory=list)

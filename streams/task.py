@@ -25,7 +25,7 @@ CHUNK = 8_000  # records a step
 
 
 class Store(Protocol):
-    """Rows of one partition and their due index (state/store.py)."""
+    """Rows of one partition and their expiry index (state/stores)."""
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
     def put_many(self, rows: Mapping[bytes, bytes | None], index: Mapping[bytes, bytes | None] = {}) -> None: ...
@@ -182,7 +182,7 @@ class Task:
             self._moved = True
             return False
         outcome = bring([user], [row], self.progress.watermark, self.progress, self.version, self.rule, erase=True)
-        outcome.index = dict.fromkeys(expiry_index.entry(at, user) for at in expiry_index.every(row, self.rule.forget))
+        outcome.index = dict.fromkeys(expiry_index.possible_entries(user, row, self.rule.forget))
         self._collect(outcome)
         self._note(Entry.ERASED, user, 0)
         return True

@@ -131,7 +131,7 @@ class Worker:
         if self._resting or self._taking:
             return
         for number, part in self.partitions.items():
-            part.store.index()
+            part.store.build_index()
             try:
                 task = Task(
                     rule_of(self.settings, number), self._decode, part.store, self._topics,
@@ -144,7 +144,7 @@ class Worker:
             check_start(
                 task, number, self.standing, accept_loss=self._accept_loss, had_rows=bool(part.store.scan(None, 1))
             )
-            part.store.see(int(time.time() * 1000))
+            part.store.note_complete(int(time.time() * 1000))
             for version in sorted(self.models.versions.values(), key=lambda v: v.number):
                 task.adopt(version)
             part.task = task

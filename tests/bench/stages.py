@@ -24,7 +24,7 @@ STAGES: dict[str, tuple[str, ...]] = {
         "state.stores.rocksdb:RowStore.put_many", "state.stores.rocksdb:RowStore.written",
     ),
     "due": (
-        "state.expiry_index:next_due", "state.expiry_index:moved", "state.fold:_exits",
+        "state.expiry_index:next_due", "state.expiry_index:moved", "state.step_order:exits_due",
         "state.stores.rocksdb:RowStore.due",
     ),
     "rest of the task": (

@@ -17,7 +17,7 @@ from online_models import outcomes
 from online_models.propensity import CLIP, HEADS, VISIT, Propensity, features, is_away, lines_of, propensity, score
 from online_models.propensity_learner import Params, PropensityLearner, _Waiting
 from online_models.rows import DAY, OUTCOME, ROW, USER, Rows
-from state.fold import SESSION_GAP
+from state.events import SESSION_GAP
 from tests.processes import under_hash_seeds
 
 R, L = 2, 3

@@ -58,9 +58,8 @@ def run(events: fold.Events, cuts: list[int]) -> tuple[list[bytes], dict[int | t
         stored = list(rows.cut(heads, panes, owner))
         for i in range(len(steps.row)):
             exit_ = (int(steps.row[i]), -int(steps.now[i]))
-            seen[int(order[steps.event[i]]) if steps.event[i] >= 0 else exit_] = (
-                int(steps.now[i]), steps.windows[i].tobytes(), steps.hours[i].tobytes(), int(steps.ordinal[i])
-            )  # fmt: skip
+            found = steps.windows[i].tobytes(), steps.hours[i].tobytes(), int(steps.ordinal[i])
+            seen[int(order[steps.event[i]]) if steps.event[i] >= 0 else exit_] = (int(steps.now[i]), *found)
     return [row for row in stored if row is not None], seen
 
 
@@ -119,18 +118,24 @@ def test_exits_are_where_a_pane_leaves_a_window(events: fold.Events) -> None:
         assert step[2] == seen[applied[-1]][2]
 
 
-# what counts the events of one type, by the type's code
-COUNTED = {"page_views": 0, "product_views": 1, "searches": 2, "carts": 3, "cart_removals": 4, "checkouts": 5}
+COUNTED = {  # what counts the events of one type
+    "page_views": "page_view",
+    "product_views": "view",
+    "searches": "search",
+    "carts": "add_to_cart",
+    "cart_removals": "remove_from_cart",
+    "checkouts": "checkout",
+}
 
 
 def plain(events: fold.Events, j: int, measure: str) -> int:
     """What one event adds, said again as a reader of the contract would."""
     kind, quantity, amount = int(events.type[j]), int(events.quantity[j]), int(events.amount[j])
-    purchase, refund = kind == 6, kind == 7
+    purchase, refund = (kind == VOCABULARY.code(name) for name in ("purchase", "refund"))
     if measure == "items":
         return quantity if purchase and quantity >= 0 else 0
     if measure == "spend":
         return amount if purchase else -abs(amount) if refund else 0
     if measure == "refunds":
         return int(refund or (purchase and quantity < 0))
-    return int(kind == COUNTED[measure])
+    return int(kind == VOCABULARY.code(COUNTED[measure]))
