@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, assert_never
+from functools import cache
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,28 @@ def firsts(heads: Heads, events: Events, before: Ints, purchase: int) -> tuple[N
     return new_session, new_order
 
 
+class _Plan(NamedTuple):
+    """How the table of a vocabulary is applied to events: made once, since it is used for every batch."""
+
+    counted: Ints  # (types + 1,) by code: the column of the measure that counts the events of this type, -1 for none
+    others: tuple[tuple[Adds, int, int], ...]  # all other lines: what is added, code of the type (-1: any), column
+
+
+@cache
+def _plan(vocabulary: Vocabulary) -> _Plan:
+    counted = np.full(vocabulary.other + 1, -1)
+    others = []
+    for line in vocabulary.table:
+        code, column = vocabulary.code(line.event_type), vocabulary.column(line.measure)
+        if line.event_type == ANY:
+            others.append((line.adds, -1, column))
+        elif line.adds is Adds.ONE and counted[code] < 0:
+            counted[code] = column
+        else:
+            others.append((line.adds, code, column))
+    return _Plan(counted, tuple(others))
+
+
 def measures(
     events: Events, new_session: NDArray[np.bool_], new_order: NDArray[np.bool_], vocabulary: Vocabulary
 ) -> Ints:
@@ -58,22 +81,18 @@ def measures(
 
     new_session (n,): the event opens a session; new_order (n,): it is the first purchase of an order.
     """
+    plan = _plan(vocabulary)
     out = np.zeros((len(events.row), len(vocabulary.measures)), np.int64)
-    # most lines of the table count the events of one type: all of them at once, by a lookup of the type's column
-    counted = {line.event_type: line for line in reversed(vocabulary.table) if line.adds is Adds.ONE}
-    column_of = np.full(vocabulary.other + 1, -1)
-    for line in counted.values():
-        if line.event_type != ANY:
-            column_of[vocabulary.code(line.event_type)] = vocabulary.column(line.measure)
-    column = column_of[events.type]
-    at = np.flatnonzero(column >= 0)
-    out[at, column[at]] = 1
-    for line in vocabulary.table:
-        if line.event_type == ANY or counted.get(line.event_type) is not line:
-            value = _added(line.adds, events, new_session, new_order)
-            if line.event_type != ANY:
-                value = np.where(events.type == vocabulary.code(line.event_type), value, 0)
-            out[:, vocabulary.column(line.measure)] += value
+    column_of = plan.counted[events.type]  # most lines count the events of one type: all of these lines at once
+    at = np.flatnonzero(column_of >= 0)
+    out[at, column_of[at]] = 1
+    of_type = {code: np.flatnonzero(events.type == code) for code in {code for _, code, _ in plan.others if code >= 0}}
+    for adds, code, column in plan.others:
+        value = _added(adds, events, new_session, new_order)
+        if code < 0:
+            out[:, column] += value
+        else:
+            out[of_type[code], column] += value[of_type[code]]
     return out
 
 

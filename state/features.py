@@ -8,6 +8,7 @@ belong to the model, so a line here holds sums and logarithms only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -90,8 +91,8 @@ def raw(
     n = len(windows)
     out = np.empty((2 * R + len(PLAIN), n))
     week, month = windows[:, _7D], windows[:, _30D]
-    for i, ratio in enumerate(RATIOS):
-        above, below = vocabulary.columns(ratio.above), vocabulary.columns(ratio.below)
+    ratios, plains = _columns(vocabulary)
+    for i, (above, below) in enumerate(ratios):
         out[i] = np.maximum(_total(week, above) + MONTH * _total(month, above), 0.0)
         out[R + i] = _total(week, below) + MONTH * _total(month, below)
     base, events = len(RATIOS), hours.astype(np.float64)
@@ -101,10 +102,17 @@ def raw(
     for i in range(len(BLOCKS)):
         out[base + i] = events[:, 2 * i] + events[:, 2 * i + 1]
         out[R + base + i] = total
-    for i, plain in enumerate(PLAIN):
-        in_window = _total(windows[:, plain.window], vocabulary.columns(plain.measures))
+    for i, (window, columns) in enumerate(plains):
+        in_window = _total(windows[:, window], columns)
         out[2 * R + i] = np.log1p(np.maximum(in_window, 0.0))
     return np.ascontiguousarray(out.T)
+
+
+@cache
+def _columns(vocabulary: Vocabulary) -> tuple[list[tuple[list[int], list[int]]], list[tuple[int, list[int]]]]:
+    """The columns of RATIOS (above, below), and the windows and columns of PLAIN."""
+    ratios = [(vocabulary.columns(ratio.above), vocabulary.columns(ratio.below)) for ratio in RATIOS]
+    return ratios, [(plain.window, vocabulary.columns(plain.measures)) for plain in PLAIN]
 
 
 def _total(measures: NDArray[np.int64], columns: Sequence[int]) -> NDArray[np.float64]:

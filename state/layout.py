@@ -121,8 +121,13 @@ class RowLayout:
     @cached_property
     def stored_head(self) -> np.dtype[np.void]:
         """A head in a stored row: without the ids, but with their numbers (`held`) and that of the small panes."""
-        kept = [self._field(*one) for one in HEAD_FIELDS if one[0] not in self.lacks and one[0] not in IDS]
+        kept = [self._field(*one) for one in HEAD_FIELDS if one[0] in self.head_names]
         return np.dtype([*kept, ("held", "u1", len(IDS)), ("small", "<u2")])
+
+    @cached_property
+    def head_names(self) -> tuple[str, ...]:
+        """The fields that a head has both in memory and in a stored row."""
+        return tuple(one[0] for one in HEAD_FIELDS if one[0] not in self.lacks and one[0] not in IDS)
 
     def offset(self, name: str) -> int:
         """Where a field of the head begins in a stored row."""

@@ -54,6 +54,8 @@ class RowCodec:
             (slice(column[a], column[b - 1] + 1), slice(a, b)) for a, b in pairwise([*starts, len(layout.counts)])
         ]
         self._wide = [(vocabulary.column(measure), measure) for measure in layout.wide]
+        room = {measure: np.iinfo(layout.small_pane[measure]) for measure in layout.wide}
+        self._small = [(measure, int(one.min), int(one.max)) for measure, one in room.items()]  # what small panes hold
         self._clock_at = {number: one.offset("clock") for number, one in layouts.items()}
         self._last_at = {number: one.offset("last") for number, one in layouts.items()}
 
@@ -96,9 +98,8 @@ class RowCodec:
         if (stored["layout"] != number).any():  # the caller has looked at one of its two bytes
             raise self._unknown(int(stored["layout"].max()))
         heads = np.zeros(n, layout.head)
-        for name in layout.stored_head.names or ():
-            if name not in _COUNTS_OF_PARTS:
-                heads[name] = stored[name]
+        for name in layout.head_names:
+            heads[name] = stored[name]
         held, small = stored["held"].astype(np.int64), stored["small"].astype(np.int64)
         first = size + 8 * held.sum(1)
         after = first + layout.small_pane.itemsize * small
@@ -125,13 +126,11 @@ class RowCodec:
         ids = np.concatenate([heads[name] for name in IDS], axis=1)
         held = np.stack([np.count_nonzero(heads[name], axis=1) for name in IDS], 1)
         small = (panes["counts"] < 256).all(1)
-        for _, measure in self._wide:
-            room = np.iinfo(layout.small_pane[measure])
-            small &= (panes[measure] >= room.min) & (panes[measure] <= room.max)
+        for measure, least, most in self._small:
+            small &= (panes[measure] >= least) & (panes[measure] <= most)
         stored = np.zeros(n, layout.stored_head)
-        for name in layout.stored_head.names or ():
-            if name not in _COUNTS_OF_PARTS:
-                stored[name] = heads[name]
+        for name in layout.head_names:
+            stored[name] = heads[name]
         stored["held"] = held
         stored["small"] = np.bincount(owner[small], minlength=n)
         parts = [(stored.tobytes(), np.arange(n + 1) * layout.stored_head.itemsize)]
@@ -201,7 +200,6 @@ class RowCodec:
 
 _LOW_BYTE = itemgetter(0)  # of the layout's number, with which a row begins
 _INT64 = struct.Struct("<q")
-_COUNTS_OF_PARTS = ("held", "small")
 
 
 def _check(number: int, layout: RowLayout, vocabulary: Vocabulary) -> None:

@@ -7,7 +7,7 @@ to a measure by a number; `VOCABULARY.column(name)` tells where it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
@@ -36,6 +36,7 @@ class Adds(Enum):
 
     @property
     def unit(self) -> Unit:
+        """What a measure counts that this is added to."""
         return _UNITS.get(self, Unit.COUNT)
 
 
@@ -83,13 +84,13 @@ class Vocabulary:
     table: tuple[Line, ...]
 
     def __post_init__(self) -> None:
-        for line in self.table:
-            if any((line.adds.unit, line.published) != (other.adds.unit, other.published) for other in self.of(line)):
-                raise ValueError(f"the lines of the measure {line.measure!r} differ in unit, or in being published")
+        for measure in self.measures:
+            if len({(line.adds.unit, line.published) for line in self.lines_of(measure)}) > 1:
+                raise ValueError(f"the lines of the measure {measure!r} differ in unit, or in being published")
 
-    def of(self, line: Line) -> list[Line]:
-        """The lines of the same measure."""
-        return [other for other in self.table if other.measure == line.measure]
+    def lines_of(self, measure: str) -> list[Line]:
+        """The lines that add to a measure."""
+        return [line for line in self.table if line.measure == measure]
 
     @cached_property
     def event_types(self) -> tuple[str, ...]:
@@ -117,33 +118,33 @@ class Vocabulary:
 
     def column(self, measure: str) -> int:
         """The column of a measure; ValueError where there is no such measure."""
-        if measure not in self.measures:
+        if measure not in self._columns:
             raise ValueError(f"no such measure: {measure}")
-        return self.measures.index(measure)
+        return self._columns[measure]
+
+    @cached_property
+    def _columns(self) -> dict[str, int]:
+        return {measure: i for i, measure in enumerate(self.measures)}
 
     def columns(self, measures: Iterable[str]) -> list[int]:
+        """The columns of measures, in their order; an index for numpy."""
         return [self.column(measure) for measure in measures]
 
     def unit(self, measure: str) -> Unit:
-        return next(line.adds.unit for line in self.table if line.measure == measure)
+        """What a measure counts; ValueError where there is no such measure."""
+        self.column(measure)
+        return self.lines_of(measure)[0].adds.unit
 
     @cached_property
     def requests(self) -> tuple[str, ...]:
         """The published measures that count the events of one type each: together, what a shopper asked for."""
         return tuple(
-            measure
-            for measure in self.published
-            if all(line.adds is Adds.ONE for line in self.table if line.measure == measure)
+            measure for measure in self.published if all(line.adds is Adds.ONE for line in self.lines_of(measure))
         )
 
 
 def _distinct(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
-
-
-def with_lines(*lines: Line, table: Sequence[Line] = TABLE) -> Vocabulary:
-    """A vocabulary with more lines."""
-    return Vocabulary((*table, *lines))
 
 
 VOCABULARY = Vocabulary(TABLE)
