@@ -17,6 +17,7 @@ from aiokafka import ConsumerRecord
 from aiokafka.structs import TopicPartition
 
 from state import rows
+from state.vocabulary import VOCABULARY
 from streams import changelog
 from streams.reading import reading, to_end
 from streams.settings import Settings, load
@@ -118,7 +119,7 @@ def views(settings: Settings) -> dict[bytes, int]:
     stored, _ = asyncio.run(changelog.read(settings))
     if not stored:
         return {}
-    counted = rows.join(list(stored.values()))[0]["totals"][:, rows.PRODUCT_VIEWS]
+    counted = rows.join(list(stored.values()))[0]["totals"][:, VOCABULARY.column("product_views")]
     return dict(zip(stored, counted.tolist(), strict=True))
 
 
