@@ -148,6 +148,8 @@ class BatchConsumer(driver.Consumer):
 
     async def read_from(self, topic: str, partition: int, offset: int) -> None:
         """Read a source partition from an offset on."""
+        if self.should_stop:  # the thread's loop closes
+            return
         self.expected[topic, partition] = offset
         try:
             await self._thread.seek_wait({self._new_topicpartition(topic, partition): offset})

@@ -58,6 +58,7 @@ class Worker:
         )  # fmt: skip
         self._assignment: Assignment | None = None  # the last one; it holds no partitions once it has ended
         self._not_reading_since: float | None = None  # monotonic seconds
+        self._ended = False
         self._works: list[asyncio.Future[None]] = []
         self.on_start: Callable[[], Awaitable[None]] | None = None  # before the first assignment: the page
         self.app = faust_app.build(self)
@@ -83,6 +84,8 @@ class Worker:
 
         Returns at once and goes on beside the caller, for no heartbeat is sent while the group's callback runs.
         """
+        if self._ended:
+            return
         before = self._assignment
         self._assignment = Assignment(
             before.number + 1 if before else 1, frozenset(owned), self.settings, self.metrics, self._cache,
@@ -112,7 +115,8 @@ class Worker:
             await self.guard(self._assignment.rest())
 
     async def release(self) -> None:
-        """Close what is owned; nothing of it is flushed."""
+        """Close what is owned, of which nothing is flushed; the worker takes no assignment any more."""
+        self._ended = True
         if self._assignment is not None:
             await self.guard(self._assignment.close())
 
