@@ -1,18 +1,27 @@
-"""What the tests share: one real broker a session, a prefix of its own for each test's topics."""
+"""What all tests share: one real broker a session, a prefix of its own for each test's topics."""
 
+import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from streams.broker import Broker
+from tests.support.broker import shared_broker
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of the session share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def kafka(session_folder: Path) -> Iterator[str]:
     """Bootstrap servers of a real Apache Kafka, started for the first test that asks for it."""
-    with Broker.running(tmp_path_factory.mktemp("shoal")) as broker:
-        yield broker.bootstrap
+    with shared_broker(session_folder / "broker") as bootstrap:
+        yield bootstrap
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from streams import changelog
 from streams.reading import reading, to_end
 from streams.settings import Settings, load
 from streams.topics import ensure
+from tests.support.forks import Process, spawn
 
 SHOAL = [sys.executable, "-c", "from streams.cli import main; main()"]
 SECRETS = ("sasl_password", "ssl_keyfile_password", "hash_key")
@@ -43,7 +44,7 @@ def deployment(bootstrap: str, prefix: str, **more: object) -> Settings:
 @contextmanager
 def worker(
     settings: Settings, folder: Path, *options: str, program: Sequence[str] = SHOAL
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[Process]:
     """A `shoal worker` in a process of its own; killed at the end if it still runs. Its log: folder/worker.log."""
     process = start(settings, folder, "worker", *options, command=program)
     try:
@@ -57,7 +58,7 @@ def worker(
 def start(
     settings: Settings, folder: Path, *arguments: str, command: Sequence[str] = SHOAL,
     environ: Mapping[str, str] | None = None, **more: Any,
-) -> subprocess.Popen[bytes]:  # fmt: skip
+) -> Process:  # fmt: skip
     """A command of shoal with these settings, its state in folder/state; its log goes on in folder/worker.log."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "shoal.toml"
@@ -65,10 +66,9 @@ def start(
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SHOAL_")}
     clean |= _secrets(settings)
     with (folder / "worker.log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "--config", str(path), "-v", *arguments],
-            env=clean | dict(environ or {}), stdin=subprocess.DEVNULL, stdout=log, stderr=log, **more,
-        )  # fmt: skip
+        return spawn(
+            [*command, "--config", str(path), "-v", *arguments], env=clean | dict(environ or {}), output=log, **more
+        )
 
 
 def _toml(settings: Settings, datadir: Path) -> str:
