@@ -28,3 +28,9 @@ def kafka(session_folder: Path) -> Iterator[str]:
 def prefix() -> str:
     """A prefix for topics, groups and transactional ids that no other test has."""
     return f"t{uuid.uuid4().hex[:10]}-"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, those that wait for a broker come first: the others fill the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("kafka") is None)

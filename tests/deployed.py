@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from kafka.errors import PolicyViolationError
 from kafka.structs import TopicPartition
 
 from streams.topics import specs
-from tests.processes import SHOAL, deployment, views, wait_for, worker
+from tests.processes import SHOAL, deployment, remove_dead_members, views, wait_for, worker
+from tests.support.forks import Process
 
 USERS = 97
 
@@ -34,12 +35,20 @@ class Deployed:
             bootstrap, prefix, **{"topics.partitions": 1, "learner.first_rows": 1_000_000, **more}
         )
         self.folder, self.sent = folder, Counter[bytes]()
+        self._processes: list[Process] = []
         self.clicks, self.purchases = self.settings.source_topics
         self._clock = int(time.time() * 1000) - 3_600_000
 
     def run(self, *options: str, program: Sequence[str] = SHOAL, folder: Path | None = None) -> Any:
         """Its worker (or another one, in another folder), as a block."""
-        return worker(self.settings, folder or self.folder, *options, program=program)
+        return self._run(worker(self.settings, folder or self.folder, *options, program=program))
+
+    @contextmanager
+    def _run(self, block: AbstractContextManager[Process]) -> Iterator[Process]:
+        remove_dead_members(self.settings, self._processes)
+        with block as process:
+            self._processes.append(process)
+            yield process
 
     def send(self, count: int) -> None:
         """Views, each of another user in turn."""
@@ -62,7 +71,7 @@ class Deployed:
         """Views of each user's committed row."""
         return views(self.settings)
 
-    def settled(self, process: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
+    def settled(self, process: Process, seconds: float = 60.0) -> None:
         """Until every record that was sent is counted exactly once, and not more."""
 
         def reached() -> bool:

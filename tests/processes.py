@@ -8,17 +8,21 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from aiokafka import ConsumerRecord
 from aiokafka.structs import TopicPartition
+from kafka import KafkaAdminClient
+from kafka.admin import MemberToRemove
 
 from state import rows
 from streams import changelog
+from streams.ownership import client_id
 from streams.reading import reading, to_end
+from streams.security import kafka_python_options
 from streams.settings import Settings, load
 from streams.topics import ensure
 from tests.support.forks import Process, spawn
@@ -69,6 +73,24 @@ def start(
         return spawn(
             [*command, "--config", str(path), "-v", *arguments], env=clean | dict(environ or {}), output=log, **more
         )
+
+
+def remove_dead_members(settings: Settings, processes: Iterable[Process]) -> None:
+    """Take workers that have ended without leaving out of their groups, so that the next one has not to wait for their
+    sessions to expire."""
+    names = {client_id().removesuffix(str(os.getpid())) + str(one.pid) for one in processes if one.poll()}
+    if not names:
+        return
+    group = f"{settings.prefix}{settings.application}"
+    groups = [group, f"{group}-learner", *(f"{group}-rekey-{source.name}" for source in settings.rekeyed)]
+    admin = KafkaAdminClient(**kafka_python_options(settings))
+    try:
+        for name, found in admin.describe_groups(groups).items():
+            dead = [MemberToRemove(one["member_id"]) for one in found["members"] if one["client_id"] in names]
+            if dead:
+                admin.remove_group_members(name, dead)
+    finally:
+        admin.close()
 
 
 def _toml(settings: Settings, datadir: Path) -> str:

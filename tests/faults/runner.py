@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -41,6 +40,7 @@ from tests.faults.order import UNIT
 from tests.faults.send import Sender
 from tests.faults.verify import Report, verify
 from tests.processes import deployment, start
+from tests.support.forks import Process
 
 WORKER = [sys.executable, "-m", "tests.faults.worker"]
 SWAPS = (0.0, 0.35, 0.7)  # shares of the stream after which a model version is published
@@ -59,7 +59,7 @@ QUICK = {
 class Managed:
     """A worker that is started again when it ends, as a supervisor does."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     options: tuple[str, ...] = ()
     more: dict[str, Any] = field(default_factory=dict)  # of each start
     wanted: bool = True

@@ -59,11 +59,11 @@ def versions(settings: Settings) -> list[Version]:
     return [found[number] for number in sorted(found)]
 
 
-def test_any_hash_seed_any_workers_and_a_kill(kafka: str, tmp_path: Path) -> None:
+def test_any_hash_seed_any_workers_and_a_kill(kafka: str, prefix: str, tmp_path: Path) -> None:
     rows = records()
     told: list[list[bytes]] = []
     for name, workers, killed in (("one", 1, False), ("four", 4, False), ("killed", 1, True)):
-        settings = deployment(kafka, f"learner-{name}-", **SMALL)
+        settings = deployment(kafka, f"{prefix}{name}-", **SMALL)
         asyncio.run(fill(settings, rows[: ROWS // 2]))
         with ExitStack() as stack:
             running = [

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from streams.cli import cli
 from tests.deployed import USERS, Deployed
 from tests.processes import wait_for
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("models cli")]  # one shop, and one test after the other
 LEARNER = {
     "learner.k_least": 3, "learner.k_most": 3, "learner.first_rows": 30, "learner.every_rows": 20,
     "learner.window": 100,
@@ -34,7 +35,7 @@ LEARNER = {
 @pytest.fixture(scope="module")
 def shop(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     """A shop whose learner has published two versions or more, after which nothing more comes."""
-    made = Deployed(kafka, "models-cli-", tmp_path_factory.mktemp("models"), **LEARNER)
+    made = Deployed(kafka, f"{uuid4().hex[:10]}-", tmp_path_factory.mktemp("models"), **LEARNER)
     with made.run():
         asyncio.run(send(made))
         wait_for(lambda: newest(made) >= 2, "two versions")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from streams.partitioner import placed
 from streams.settings import Settings
 from tests.build import stream
 from tests.processes import SHOAL, applied, committed, deployment, wait_for, worker
+from tests.support.forks import run
 
 pytestmark = pytest.mark.kafka
 DAY = 86_400_000
@@ -66,7 +66,7 @@ def test_expiry_erasure_and_oblivion(kafka: str, prefix: str, tmp_path: Path) ->
         stored, _ = asyncio.run(changelog.read(settings))
         assert len(stored) == 40
         command = [*SHOAL, "--config", str(home / "shoal.toml"), "erase", "u3"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        done = run(command)
         assert (done.returncode, done.stdout[:6]) == (0, "erased"), done.stderr
         assert ask.erase(settings, "u3", 60)["result"] == "unknown"
         assert b"u3" not in asyncio.run(changelog.read(settings))[0]

@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +21,8 @@ from streams.progress import PROGRESS_KEY, Progress
 from streams.reading import reader
 from streams.settings import Settings, load
 from streams.topics import ensure
+from tests.processes import SHOAL, remove_dead_members
+from tests.support.forks import Process, spawn
 
 pytestmark = pytest.mark.kafka
 CODECS = ("gzip", "snappy", "lz4", "zstd")
@@ -42,7 +42,8 @@ class Shell:
             "state.max_poll_records": 300, "state.session_timeout": 6.0, "state.rebalance_timeout": 6.0,
         }  # fmt: skip
         self.settings: Settings = load(environ={}, **self.values)
-        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.workers: dict[str, Process] = {}
+        self._ended: list[Process] = []
         self.sent: Counter[bytes] = Counter()  # by user
         self.ends: Counter[str] = Counter()  # records by topic
         self._clock = int(time.time() * 1000) - 3_600_000
@@ -50,10 +51,9 @@ class Shell:
     def start(self, name: str) -> None:
         passed = self.values | {"state.datadir": str(self.home / name)}
         names = {f"SHOAL_{key.upper().replace('.', '__')}": str(value) for key, value in passed.items()}
-        self.workers[name] = subprocess.Popen(
-            [sys.executable, "-c", "from streams.cli import main; main()", "-v", "worker"], env=os.environ | names,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log(name).open("ab"),
-        )  # fmt: skip
+        remove_dead_members(self.settings, self._ended)
+        with self.log(name).open("ab") as log:
+            self.workers[name] = spawn([*SHOAL, "-v", "worker"], env=os.environ | names, output=log)
 
     def log(self, name: str) -> Path:
         return self.home / f"{name}.log"
@@ -61,6 +61,7 @@ class Shell:
     def end(self, name: str, how: signal.Signals) -> int:
         worker = self.workers.pop(name)
         worker.send_signal(how)
+        self._ended.append(worker)
         return worker.wait(60)
 
     def send(self, count: int, codec: str = "gzip") -> None:

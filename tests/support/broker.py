@@ -7,9 +7,10 @@ file; the keeper waits for the exclusive lock, which it gets when no user is lef
 from __future__ import annotations
 
 import fcntl
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,24 +19,28 @@ from streams.broker_process import locked
 
 
 @contextmanager
-def shared_broker(home: Path) -> Iterator[str]:
-    """Bootstrap servers of the broker of a folder, which stays for as long as anybody is in such a block."""
+def shared_broker(home: Path, overrides: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Bootstrap servers of the broker of a folder, which stays for as long as anybody is in such a block.
+
+    overrides: lines of server.properties, of whoever comes first.
+    """
     home.mkdir(parents=True, exist_ok=True)
     with (home / "users").open("w") as users:
         fcntl.flock(users, fcntl.LOCK_SH)  # waits for a keeper that is about to end
         with locked(home / "start.lock"):
             broker = brokers.status(home)
-            bootstrap = broker.bootstrap if broker is not None else _keeper(home)
+            bootstrap = broker.bootstrap if broker is not None else _keeper(home, overrides or {})
         yield bootstrap
 
 
-def _keeper(home: Path) -> str:
+def _keeper(home: Path, overrides: Mapping[str, str]) -> str:
     """Start the keeper; returns the bootstrap servers once the broker answers."""
     log = home / "keeper.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.broker", str(home)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=errors, start_new_session=True, cwd=Path(__file__).parents[2],
+            [sys.executable, "-m", "tests.support.broker", str(home), json.dumps(dict(overrides))],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+            cwd=Path(__file__).parents[2],
         )  # fmt: skip
     assert process.stdout is not None
     told = process.stdout.readline().decode().strip()
@@ -45,12 +50,12 @@ def _keeper(home: Path) -> str:
     return told
 
 
-def keep(home: Path) -> None:
+def keep(home: Path, overrides: Mapping[str, str]) -> None:
     """The keeper: run the broker until nobody uses it."""
-    with (home / "users").open("w") as users, brokers.Broker.running(home) as broker:
+    with (home / "users").open("w") as users, brokers.Broker.running(home, overrides=overrides) as broker:
         print(broker.bootstrap, flush=True)
         fcntl.flock(users, fcntl.LOCK_EX)
 
 
 if __name__ == "__main__":
-    keep(Path(sys.argv[1]))
+    keep(Path(sys.argv[1]), json.loads(sys.argv[2]))

@@ -21,6 +21,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any, Protocol
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -42,14 +44,33 @@ class Process(Protocol):
 
 
 def spawn(
-    command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes], cwd: str | None = None, **more: Any
-) -> Process:
-    """A Python process with nothing to read, which writes to a file; more: options of subprocess.Popen."""
+    command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes], errors: IO[bytes] | None = None,
+    cwd: Path | None = None, **more: Any,
+) -> Process:  # fmt: skip
+    """A Python process with nothing to read, which writes to files; more: options of subprocess.Popen."""
+    errors = errors or output
     if not more and _can_fork(command, env):
-        return _server().fork(command[1:], dict(env), output.fileno(), cwd or os.getcwd())
+        return _server().fork(command[1:], env, output.fileno(), errors.fileno(), cwd or Path.cwd())
     return subprocess.Popen(
-        command, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, **more
+        command, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=errors, cwd=cwd, **more
     )
+
+
+def run(
+    command: Sequence[str], *, env: Mapping[str, str] = os.environ, cwd: Path | None = None, timeout: float = 120.0
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python process to its end, at most so many seconds; what it wrote, as text."""
+    with TemporaryFile() as output, TemporaryFile() as errors:
+        process = spawn(command, env=env, output=output, errors=errors, cwd=cwd)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        texts = []
+        for file in (output, errors):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return subprocess.CompletedProcess(command, code, *texts)
 
 
 def _can_fork(command: Sequence[str], env: Mapping[str, str]) -> bool:
@@ -104,13 +125,15 @@ class ForkServer:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.forks", str(theirs.fileno())], pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL, cwd=os.path.dirname(os.path.dirname(os.path.dirname(__file__))),
+                stdin=subprocess.DEVNULL, cwd=Path(__file__).parents[2],
             )  # fmt: skip
 
-    def fork(self, arguments: Sequence[str], env: dict[str, str], output: int, cwd: str) -> Forked:
-        """A process that runs what follows `python` on a command line."""
-        request = json.dumps({"arguments": list(arguments), "env": env, "cwd": cwd}).encode()
-        socket.send_fds(self._channel, [request], [output])
+    def fork(
+        self, arguments: Sequence[str], env: Mapping[str, str], output: int, errors: int, cwd: Path
+    ) -> Forked:  # fmt: skip
+        """A process that runs what follows `python` on a command line; output, errors: file descriptors."""
+        request = json.dumps({"arguments": list(arguments), "env": dict(env), "cwd": str(cwd)}).encode()
+        socket.send_fds(self._channel, [request], [output, errors])
         answer = self._channel.recv(100)
         assert answer, "the fork server has ended"
         return Forked(int(answer))
@@ -131,7 +154,7 @@ def _server() -> ForkServer:
 def serve(channel: socket.socket) -> dict[str, Any] | None:
     """Fork for each request. Returns in a forked process, with its request; None in the server, at its end."""
     while True:
-        message, fds, _, _ = socket.recv_fds(channel, 1 << 20, 1)
+        message, fds, _, _ = socket.recv_fds(channel, 1 << 20, 2)
         if not message:
             return None
         reading, writing = os.pipe()
@@ -141,7 +164,7 @@ def serve(channel: socket.socket) -> dict[str, Any] | None:
             if child == 0:
                 for unused in (reading, writing, channel.fileno()):
                     os.close(unused)
-                _redirect(fds[0])
+                _redirect(*fds)
                 found: dict[str, Any] = json.loads(message)
                 return found
             os.write(writing, str(child).encode())
@@ -153,10 +176,11 @@ def serve(channel: socket.socket) -> dict[str, Any] | None:
             os.close(used)
 
 
-def _redirect(output: int) -> None:
+def _redirect(output: int, errors: int) -> None:
     os.dup2(output, 1)
-    os.dup2(output, 2)
+    os.dup2(errors, 2)
     os.close(output)
+    os.close(errors)
 
 
 def _become(request: dict[str, Any]) -> None:
