@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from state import rows
 from streams import progress
+from streams.errors import RecoveryError
+from streams.fetch import FETCH_WAIT_MS, drain, unpack
 from streams.partitioner import placed
-from streams.progress import PROGRESS_KEY, Progress
+from streams.progress import PROGRESS_KEY, Progress, Serial
+from streams.reach import unreachable
 from streams.reading import reading, to_end
+from streams.records import RecordBatch
+from streams.security import aiokafka_options
 from streams.settings import Settings
 
-TAIL = 2_000  # records from the end in which a progress record is looked for first: each flush writes one
+TAIL = 200  # records from the end in which a progress record is looked for first: each flush ends with one
+FETCH_BYTES = 4 << 20  # of each partition, in a recovery
 
 
 async def read(settings: Settings) -> tuple[dict[bytes, bytes], dict[int, Progress]]:
@@ -44,8 +53,23 @@ async def read_user(settings: Settings, key: bytes) -> tuple[bytes | None, Progr
 
 async def read_progress(settings: Settings) -> dict[int, Progress]:
     """The progress of each partition that has one, from the ends of their logs."""
+    return _decoded(await _newest(settings, range(settings.topics.partitions)))
+
+
+async def newest_serials(settings: Settings, partitions: Iterable[int]) -> dict[int, Serial]:
+    """Which progress is the newest of each of these partitions, from the ends of their logs; a partition without one,
+    and one whose newest cannot be read, is left out."""
+    serials: dict[int, Serial] = {}
+    for partition, value in (await _newest(settings, partitions)).items():
+        with suppress(ValueError):
+            serials[partition] = progress.loads(value or b"").serial
+    return serials
+
+
+async def _newest(settings: Settings, partitions: Iterable[int]) -> dict[int, bytes]:
+    """The newest progress record of each partition that has one."""
     found: dict[int, bytes] = {}
-    left, tail = set(range(settings.topics.partitions)), TAIL
+    left, tail = set(partitions), TAIL
     while left:
         whole: set[int] = set()
         async for record in _records(settings, sorted(left), tail, whole):
@@ -53,7 +77,49 @@ async def read_progress(settings: Settings) -> dict[int, Progress]:
                 found[record.partition] = record.value
         left -= found.keys() | whole
         tail *= 16
-    return _decoded(found)
+    return found
+
+
+@asynccontextmanager
+async def batches(settings: Settings, starts: Mapping[int, int]) -> AsyncIterator[AsyncIterator[RecordBatch]]:
+    """The changelog of some partitions as whole record batches, each from an offset on, without an end.
+
+    RecoveryError where an offset is not in the log any more, or a batch cannot be read.
+    """
+    consumer = AIOKafkaConsumer(
+        **aiokafka_options(settings), isolation_level="read_committed", enable_auto_commit=False,
+        auto_offset_reset="none", fetch_max_wait_ms=FETCH_WAIT_MS, max_partition_fetch_bytes=FETCH_BYTES,
+    )  # fmt: skip
+    try:
+        await consumer.start()
+    except KafkaError:
+        await consumer.stop()
+        raise await unreachable(settings) from None
+    try:
+        consumer.assign([TopicPartition(settings.changelog, number) for number in starts])
+        for number, offset in starts.items():
+            consumer.seek(TopicPartition(settings.changelog, number), offset)
+        yield _batches(consumer, settings.state.max_poll_records)
+    finally:
+        await consumer.stop()
+
+
+async def _batches(consumer: AIOKafkaConsumer, limit: int) -> AsyncIterator[RecordBatch]:
+    while True:
+        try:
+            found = await drain(consumer, (), timeout=1.0, limit=limit, unpack=_unpacked)
+        except OffsetOutOfRangeError as error:
+            raise RecoveryError(f"the changelog was cut while it was read: {error}") from error
+        for batch in found.values():
+            yield batch
+
+
+def _unpacked(tp: Any, result: Any, limit: int) -> RecordBatch | None:
+    try:
+        return unpack(tp, result, limit)
+    except Exception as error:
+        at = result._partition_records.next_fetch_offset
+        raise RecoveryError(f"{tp.topic}/{tp.partition}: the batch at offset {at} cannot be read: {error!r}") from error
 
 
 def _decoded(found: dict[int, bytes]) -> dict[int, Progress]:

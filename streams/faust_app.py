@@ -1,4 +1,8 @@
-"""Faust around a worker: group membership, recovery, the agent that hands over fetches."""
+"""Faust around a worker: group membership and the agent that hands over fetches.
+
+There is no Faust table: the state and its recovery are the assignment's own (streams/assignment.py). Faust tells the
+end of a recovery to whoever owns partitions by then, so a rebalance in the middle of one would begin tasks too early.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,6 @@ import faust
 from streams import heap
 from streams.ownership import client_id
 from streams.security import faust_broker
-from streams.table import RowTable
 from streams.transport import BatchSchema, Transport
 
 if TYPE_CHECKING:
@@ -34,7 +37,6 @@ def build(worker: Worker) -> Any:
     app = _App(
         f"{settings.prefix}{settings.application}",
         **faust_broker(settings),
-        store="memory://",  # the table's rows are ours, see RowTable
         datadir=str(datadir),
         web_enabled=False,
         topic_partitions=settings.topics.partitions,
@@ -43,34 +45,31 @@ def build(worker: Worker) -> Any:
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,  # what a merge holds back is never acked: a revoke would wait for it for ever
         stream_buffer_maxsize=2,  # fetches: each may be a megabyte, and the fetcher holds the next ones
-        table_standby_replicas=0,
         broker_client_id=client_id(),
         broker_max_poll_records=state.max_poll_records,
         broker_session_timeout=state.session_timeout,
         broker_request_timeout=max(90.0, state.session_timeout),  # Faust's own, which must not be the shorter
         broker_rebalance_timeout=state.rebalance_timeout,
         broker_heartbeat_interval=min(3.0, state.session_timeout / 4),
-        Table=RowTable,
     )
     app.worker = worker
-    app.transport = Transport(app.conf.broker_consumer, app, resume_at=worker.resume_at)
-    table = app.Table(
-        "state", partitions=settings.topics.partitions, schema=BatchSchema(), key_type=bytes, value_type=bytes,
-        recovery_buffer_size=8,
-    )  # fmt: skip
-    table.worker = worker
+    app.transport = Transport(app.conf.broker_consumer, app)
     read = (*settings.source_topics, settings.topic("commands"))
     sources = app.topic(*read, schema=BatchSchema(), value_type=None)
 
     @app.agent(sources)
     async def fetches(stream: Any) -> None:
         async for event in stream.noack().events():
-            await worker.guard(worker.take(event.value))
+            await worker.guard(worker.take(*event.value))
 
     @app.task
     async def recovered() -> None:
         heap.calm()
         await worker.work()
+
+    @app.on_partitions_assigned.connect
+    async def assigned(_: Any, partitions: set[Any], **__: Any) -> None:
+        worker.own({at.partition for at in partitions})
 
     @app.on_partitions_revoked.connect
     async def revoked(*_: Any, **__: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from streams.alerts import RULES
 from streams.changes import CAUSES
-from streams.progress import PROGRESS_KEY, Progress
+from streams.progress import PROGRESS_KEY, Progress, Serial
 from streams.rejects import Record, dead_letter
 from streams.step import Outcome
 from streams.wire.events import Reject
@@ -36,6 +36,7 @@ class Flush:
     outputs: dict[tuple[str, int], list[Record]]  # by topic and partition
     acked: dict[str, int]  # next offset of each source
     swept: int  # ms: up to where exits are decided
+    serial: Serial  # of the progress among the rows
     event_times: np.ndarray  # ms: of the events behind segment changes, for the latency metric
 
 
@@ -95,10 +96,10 @@ class Outbox:
     def receipt(self, request: str, value: bytes) -> None:
         self.outputs[self._topics.receipts, self._partition].append((request.encode(), value, []))
 
-    def take(self, progress: bytes, acked: dict[str, int], swept: int) -> Flush:
+    def take(self, progress: bytes, serial: Serial, acked: dict[str, int], swept: int) -> Flush:
         """Everything since the last one, with the progress that it leads to."""
         caused = np.concatenate(self._caused) if self._caused else np.zeros(0, np.int64)
         rows = self.rows | {PROGRESS_KEY: progress}
-        flush = Flush(rows, self.index, self.outputs, acked, swept, caused)
+        flush = Flush(rows, self.index, self.outputs, acked, swept, serial, caused)
         self._clear()
         return flush

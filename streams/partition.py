@@ -52,14 +52,21 @@ class Partition:
         self._metrics.count({"recovered": len(batch)})
         return True
 
-    async def flush(self) -> None:
+    def begin(self, task: Task) -> None:
+        """The rows are recovered, and this is their task: its progress is the newest in the changelog."""
+        self._publisher.committed = task.progress.serial
+        self.task = task
+
+    async def flush(self, *, last: bool = False) -> None:
         """What has come since the last flush: one transaction, then RocksDB. Batches go on while it is under way.
 
-        TransactionError where it failed, RejectsError once what the task had before it stopped is committed.
+        last: nothing is flushed after it. TransactionError where it failed, RejectsError once what the task had before
+        it stopped is committed.
         """
         async with self._lock:
             if self.task is None or self._closed:
                 return
+            self._closed = last
             begun = time.time()
             flush = self.task.cut(int(begun * 1000))
             stopped = self.task.progress.stopped  # as it was cut: what comes meanwhile is not committed yet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -41,11 +41,26 @@ class Shop(msgspec.Struct):
     share: int = 1 << 32  # of 2**32: users whose rows are sent, as the hour before asked for
 
 
+class Serial(NamedTuple):
+    """Which progress record of a partition it is."""
+
+    number: int  # 0 in records that were written before they were numbered
+    ordinal: int
+
+    def follows(self, before: Serial) -> bool:
+        """Whether it may be the next one committed after another."""
+        return self.number == before.number + 1 and self.ordinal >= before.ordinal
+
+    def __str__(self) -> str:
+        return f"number {self.number} after {self.ordinal} records"
+
+
 class Progress(msgspec.Struct):
     """All that a partition's next owner needs beside the rows."""
 
     layout: int = LAYOUT
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
+    number: int = 0  # of this progress record: one more than that of the one before
     ordinal: int = 0  # records applied
     users: int = 0
     sizes: dict[int, int] = msgspec.field(default_factory=dict)  # users in each segment
@@ -63,6 +78,10 @@ class Progress(msgspec.Struct):
     stretch: dict[str, int] = msgspec.field(default_factory=dict)  # rejects by reason; under "" the records looked at
     stopped: str | None = None  # why the partition waits for --accept-rejects
     shop: Shop = msgspec.field(default_factory=Shop)
+
+    @property
+    def serial(self) -> Serial:
+        return Serial(self.number, self.ordinal)
 
     @property
     def unswept(self) -> int:

@@ -19,8 +19,9 @@ from aiokafka.errors import (
 )
 
 from streams.crash import denied
-from streams.errors import TransactionError
+from streams.errors import RecoveryError, TransactionError
 from streams.outbox import Flush
+from streams.progress import Serial
 from streams.rejects import Record
 from streams.security import aiokafka_options
 from streams.settings import Settings
@@ -116,6 +117,7 @@ class Publisher:
     def __init__(self, settings: Settings, partition: int) -> None:
         self._settings, self._partition, self._where = settings, partition, f"partition {partition}"
         self._producer = transactional(settings, f"state-{partition}")
+        self.committed = Serial(0, 0)  # of the newest progress in the changelog, once that is known
 
     async def start(self) -> None:
         try:
@@ -127,12 +129,23 @@ class Publisher:
         await self._producer.stop()
 
     async def commit(self, flush: Flush) -> int:
-        """One transaction; returns the changelog offset after the last of its rows. TransactionError on any failure."""
+        """One transaction; returns the changelog offset after the last of its rows.
+
+        TransactionError on any failure. RecoveryError, and nothing is sent, where the progress is not the one that
+        follows on the newest in the changelog: rows of an unfinished recovery would take the place of newer ones.
+        """
+        if not flush.serial.follows(self.committed):
+            raise RecoveryError(
+                f"{self._where}: the progress to be committed is {flush.serial}, the newest in the changelog is "
+                f"{self.committed}: nothing was committed"
+            )
         try:
             async with transaction(self._producer, self._settings, self._where) as sent:
-                return await self._send(flush, sent)
+                offset = await self._send(flush, sent)
         except asyncio.CancelledError as error:  # the client's own way to say that it was closed
             raise TransactionError(f"{self._where}: the transaction failed: {error!r}") from error
+        self.committed = flush.serial
+        return offset
 
     async def _send(self, flush: Flush, sent: Sent) -> int:
         rows: Iterable[Record] = ((key, row, []) for key, row in flush.rows.items())

@@ -38,9 +38,14 @@ class Recovery:
             first, _, end = self._parts[number]
             self._parts[number] = first, offset, end
 
+    def left_of(self, number: int) -> int:
+        """Changelog offsets of a partition that are still to be read."""
+        _, at, end = self._parts[number]
+        return max(0, end - at)
+
     @property
     def left(self) -> int:
-        return sum(max(0, end - at) for _, at, end in self._parts.values())
+        return sum(map(self.left_of, self._parts))
 
     @property
     def total(self) -> int:
@@ -63,7 +68,7 @@ class Recovery:
         self.last = time.monotonic() - self._begun
         done = self.total - self.left
         if self._parts:
-            tell(f"ready {self.last:.1f} s after the assignment, {done:,} changelog records read")
+            tell(f"ready {self.last:.1f} s after the assignment, {done:,} of {self.total:,} changelog records read")
         self._parts = {}
 
     async def _tell(self) -> None:

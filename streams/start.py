@@ -7,18 +7,21 @@ from streams.standing import Standing
 from streams.task import Task
 
 
-def check_start(task: Task, number: int, standing: Standing, *, accept_loss: bool, had_rows: bool) -> None:
+def check_start(
+    task: Task, number: int, standing: Standing, *, accept_loss: bool, had_rows: bool, searched: str
+) -> None:  # fmt: skip
     """Move each source to where its log begins where that is due, and note the topics' ids in the progress.
 
-    LossError where the progress is gone although there was one (had_rows: the local disk holds rows), where a source is
-    another topic of the same name, starts above the progress, or ends below it.
+    searched: which part of the changelog the rows were recovered from. LossError where the progress is gone although
+    there was one (had_rows: the local disk holds rows), where a source is another topic of the same name, starts above
+    the progress, or ends below it.
     """
     topics = list(task.positions())  # the sources, and the commands
     committed = [topic for topic in topics if (topic, number) in standing.committed]
     if task.fresh and (committed or had_rows):
         sign = f"the group has committed offsets of {', '.join(committed)}" if committed else "the local disk has rows"
         refuse(
-            accept_loss, f"partition {number}: the changelog holds no progress, although {sign}",
+            accept_loss, f"partition {number}: the changelog holds no progress ({searched}), although {sign}",
             "begins anew: what the sources still hold counts once more",
         )  # fmt: skip
         task.keep()

@@ -46,8 +46,8 @@ def gauges(worker: Worker) -> Gauges:
         learner=worker.learner.owner,
         cache_rows=sum(part.store.cached for part in worker.partitions.values()),
         rekey_lag={rekeyer.topic: rekeyer.lag for rekeyer in worker.rekeyers if rekeyer.owner},
-        recovery_left=worker.recovery.left,
-        recovery_seconds=worker.recovery.last,
+        recovery_left=worker.recovery.left if worker.recovery else 0,
+        recovery_seconds=worker.recovery.last if worker.recovery else 0.0,
         model_quality=newest.quality if newest else {},
     )
 

@@ -321,6 +321,9 @@ class Task:
             return None
         self._moved = False
         self.progress.wall = now
-        flush = self._out.take(progress_.dumps(self.progress), self.positions(), self.progress.swept)
+        self.progress.number += 1
+        flush = self._out.take(
+            progress_.dumps(self.progress), self.progress.serial, self.positions(), self.progress.swept
+        )
         self.progress.journal = []
         return flush

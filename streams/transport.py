@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from aiokafka.errors import IllegalStateError, KafkaError
@@ -18,7 +18,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.crash import DENIED, denied, fail
-from streams.errors import BrokerError, LossError, RecoveryError
+from streams.errors import BrokerError, LossError
 from streams.fetch import FETCH_WAIT_MS, drain, ends, positions, unpack
 from streams.records import RecordBatch
 
@@ -58,9 +58,11 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     ) -> dict[Any, RecordBatch]:
         if not self.consumer.flow_active:
             return {}
+        fetched = {(tp.topic, tp.partition) for tp in list(consumer._fetcher._records)}
+        held = self.consumer.held | (fetched - self.consumer.expected.keys())
         try:
             return await drain(
-                consumer, self.consumer.held, timeout=timeout or 0.0, limit=max_records or 1 << 30,
+                consumer, held, timeout=timeout or 0.0, limit=max_records or 1 << 30,
                 active=active_partitions, unpack=self._unpacked,
             )  # fmt: skip
         except DENIED as error:
@@ -74,8 +76,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         except Exception as error:
             at = result._partition_records.next_fetch_offset
             where = f"{tp.topic}/{tp.partition}: the batch at offset {at} cannot be read: {error!r}"
-            changelog = self.consumer._is_changelog_tp(TP(tp.topic, tp.partition))
-            fail(RecoveryError(where) if changelog else BrokerError(where))
+            fail(BrokerError(where))
             raise
 
     async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
@@ -113,6 +114,7 @@ class BatchConsumer(driver.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.held: set[tuple[str, int]] = set()
+        self.assignment_number = 0  # the assignment that the sources are read for
         self.expected: dict[tuple[str, int], int] = {}  # next offset of each source partition that is read
         self.seeks: Counter[str] = Counter()  # continuity seeks, by topic
         self._again: dict[tuple[str, int], tuple[int, int]] = {}  # what the last seek of a partition was for
@@ -131,22 +133,27 @@ class BatchConsumer(driver.Consumer):
             await self._thread.commit_positions(positions)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        self.expected.clear()  # until the next seek no source is read
+        self.expected.clear()  # until the next assignment's read() no source is read
         await super().on_partitions_revoked(revoked)
 
     async def perform_seek(self) -> None:
-        """Seek the sources to where the tasks stand; the group's commit plays no part.
+        """Faust's seek to the group's commit, which plays no part here: see read()."""
 
-        Faust drains between the end of recovery and this call: what it drained was not passed on, see getmany.
-        """
-        for (topic, partition), offset in self.transport.resume_at().items():
-            if TP(topic, partition) in self.assignment():
-                await self.read_from(topic, partition, offset)
+    async def read(self, assignment: int, positions: Mapping[tuple[str, int], int]) -> None:
+        """Read the sources of an assignment, each from an offset on; before this call none of them is read."""
+        self.assignment_number = assignment
+        self.resume_partitions({TP(topic, partition) for topic, partition in positions})
+        for (topic, partition), offset in positions.items():
+            await self.read_from(topic, partition, offset)
 
     async def read_from(self, topic: str, partition: int, offset: int) -> None:
         """Read a source partition from an offset on."""
         self.expected[topic, partition] = offset
-        await self._thread.seek_wait({self._new_topicpartition(topic, partition): offset})
+        try:
+            await self._thread.seek_wait({self._new_topicpartition(topic, partition): offset})
+        except IllegalStateError:  # taken away meanwhile: the callbacks of that rebalance are on their way
+            self.expected.pop((topic, partition), None)
+            log.info("%s/%d: not read, a rebalance has taken it", topic, partition)
 
     async def read_again(self, topic: str, partition: int, *, found: int, expected: int) -> None:
         """The guard: a fetch does not go on where the one before ended."""
@@ -184,35 +191,31 @@ class BatchConsumer(driver.Consumer):
             tp = TP(at.topic, at.partition)
             if active is not None and tp not in active and tp not in self._buffered_partitions:
                 continue
-            if not self._is_changelog_tp(tp):
-                expected = self.expected.get((at.topic, at.partition))
-                if expected is None:
-                    continue
-                if batch.first != expected:
-                    try:
-                        await self.read_again(at.topic, at.partition, found=batch.first, expected=expected)
-                    except LossError as error:
-                        fail(error)
-                    continue
-                self._again.pop((at.topic, at.partition), None)
-                self.expected[at.topic, at.partition] = batch.last + 1
+            expected = self.expected.get((at.topic, at.partition))
+            if expected is None:
+                continue
+            if batch.first != expected:
+                try:
+                    await self.read_again(at.topic, at.partition, found=batch.first, expected=expected)
+                except LossError as error:
+                    fail(error)
+                continue
+            self._again.pop((at.topic, at.partition), None)
+            self.expected[at.topic, at.partition] = batch.last + 1
             # the drain loop must see neither a gap nor a drop
             self._read_offset[tp] = batch.last - 1 if batch.last else None
             yield tp, self._to_message(tp, batch)
 
     def _to_message(self, tp: TP, batch: RecordBatch) -> ConsumerMessage:
         stamp = batch.timestamps[-1] / 1000.0 if batch.timestamps else 0.0
+        value = self.assignment_number, batch
         return ConsumerMessage(
-            tp.topic, tp.partition, batch.last, stamp, 0, [], None, batch, None, 0, 0, tp,
+            tp.topic, tp.partition, batch.last, stamp, 0, [], None, value, None, 0, 0, tp,
             generation_id=self.app.consumer_generation_id,
         )  # fmt: skip
 
 
 class Transport(driver.Transport):
-    """resume_at: where each source partition (topic, number) is to be read from."""
+    """Faust's, with the consumer of batches."""
 
     Consumer = BatchConsumer
-
-    def __init__(self, *args: Any, resume_at: Callable[[], Mapping[tuple[str, int], int]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.resume_at = resume_at

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from monitoring.metrics import Metrics
 from online_models.version import Version
-from state.store import block_cache
+from state.store import RowStore, block_cache
 from streams import faust_app, heap
+from streams.assignment import Assignment
 from streams.crash import fail
-from streams.disk import open_store
 from streams.errors import StateError
 from streams.learner import LearnerService
 from streams.models import Models
 from streams.outbox import Topics
 from streams.partition import Partition
-from streams.publisher import Publisher
 from streams.records import RecordBatch
 from streams.recovery import Recovery
 from streams.rekeyer import Rekeyer
 from streams.rules import rule_of, schema_of
 from streams.settings import Settings
-from streams.standing import Standing, look
-from streams.start import check_start
 from streams.task import Task
 from streams.wire import shoal
 from streams.wire.events import EventBatch
@@ -45,8 +42,6 @@ class Worker:
     def __init__(self, settings: Settings, *, accept_rejects: bool = False, accept_loss: bool = False) -> None:
         self.settings = settings
         self._accept_rejects, self._accept_loss = accept_rejects, accept_loss
-        self.partitions: dict[int, Partition] = {}
-        self.ready = False
         self.metrics = Metrics()
         self.models = Models(settings, self._adopt)
         self.learner = LearnerService(settings, self.metrics.count)
@@ -61,113 +56,73 @@ class Worker:
             settings.topic("segment_changes"), settings.topic("segments"), settings.topic("alerts"),
             settings.topic("dead_letters"), settings.topic("training_rows"), settings.topic("commands_results"),
         )  # fmt: skip
-        self.recovery = Recovery(settings.changelog, settings.state.recovery_deadline)
-        self.standing: Standing
-        self._resting = False  # between a revoke and the next assignment
-        self._taking = False  # while an assignment is taken
+        self._assignment: Assignment | None = None  # the last one; it holds no partitions once it has ended
         self._works: list[asyncio.Future[None]] = []
         self.on_start: Callable[[], Awaitable[None]] | None = None  # before the first assignment: the page
         self.app = faust_app.build(self)
 
     # -- ownership ----------------------------------------------------------------------------------------------
 
-    async def own(self, owned: set[int]) -> None:
-        """After an assignment: all starts from RocksDB and the changelog, also where a partition stays.
+    @property
+    def partitions(self) -> dict[int, Partition]:
+        """The partitions of the present assignment, once they are open."""
+        return self._assignment.partitions if self._assignment else {}
 
-        Starting the producers here, before recovery measures the changelog, aborts what a dead owner left open.
+    @property
+    def ready(self) -> bool:
+        return self._assignment is not None and self._assignment.begun
+
+    @property
+    def recovery(self) -> Recovery | None:
+        """The recovery of the present assignment."""
+        return self._assignment.recovery if self._assignment else None
+
+    def own(self, owned: set[int]) -> None:
+        """A rebalance has assigned these partitions: all starts from RocksDB and the changelog, also where one stays.
+
+        Returns at once and goes on beside the caller, for no heartbeat is sent while the group's callback runs.
         """
-        await self.guard(self._own(owned))
+        before = self._assignment
+        self._assignment = Assignment(
+            before.number + 1 if before else 1, frozenset(owned), self.settings, self.metrics, self._cache,
+            make_task=self._task, read=self._read, last_recovery=before.recovery.last if before else 0.0,
+            accept_loss=self._accept_loss,
+        )  # fmt: skip
+        self._assignment.start(before, self.guard)
 
-    async def _own(self, owned: set[int]) -> None:
-        self.ready, self._resting, self._taking = False, False, True
-        self.recovery.end()
-        self.recovery = Recovery(self.settings.changelog, self.settings.state.recovery_deadline, self.recovery.last)
-        self.recovery.start()
-        await self.release()
-        if owned:
-            await self._open(owned)
-        self._taking = False
+    def _task(self, number: int, store: RowStore) -> Task:
+        """The task of a partition over its recovered rows; ValueError where its progress cannot be read."""
+        task = Task(
+            rule_of(self.settings, number), self._decode, store, self._topics,
+            commands=self.settings.topic("commands"), journal=self.settings.state.journal,
+            accept_rejects=self._accept_rejects, reject_window=self.settings.rejects.window,
+            reject_share=self.settings.rejects.share,
+        )  # fmt: skip
+        for version in sorted(self.models.versions.values(), key=lambda v: v.number):
+            task.adopt(version)
+        return task
 
-    async def _open(self, owned: set[int]) -> None:
-        publishers = {number: Publisher(self.settings, number) for number in sorted(owned)}
-        await asyncio.gather(*(publisher.start() for publisher in publishers.values()))
-        self.standing = standing = await asyncio.to_thread(look, self.settings, sorted(owned))
-        cache_rows = max(1000, self.settings.state.cache_rows // len(owned))
-        for number, publisher in publishers.items():
-            store = open_store(
-                self.settings, number, standing, cache_rows=cache_rows, block_cache=self._cache,
-                accept_loss=self._accept_loss, now=int(time.time() * 1000),
-            )  # fmt: skip
-            self.recovery.measure(number, store.offset() or 0, standing.ends[self.settings.changelog, number])
-            self.partitions[number] = Partition(number, store, publisher, self.metrics)
-
-    def recover(self, batch: RecordBatch) -> None:
-        """Changelog records, in recovery."""
-        part = self.partitions.get(batch.partition)
-        if part is not None and part.recover(batch, accept_loss=self._accept_loss):
-            self.recovery.advance(batch.partition, batch.last + 1)
+    async def _read(self, assignment: int, positions: Mapping[tuple[str, int], int]) -> None:
+        await self.app.consumer.read(assignment, positions)
 
     async def rest(self) -> None:
-        """Before partitions go: flush, and begin nothing more; every assignment starts anew, also where one stays."""
-        self._resting = True
-        await self.flush()
-        self.ready = False
-        for part in self.partitions.values():
-            part.task = None
+        """Before a rebalance takes the partitions: flush what was applied, and let them go."""
+        if self._assignment is not None:
+            await self.guard(self._assignment.rest())
 
     async def release(self) -> None:
         """Close what is owned; nothing of it is flushed."""
-        parts = list(self.partitions.values())
-        self.partitions = {}
-        for part in parts:
-            await part.close()
-
-    async def begin(self) -> None:
-        """Recovery is over: tasks start from their progress."""
-        await self.guard(self._begin())
-
-    async def _begin(self) -> None:
-        # assigned anew soon, or now: Faust may tell the end of an earlier recovery; that assignment's own begins them
-        if self._resting or self._taking:
-            return
-        for number, part in self.partitions.items():
-            part.store.index()
-            try:
-                task = Task(
-                    rule_of(self.settings, number), self._decode, part.store, self._topics,
-                    commands=self.settings.topic("commands"), journal=self.settings.state.journal,
-                    accept_rejects=self._accept_rejects, reject_window=self.settings.rejects.window,
-                    reject_share=self.settings.rejects.share,
-                )  # fmt: skip
-            except ValueError as error:
-                raise StateError(f"partition {number}: {error}") from error
-            check_start(
-                task, number, self.standing, accept_loss=self._accept_loss, had_rows=bool(part.store.scan(None, 1))
-            )
-            part.store.see(int(time.time() * 1000))
-            for version in sorted(self.models.versions.values(), key=lambda v: v.number):
-                task.adopt(version)
-            part.task = task
-        self.recovery.ready()
-        self.ready = True
+        if self._assignment is not None:
+            await self.guard(self._assignment.close())
 
     def waiting(self) -> str | None:
         """What stands between this worker and its work; None when it is ready."""
         if not self.ready:
-            return f"recovering: {self.recovery.where()}" if self.recovery.begun else "no assignment yet"
+            return f"recovering: {self.recovery.where()}" if self.recovery else "no assignment yet"
         wanted = {number: part.task.needs() for number, part in self.partitions.items() if part.task is not None}
         if missing := {number: version for number, version in wanted.items() if version}:
             return "waiting for model version " + ", ".join(f"{v} (partition {n})" for n, v in missing.items())
         return None
-
-    def resume_at(self) -> dict[tuple[str, int], int]:
-        """Where each source is to be read from. Faust asks more than once, and tasks may have records by then."""
-        return {
-            (topic, number): offset
-            for number, part in self.partitions.items()
-            if part.task is not None
-            for topic, offset in part.task.queued_ends().items()
-        }
 
     def _decode(self, batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
         return shoal.decode(batch, self._schemas[source], source=source, key_before=key_before, now=now)
@@ -179,8 +134,10 @@ class Worker:
 
     # -- the turn -----------------------------------------------------------------------------------------------
 
-    async def take(self, batch: RecordBatch) -> None:
-        """A fetch of a source: contiguous, or a leftover of an earlier assignment, or after a hole, which is read."""
+    async def take(self, assignment: int, batch: RecordBatch) -> None:
+        """A fetch of a source, read for the assignment of that number; after a hole, what lies in it is read."""
+        if not self.ready or self._assignment is None or self._assignment.number != assignment:
+            return
         part = self.partitions.get(batch.partition)
         if part is None or part.task is None:
             return
@@ -206,7 +163,8 @@ class Worker:
 
     async def flush(self) -> None:
         """Flush all partitions; a failure ends the process."""
-        await self.guard(asyncio.gather(*(part.flush() for part in list(self.partitions.values()))))
+        if self._assignment is not None:
+            await self.guard(self._assignment.flush())
 
     async def _tick(self) -> None:
         interval, told = self.settings.state.flush_interval, time.monotonic()
@@ -223,9 +181,10 @@ class Worker:
             self.app.consumer.seeks.clear()
             if time.monotonic() - told > HOUSEKEEPING:
                 told = time.monotonic()
-                acked = {(t, part.number): o for part in self.partitions.values() for t, o in part.acked.items()}
-                await self.app.consumer.commit_positions(acked)
-                await self.app.consumer.look()
+                if self.ready:
+                    acked = {(t, part.number): o for part in self.partitions.values() for t, o in part.acked.items()}
+                    await self.app.consumer.commit_positions(acked)
+                    await self.app.consumer.look()
                 await asyncio.to_thread(heap.trim)
 
     def _check_models(self) -> None:

@@ -111,12 +111,13 @@ async def fill(settings: Settings, users: int, show: Any) -> None:
             order = rng.permutation(mine)
             for at in range(0, len(order), FLUSH):
                 some = order[at : at + FLUSH]
+                now.number += 1
                 now.ordinal += len(some)
                 now.wall = int(time.time() * 1000)
                 chosen = rng.integers(0, len(models), len(some)).tolist()
                 rows: dict[bytes, bytes | None] = {names[i]: models[j] for i, j in zip(some, chosen, strict=True)}
                 rows[PROGRESS_KEY] = progress.dumps(now)
-                await publisher.commit(Flush(rows, {}, {}, {}, 0, np.zeros(0, np.int64)))
+                await publisher.commit(Flush(rows, {}, {}, {}, 0, now.serial, np.zeros(0, np.int64)))
                 show(len(some))
         await publisher.stop()
 

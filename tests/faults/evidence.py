@@ -62,6 +62,7 @@ class Evidence:
     versions: dict[int, Version] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)  # ids of the commands sent
     receipts: list[str] = field(default_factory=list)  # and of those answered
+    ids: list[str] = field(default_factory=list)  # of alerts, as a read_committed reader sees them
 
 
 async def records_of(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> AsyncIterator[tuple[int, Any]]:
@@ -145,6 +146,7 @@ async def _gather(settings: Settings) -> Evidence:
         rows, early, standing = await _state(committed, settings.changelog, many, settings.source_topics)
         changes = await _moves(committed, settings.topic("segment_changes"), many)
         any_changes = await _moves(everything, settings.topic("segment_changes"), many)
+        alerts = await read_topic(committed, settings.topic("alerts"), many)
         letters = await read_topic(committed, settings.topic("dead_letters"), many)
         models = await read_topic(committed, settings.topic("models"), 1)
         commands = await read_topic(committed, settings.topic("commands"), many)
@@ -159,6 +161,7 @@ async def _gather(settings: Settings) -> Evidence:
         [letter(dict(r.headers)) for records in letters.values() for r in records], versions,
         [json.loads(r.value)["request_id"] for records in commands.values() for r in records],
         [json.loads(r.value)["data"]["request_id"] for records in receipts.values() for r in records],
+        [json.loads(r.value)["id"] for records in alerts.values() for r in records],
     )  # fmt: skip
 
 

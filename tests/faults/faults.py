@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -134,6 +136,62 @@ def join_leave(run: Run) -> None:
         run.fault()
         run.end("c", signal.SIGKILL if i % 2 else signal.SIGTERM)
         run.recover()
+
+
+CHURNED = {"topics.partitions": 4, "state.session_timeout": 6.0, "state.rebalance_timeout": 6.0}
+
+
+@fault(rate=700.0, shape=Shape(events=84_000), **CHURNED)
+def churn(run: Run) -> None:
+    """Two minutes in which workers join, leave, are killed and lose their disks, every two to eight seconds."""
+    rng = random.Random(run.seed)
+    names = ("a", "b", "c")
+    run.begin(*names)
+    until = time.monotonic() + 120.0
+    while time.monotonic() < until:
+        run.pause(rng.uniform(2.0, 8.0))
+        name, action = rng.choice(names), rng.choice(("leave", "kill", "kill", "wipe", "join"))
+        if action == "join":
+            run.start("guest")
+            run.pause(rng.uniform(2.0, 8.0))
+            run.end("guest", rng.choice((signal.SIGTERM, signal.SIGKILL)))
+        else:
+            run.end(name, signal.SIGTERM if action == "leave" else signal.SIGKILL)
+            if action == "wipe":
+                shutil.rmtree(run.home / name / "state", ignore_errors=True)
+            run.pause(rng.choice((0.0, 0.0, 4.0)))
+            run.start(name)
+    run.fault()
+    run.recover(180.0)
+
+
+def _kill_and_start(run: Run) -> None:
+    """Five minutes: one of three workers is killed, and within a second it is started again with its old disk and
+    another one with it, whose disk is thousands of changelog records old: two rebalances follow each other at once."""
+    rng = random.Random(run.seed)
+    away, there = "d", ["a", "b", "c"]
+    run.begin(*there)
+    until = time.monotonic() + 300.0
+    while time.monotonic() < until:
+        run.pause(rng.uniform(8.0, 16.0))
+        killed, leaves = rng.sample(there, 2)
+        run.end(killed, signal.SIGKILL)
+        run.start(killed)
+        run.pause(rng.uniform(0.0, 0.9))
+        run.start(away)
+        run.pause(run.settings.state.session_timeout + rng.uniform(2.0, 6.0))
+        run.end(leaves, rng.choice((signal.SIGTERM, signal.SIGKILL)))
+        there = [name for name in there if name != leaves] + [away]
+        away = leaves
+    run.fault()
+    run.recover(180.0)
+
+
+for _session in (10.0, 15.0, 30.0):
+    _play = partial(_kill_and_start)
+    _play.__name__ = f"kill_and_start_{_session:.0f}"  # type: ignore[attr-defined]
+    fault(rate=700.0, shape=Shape(events=210_000, users=4_000), patience=300.0,
+          **{"topics.partitions": 4, "state.session_timeout": _session})(_play)  # fmt: skip
 
 
 def _frozen(run: Run, point: str) -> None:
@@ -305,7 +363,8 @@ def undecodable_changelog(run: Run) -> None:
     shutil.rmtree(run.home / "a" / "state")
     evidence = gather(run.settings)
     user, row = next(iter(evidence.rows.items()))
-    good = progress.dumps(msgspec.structs.replace(evidence.progress[0][-1], journal=[]))
+    newest = evidence.progress[0][-1]
+    good = progress.dumps(msgspec.structs.replace(newest, journal=[], number=newest.number + 1))
     place = int(placed([user], run.settings.topics.partitions)[0])
     for key, partition, value in ((PROGRESS_KEY, 0, good), (user, place, row)):
         run.fault()

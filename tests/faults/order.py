@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from streams.progress import Entry, Progress
@@ -120,6 +121,16 @@ def replayed(
     out.left = sum(len(log) - at for log, at in zip(logs, place, strict=True))
     out.swept = standing[-1].swept if standing else 0
     return out
+
+
+def steps_back(standing: Sequence[Progress]) -> list[str]:
+    """Where a partition's progress went back: its number, its count of records, or the offset of a source."""
+    found = []
+    for i, (before, after) in enumerate(pairwise(standing), 1):
+        ahead = [name for name, source in before.sources.items() if source.offset > after.sources[name].offset]
+        if after.number != before.number + 1 or after.ordinal < before.ordinal or ahead:
+            found.append(f"record {i}: {before.serial} -> {after.serial} {ahead}")
+    return found
 
 
 def _fits(log: Sequence[Logged], taken: int, offset: int) -> bool:

@@ -13,7 +13,7 @@ from streams import frame
 from tests.faults import oracle
 from tests.faults.evidence import Evidence, Move
 from tests.faults.oracle import MEASURES, UNIT
-from tests.faults.order import replayed
+from tests.faults.order import replayed, steps_back
 
 
 @dataclass(slots=True)
@@ -30,6 +30,8 @@ class Report:
     letters: int = 0  # dead letters too few, too many or for another reason
     receipts: int = 0  # of erasures: too few or too many
     clashes: int = 0  # progress records that contradict their journal
+    back: int = 0  # progress records that stand for less than the one before
+    repeated_ids: int = 0  # of alerts, for a reader of what is committed
     events: int = 0
     users: int = 0
     transitions: int = 0
@@ -44,7 +46,7 @@ class Report:
     def faults(self) -> dict[str, int]:
         """What is not nil and should be."""
         names = ("lost", "repeated", "wrong_cells", "wrong_users", "missing", "invented", "repeated_transitions",
-                 "any_missing", "letters", "receipts", "clashes")  # fmt: skip
+                 "any_missing", "letters", "receipts", "clashes", "back", "repeated_ids")  # fmt: skip
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
@@ -60,6 +62,11 @@ def verify(evidence: Evidence) -> Report:
         causes=dict(Counter(move.cause for move in wanted)), clashes=sum(one.clashes for one in parts.values()),
         lost=sum(applied.left for applied in parts.values()),
     )  # fmt: skip
+    for part, standing in evidence.progress.items():
+        back = steps_back(standing)
+        report.back += len(back)
+        report.examples += [f"partition {part}, progress {one}" for one in back[:3]]
+    report.repeated_ids = sum(count - 1 for count in Counter(evidence.ids).values())
     _rows(report, evidence, found)
     _cells(report, evidence, found)
     _transitions(report, evidence, wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from kafka.admin import NewTopic
 
 from state.store import Meta, RowStore
 from streams import progress
-from streams.errors import TransactionError
+from streams.errors import RecoveryError, TransactionError
 from streams.outbox import Flush
-from streams.progress import PROGRESS_KEY, Progress
+from streams.progress import PROGRESS_KEY, Progress, Serial
 from streams.publisher import BATCH, Publisher, told
 from streams.reading import reading
 from streams.rejects import Record
@@ -24,10 +25,13 @@ from tests.processes import deployment, read, wait_for
 pytestmark = pytest.mark.kafka
 
 
-def flush(count: int, size: int = 1_000, outputs: dict[tuple[str, int], list[Record]] | None = None) -> Flush:
+def flush(
+    count: int, size: int = 1_000, outputs: dict[tuple[str, int], list[Record]] | None = None, number: int = 1
+) -> Flush:  # fmt: skip
+    """A flush of some rows whose progress has a number, the first of its partition if not told otherwise."""
     rows: dict[bytes, bytes | None] = {b"user-%d" % i: b"x" * size for i in range(count)}
-    rows[PROGRESS_KEY] = progress.dumps(Progress(ordinal=count))
-    return Flush(rows, {}, outputs or {}, {}, 0, np.zeros(0, np.int64))
+    rows[PROGRESS_KEY] = progress.dumps(Progress(number=number, ordinal=count))
+    return Flush(rows, {}, outputs or {}, {}, 0, Serial(number, 0), np.zeros(0, np.int64))
 
 
 async def committed(settings: Settings, topic: str, least: int = 0) -> list[tuple[int, bytes]]:
@@ -47,8 +51,8 @@ async def test_the_offset_after_rows_of_several_batches(kafka: str, prefix: str,
     publisher, store = Publisher(settings, 0), RowStore(tmp_path / "0", Meta("t", 0, 4), cache_rows=1_000)
     await publisher.start()
     total = 0
-    for count in (3, 2 * BATCH // 1_000 + 7, 1):  # the second fills three batches
-        made = flush(count)
+    for number, count in enumerate((3, 2 * BATCH // 1_000 + 7, 1), 1):  # the second fills three batches
+        made = flush(count, number=number)
         total += len(made.rows)
         store.written(made.rows, await publisher.commit(made))
         offset, key = (await committed(settings, settings.changelog, total))[-1]
@@ -64,12 +68,31 @@ async def test_a_fenced_producer_leaves_no_trace(kafka: str, prefix: str) -> Non
     await first.commit(flush(1))
     await second.start()
     with pytest.raises(TransactionError, match="partition 0: fenced off: another worker"):
-        await asyncio.wait_for(first.commit(flush(50)), 30)
-    await second.commit(flush(2))
+        await asyncio.wait_for(first.commit(flush(50, number=2)), 30)
+    second.committed = Serial(1, 0)
+    await second.commit(flush(2, number=2))
     assert [key for _, key in await committed(settings, settings.changelog, 5)] == [
         b"user-0", PROGRESS_KEY, b"user-0", b"user-1", PROGRESS_KEY,
     ]  # fmt: skip
     await second.stop()
+
+
+@pytest.mark.parametrize("serial", [Serial(5, 90), Serial(7, 90), Serial(6, 79)])
+async def test_a_progress_that_does_not_follow_is_not_sent(kafka: str, prefix: str, serial: Serial) -> None:
+    """Whatever a recovery has done: rows of an earlier progress do not take the place of newer ones."""
+    settings = deployment(kafka, prefix)
+    publisher = Publisher(settings, 0)
+    await publisher.start()
+    publisher.committed = Serial(5, 80)
+    with pytest.raises(RecoveryError) as caught:
+        await publisher.commit(replace(flush(3), serial=serial))
+    assert str(caught.value) == (
+        f"partition 0: the progress to be committed is number {serial.number} after {serial.ordinal} records, the "
+        "newest in the changelog is number 5 after 80 records: nothing was committed"
+    )
+    assert await committed(settings, settings.changelog) == []
+    await publisher.commit(replace(flush(3), serial=Serial(6, 80)))
+    await publisher.stop()
 
 
 async def test_fenced_inside_a_transaction(kafka: str, prefix: str) -> None:

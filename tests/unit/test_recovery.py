@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,12 @@ import pytest
 
 from monitoring.metrics import Metrics
 from state.store import Meta, RowStore
-from streams import progress, worker
+from streams import progress
 from streams.errors import RecoveryError, StateError
 from streams.partition import Partition
 from streams.progress import PROGRESS_KEY, Progress
 from streams.records import RecordBatch
 from streams.recovery import Recovery
-from streams.settings import load
-from streams.standing import Standing
 from tests.build import stream
 from tests.unit.test_task import Scene, play
 
@@ -72,36 +69,6 @@ def test_a_record_that_cannot_be_read_ends_it_with_its_place(
     assert part.recover(made, accept_loss=True)
     assert part.store.get_many([b"a", b"b", b"u"]) == [ROW, ROW, None]
     assert "loss accepted" in capsys.readouterr().err
-
-
-async def test_an_earlier_recoverys_end_begins_nothing_of_an_assignment_that_is_being_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or a worker would be ready before its own recovery, which would have no deadline."""
-    settings = load(environ={}, **{"state.datadir": str(tmp_path), "topics.partitions": 1})
-    fenced = asyncio.Event()
-
-    class Slow:
-        def __init__(self, *_: object) -> None:
-            self.start, self.stop = fenced.wait, fenced.wait
-
-    topics = (*settings.source_topics, "commands", settings.changelog)
-    standing = Standing(
-        dict.fromkeys(topics, "id"), {(name, 0): 0 for name in topics}, {(name, 0): 9 for name in topics}, {}, 1 << 40
-    )
-    monkeypatch.setattr(worker, "Publisher", Slow)
-    monkeypatch.setattr(worker, "look", lambda *_: standing)
-    one = worker.Worker(settings)
-    owning = asyncio.ensure_future(one.own({0}))
-    await asyncio.sleep(0)
-    await one.begin()
-    fenced.set()
-    await owning
-    assert (one.partitions[0].task, one.recovery.left) == (None, 9)
-    assert one.waiting() == f"recovering: {settings.changelog}/0 at 0 of 9"
-    await one.begin()
-    assert one.waiting() is None
-    await one.release()
 
 
 def test_the_line_and_the_deadline_tell_where_it_stands() -> None:

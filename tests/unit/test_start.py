@@ -17,6 +17,7 @@ from streams.step import Rule
 from streams.task import Task
 from tests.unit.test_task import decode
 
+SEARCHED = "shoal-state-changelog/0 was read from 3 to 40"
 CLICKS, BUYS = ("clickstream", 0), ("purchases", 0)
 STANDING = Standing(
     {"clickstream": "one", "purchases": "two"}, {CLICKS: 10, BUYS: 0}, {CLICKS: 90, BUYS: 50}, {}, 1
@@ -33,7 +34,7 @@ def task(**sources: Source) -> Task:
 def begun(
     made: Task, standing: Standing = STANDING, *, accept_loss: bool = False, had_rows: bool = False
 ) -> dict[str, int]:
-    check_start(made, 0, standing, accept_loss=accept_loss, had_rows=had_rows)
+    check_start(made, 0, standing, accept_loss=accept_loss, had_rows=had_rows, searched=SEARCHED)
     assert {name: source.topic for name, source in made.progress.sources.items()} == standing.ids
     return made.queued_ends()
 
@@ -51,7 +52,7 @@ def test_a_source_that_was_added_begins_where_its_log_does() -> None:
     assert begun(task(purchases=Source(7, 1, "two"))) == {"clickstream": 10, "purchases": 7}
 
 
-GONE = "partition 0: the changelog holds no progress, although"
+GONE = f"partition 0: the changelog holds no progress ({SEARCHED}), although"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_what_is_lost_is_refused_until_it_is_accepted(
     made: Task, standing: Standing, had_rows: bool, told: str, then: dict[str, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(LossError) as caught:
-        check_start(made, 0, standing, accept_loss=False, had_rows=had_rows)
+        check_start(made, 0, standing, accept_loss=False, had_rows=had_rows, searched=SEARCHED)
     assert str(caught.value).startswith(told)
     assert "; --accept-loss " in str(caught.value)
     assert begun(made, standing, accept_loss=True, had_rows=had_rows) == then
