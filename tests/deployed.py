@@ -30,6 +30,8 @@ USERS = 97
 class Deployed:
     """settings, and a folder for its one worker."""
 
+    removes_dead_members = True  # before a worker starts; else it waits until their sessions have expired
+
     def __init__(self, bootstrap: str, prefix: str, folder: Path, **more: object) -> None:
         self.settings = deployment(
             bootstrap, prefix, **{"topics.partitions": 1, "learner.first_rows": 1_000_000, **more}
@@ -45,7 +47,8 @@ class Deployed:
 
     @contextmanager
     def _run(self, block: AbstractContextManager[Process]) -> Iterator[Process]:
-        remove_dead_members(self.settings, self._processes)
+        if self.removes_dead_members:
+            remove_dead_members(self.settings, self._processes)
         with block as process:
             self._processes.append(process)
             yield process
