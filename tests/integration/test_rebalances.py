@@ -23,7 +23,7 @@ from tests.faults.order import steps_back
 from tests.processes import committed, wait_for
 from tests.support.forks import Process
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("rebalances")]  # one shop, whose disks go on
 EVENTS = 3_000  # in each half
 LATE = 9.0  # seconds: longer than it takes the group to miss a member that was killed
 
@@ -128,7 +128,7 @@ class Shop(Deployed):
                 found[record.partition].append(loads(record.value))
         return found
 
-    def complete(self, *running: subprocess.Popen[bytes]) -> None:
+    def complete(self, *running: Process) -> None:
         """All that was sent is counted once, and no progress went back."""
 
         def counted() -> bool:
