@@ -15,19 +15,14 @@ from state import due, windows
 from state.memory import MemoryStore
 from streams.outbox import Flush, Topics
 from streams.progress import PROGRESS_KEY
-from streams.records import RecordBatch
 from streams.step import Rule
 from streams.task import Task
-from streams.wire.events import EventBatch
-from tests.build import decoded, foretelling, records, stream, version
+from tests.build import foretelling, records, stream, version
+from tests.support.decoding import decode
 
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 RULE = Rule(sources=("clickstream",), forget=35 * windows.DAY)
 ONE, TWO = (foretelling(version(number, number + 2, hysteresis=0.2)) for number in (1, 2))
-
-
-def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
-    return decoded(batch, source=source, key_before=key_before, now=None)
 
 
 @dataclass(frozen=True)

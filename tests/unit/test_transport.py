@@ -21,7 +21,7 @@ from streams.step import Rule
 from streams.task import Task
 from streams.transport import BatchConsumer, BatchThread, unpack
 from tests.build import records
-from tests.unit.test_task import decode
+from tests.support.decoding import decode
 
 AT = TopicPartition("clickstream", 0)
 
