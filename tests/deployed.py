@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
@@ -14,7 +13,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, NewTopic
 from kafka.errors import PolicyViolationError
@@ -23,6 +21,7 @@ from kafka.structs import TopicPartition
 from streams.topics import specs
 from tests.processes import SHOAL, deployment, remove_dead_members, views, wait_for, worker
 from tests.support.forks import Process
+from tests.support.sending import Message, send
 
 USERS = 97
 
@@ -55,20 +54,13 @@ class Deployed:
 
     def send(self, count: int) -> None:
         """Views, each of another user in turn."""
-        asyncio.run(self._send(count))
+        send(self.settings, self.clicks, [self._view(f"user-{i % USERS}") for i in range(count)])
 
-    async def _send(self, count: int) -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=self.settings.kafka.bootstrap_servers, linger_ms=5)
-        await producer.start()
-        for i in range(count):
-            self._clock += 5
-            user = f"user-{i % USERS}"
-            event = {"event_time": self._clock, "event_type": "view", "user_id": user, "price": 1.5}
-            await producer.send(
-                self.clicks, json.dumps(event).encode(), key=user.encode(), timestamp_ms=self._clock
-            )
-            self.sent[user.encode()] += 1
-        await producer.stop()
+    def _view(self, user: str) -> Message:
+        self._clock += 5
+        event = {"event_time": self._clock, "event_type": "view", "user_id": user, "price": 1.5}
+        self.sent[user.encode()] += 1
+        return Message(json.dumps(event).encode(), user.encode(), stamp=self._clock)
 
     def counted(self) -> dict[bytes, int]:
         """Views of each user's committed row."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
@@ -29,7 +28,7 @@ from streams.commands import Command, encode
 from streams.overview import overview
 from streams.partitioner import placed
 from streams.progress import Progress
-from streams.security import aiokafka_options, kafka_python_options
+from streams.security import kafka_python_options
 from streams.settings import Settings
 from streams.topics import ensure
 from tests.faults import models
@@ -41,6 +40,7 @@ from tests.faults.send import Sender
 from tests.faults.verify import Report, verify
 from tests.processes import deployment, start
 from tests.support.forks import Process
+from tests.support.sending import Message, send_records
 
 WORKER = [sys.executable, "-m", "tests.faults.worker"]
 SWAPS = (0.0, 0.35, 0.7)  # shares of the stream after which a model version is published
@@ -105,16 +105,8 @@ class Run:
 
     def put(self, topic: str, key: bytes, value: bytes | None, partition: int = 0) -> None:
         """One record, by a plain producer."""
-
-        async def send() -> None:
-            producer = AIOKafkaProducer(**aiokafka_options(self.settings), max_request_size=8 << 20)
-            await producer.start()
-            try:
-                await producer.send_and_wait(topic, key=key, value=value, partition=partition)
-            finally:
-                await producer.stop()
-
-        asyncio.run(asyncio.wait_for(send(), 30))
+        record = topic, Message(value, key, partition)
+        asyncio.run(asyncio.wait_for(send_records(self.settings, [record]), 30))
 
     def publish(self) -> None:
         """The next model version."""

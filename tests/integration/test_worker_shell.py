@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
 from state import rows
@@ -23,6 +22,7 @@ from streams.settings import Settings, load
 from streams.topics import ensure
 from tests.processes import SHOAL, remove_dead_members
 from tests.support.forks import Process, spawn
+from tests.support.sending import Message, send_records
 
 pytestmark = pytest.mark.kafka
 CODECS = ("gzip", "snappy", "lz4", "zstd")
@@ -66,28 +66,17 @@ class Shell:
 
     def send(self, count: int, codec: str = "gzip") -> None:
         """Views to the first source, purchases to the second, in one time."""
-        asyncio.run(self._send(count, codec))
+        asyncio.run(send_records(self.settings, map(self._record, range(count)), compression_type=codec))
 
-    async def _send(self, count: int, codec: str) -> None:
+    def _record(self, i: int) -> tuple[str, Message]:
         views, purchases = self.settings.source_topics
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self.settings.kafka.bootstrap_servers, compression_type=codec, linger_ms=5, acks="all"
-        )
-        await producer.start()
-        try:
-            sent = []
-            for i in range(count):
-                self._clock += 7
-                user = f"user-{i * 7919 % 997}".encode()
-                topic, kind = (purchases, "purchase") if i % 5 == 0 else (views, "view")
-                event = {"event_time": self._clock, "event_type": kind, "user_id": user.decode(), "price": 1.5}
-                value = json.dumps(event).encode()
-                sent.append(await producer.send(topic, key=user, value=value, timestamp_ms=self._clock))
-                self.sent[user] += 1
-                self.ends[topic] += 1
-            await asyncio.gather(*sent)
-        finally:
-            await producer.stop()
+        self._clock += 7
+        user = f"user-{i * 7919 % 997}".encode()
+        topic, kind = (purchases, "purchase") if i % 5 == 0 else (views, "view")
+        event = {"event_time": self._clock, "event_type": kind, "user_id": user.decode(), "price": 1.5}
+        self.sent[user] += 1
+        self.ends[topic] += 1
+        return topic, Message(json.dumps(event).encode(), user, stamp=self._clock)
 
     def until(self, reached: Reached) -> dict[int, Progress]:
         return asyncio.run(asyncio.wait_for(self._until(reached), PATIENCE))
