@@ -34,11 +34,11 @@ from streams.topics import ensure
 from tests.faults import models
 from tests.faults.evidence import gather
 from tests.faults.follow import Follower
-from tests.faults.generate import DAY, Sent, Shape, stream
 from tests.faults.order import UNIT
 from tests.faults.send import Sender
 from tests.faults.verify import Report, verify
 from tests.processes import deployment, start
+from tests.support.events.squeezed_month import DAY, Sent, Shape, stream
 from tests.support.forks import Process
 from tests.support.sending import Message, send_records
 

@@ -17,9 +17,9 @@ from aiokafka import ConsumerRecord
 
 from streams.partitioner import placed
 from streams.settings import Settings
-from tests.poison import MARK, Record, event, odd, poison
 from tests.processes import applied, committed, deployment, views, wait_for, worker
 from tests.support import sending
+from tests.support.events.rejects import MARK, Record, event, odd, poison
 from tests.support.sending import Message
 
 pytestmark = pytest.mark.kafka

@@ -15,11 +15,11 @@ import pytest
 
 from streams.partitioner import placed
 from streams.settings import Settings
-from tests.acls import GRANTS, grant
 from tests.integration.test_trust import CANARY, HASH_KEY, KEYFILE_PASSWORD, PASSWORDS, Roles, broker, ok  # noqa: F401
 from tests.processes import applied, wait_for, worker
-from tests.secured import Secured
 from tests.support import sending
+from tests.support.acls import GRANTS, grant
+from tests.support.secured import Secured
 from tests.support.sending import Message
 
 pytestmark = pytest.mark.kafka

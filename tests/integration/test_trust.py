@@ -17,11 +17,11 @@ from kafka import KafkaProducer
 
 from streams.security import aiokafka_options, kafka_python_options
 from streams.settings import Settings, load
-from tests.acls import GRANTS, Grant, grant, revoke
-from tests.generate import write
 from tests.processes import SHOAL, applied, wait_for, worker
-from tests.secured import Secured, secured
+from tests.support.acls import GRANTS, Grant, grant, revoke
+from tests.support.events.month import write
 from tests.support.forks import run
+from tests.support.secured import Secured, secured
 
 pytestmark = pytest.mark.kafka
 ROLES = ("worker", "shop", "reader", "operator")
