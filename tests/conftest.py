@@ -20,7 +20,9 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def kafka(session_folder: Path) -> Iterator[str]:
     """Bootstrap servers of a real Apache Kafka, started for the first test that asks for it."""
-    with shared_broker(session_folder / "broker") as bootstrap:
+    # how often the broker looks for transactions that are older than they may be: ten seconds by default
+    overrides = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"}
+    with shared_broker(session_folder / "broker", overrides) as bootstrap:
         yield bootstrap
 
 
