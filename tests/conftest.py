@@ -33,6 +33,15 @@ def prefix() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, those that wait for a broker come first: the others fill the end."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: item.get_closest_marker("kafka") is None)
+    """Where several processes share the tests: first those that wait for a broker, and among them those that take long
+    to compute; the many short ones fill the end."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    waiting = [item for item in items if item.get_closest_marker("kafka")]
+    computing = [item for item in items if item.get_closest_marker("slow") and item not in waiting]
+    chosen = set(waiting) | set(computing)
+    step = len(waiting) // (len(computing) + 1) + 1
+    first: list[pytest.Item] = []
+    for start in range(0, max(len(waiting), step * len(computing)), step):
+        first += waiting[start : start + step] + computing[start // step : start // step + 1]
+    items[:] = first + [item for item in items if item not in chosen]

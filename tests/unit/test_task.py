@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,6 +91,7 @@ def play(scene: Scene, cuts: list[int], sweeps: list[int]) -> tuple[dict, list, 
     return rows, sorted(changes.items()), others, sizes
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(1, 60), st.lists(st.integers(0, 60), max_size=5), st.data())
 def test_any_split_gives_the_same(seed: int, n: int, cuts: list[int], data: st.DataObject) -> None:
