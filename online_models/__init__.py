@@ -1,1 +1,1 @@
-"""River's incremental k-means, the scaler in front of it, and numbered versions of both."""
+"""What shoal learns: segments and numbered versions of them, side models, encoders, and how they are judged."""

@@ -1,4 +1,4 @@
-"""Sends commands, and orders for the learner, and waits for their receipts."""
+"""Sends commands, and control messages for the learner, and waits for their receipts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from online_models import orders
-from online_models.orders import Order
+from online_models.learner import control_messages
+from online_models.learner.control_messages import ControlMessage
 from streams.commands import Command, decode, encode
 from streams.errors import BrokerError, DataError
 from streams.partitioner import placed
@@ -44,9 +44,9 @@ def advance(settings: Settings, to: int, wait: float) -> list[dict[str, Any]]:
     return _command(settings, asked, wait)
 
 
-def order(settings: Settings, order: Order, wait: float) -> dict[str, Any]:
-    """The learner's answer to an order (online_models/orders.py); errors as with erase()."""
-    record = Sent(settings.topic("training_rows"), 0, orders.KEY, orders.encode(order))
+def order(settings: Settings, order: ControlMessage, wait: float) -> dict[str, Any]:
+    """The learner's answer to a control message (online_models/learner/control_messages.py); errors as with erase()."""
+    record = Sent(settings.topic("training_rows"), 0, control_messages.KEY, control_messages.encode(order))
     partitions = list(range(settings.topics.partitions))
     return asyncio.run(_ask(settings, {order.request_id: record}, partitions, wait))[0]
 

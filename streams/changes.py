@@ -9,8 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.version import Assignment, Version, index
-from online_models.young import is_young, predict
+from online_models.assignment import Assignment
+from online_models.prediction.first_day import in_first_day, predict
+from online_models.segment_ids import centre_index
+from online_models.version import Version
 from state import fold, rows, vector, windows
 from state.fold import Steps
 from state.rows import Heads, Ints
@@ -131,9 +133,9 @@ def reasons(version: Version, features: NDArray[np.float64], frm: Ints, to: Ints
     for line in profile:
         mean += line
     mean /= len(profile)
-    place = index(version.ids, frm)
+    place = centre_index(version.ids, frm)
     old = np.where((place >= 0)[:, None], profile[np.maximum(place, 0)], mean)
-    weight = (features - old) ** 2 - (features - profile[index(version.ids, to)]) ** 2
+    weight = (features - old) ** 2 - (features - profile[centre_index(version.ids, to)]) ** 2
     best = np.argsort(-weight, axis=1, kind="stable")[:, :SHOWN]
     value = np.round(np.take_along_axis(features, best, 1), 6).tolist()
     weights = np.round(np.take_along_axis(weight, best, 1), 6).tolist()
@@ -147,10 +149,10 @@ def reasons(version: Version, features: NDArray[np.float64], frm: Ints, to: Ints
 def foretold(found: Changes, assigned: Assignment, version: Version) -> list[Predicted | None]:
     """Of each change what becomes of the user, where it is young."""
     out: list[Predicted | None] = [None] * len(found)
-    if version.young is not None:
-        at = np.flatnonzero(is_young(found.now, found.born) & (found.to != rows.UNASSIGNED))
+    if version.first_day is not None:
+        at = np.flatnonzero(in_first_day(found.now, found.born) & (found.to != rows.UNASSIGNED))
         if len(at):
-            segment, probability = predict(version.young, assigned.features[found.step[at]], found.to[at])
+            segment, probability = predict(version.first_day, assigned.features[found.step[at]], found.to[at])
             told = zip(at.tolist(), segment.tolist(), np.round(probability, 6).tolist(), strict=True)
             for i, where, chance in told:
                 out[i] = Predicted(where, chance)

@@ -7,9 +7,11 @@ import os
 import sys
 import traceback
 
+import kafka.errors
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    KafkaError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
@@ -20,6 +22,7 @@ from state.store import BrokenStore
 from streams.errors import BrokerError, ShoalError, StateError
 
 log = logging.getLogger(__name__)
+KAFKA = (KafkaError, kafka.errors.KafkaError)  # what a client met that nothing nearer to it has told
 QUOTING = (LookupError, ValueError, TypeError, AttributeError, AssertionError)
 DENIED = (
     ClusterAuthorizationFailedError, GroupAuthorizationFailedError, SaslAuthenticationFailed,
@@ -41,6 +44,8 @@ def denied(error: BaseException) -> BrokerError | None:
 def fail(error: BaseException) -> None:
     """Say why and leave the process at once: what was not committed is done again by the next owner."""
     error = denied(error) or error
+    if isinstance(error, KAFKA):
+        error = BrokerError(f"the brokers: {error!r}")
     if isinstance(error, BrokenStore):
         error = StateError(f"{error}: the next start sets it aside and rebuilds it")
     if isinstance(error, LayoutError):

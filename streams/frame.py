@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from online_models.nearest import Floats
-from online_models.propensity import is_away, propensity
-from online_models.version import Version, assign
-from online_models.young import is_young, predict
+from online_models.assignment import assign
+from online_models.distances import Floats
+from online_models.prediction import registry
+from online_models.prediction.side_model import Shoppers
+from online_models.version import Version
 from state import rows, vector, windows
 from streams.errors import DataError
 
@@ -22,7 +23,7 @@ SCHEMA = pa.schema(
     [("user_id", pa.string()), ("segment", pa.int32())]
     + [(name, _SPEND if name.startswith("spend") else pa.int64()) for name in COLUMNS]
 )
-FORETOLD = ("purchase_within_7d", "cart_next_session", "predicted_segment", "predicted_probability")
+FORETOLD = tuple(column.name for kind in registry.in_tables() for column in kind.columns)
 
 
 def schema(version: Version | None) -> pa.Schema:
@@ -30,10 +31,9 @@ def schema(version: Version | None) -> pa.Schema:
     found: list[tuple[str, pa.DataType]] = []
     if version is not None and version.encoder is not None:
         found += [("embedding", pa.list_(pa.float32(), version.encoder.latent)), ("unusual", pa.float32())]
-    if version is not None and version.propensity is not None:
-        found += [(name, pa.float32()) for name in FORETOLD[:2]]
-    if version is not None and version.young is not None:
-        found += [(FORETOLD[2], pa.int32()), (FORETOLD[3], pa.float32())]
+    for kind in registry.in_tables():
+        if version is not None and version.side_model(kind) is not None:
+            found += [(column.name, pa.from_numpy_dtype(column.dtype)) for column in kind.columns]
     return pa.schema([*SCHEMA, *(pa.field(*one) for one in found)])
 
 
@@ -79,14 +79,13 @@ def table(
         embedding = encoder.encode(encoder.features(raw)).astype(np.float32)
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), encoder.latent))
         columns.append(pa.array(encoder.unusual(raw).astype(np.float32)))
-    if version is not None and version.propensity is not None:
-        chances = propensity(version.propensity, raw, is_away(now, heads["last"].astype(np.int64)))
-        columns += [pa.array(column.astype(np.float32), from_pandas=True) for column in chances.T]  # nan: null
-    if version is not None and version.young is not None:
-        young = is_young(np.full(len(heads), now), heads["born"].astype(np.int64) * windows.UNIT)
-        other = ~young | (np.asarray(segment) == rows.UNASSIGNED)
-        ends, chance = predict(version.young, version.scaler.transform(raw), segment)
-        columns += [pa.array(ends, pa.int32(), mask=other), pa.array(chance.astype(np.float32), mask=other)]
+    if version is not None:
+        born = heads["born"].astype(np.int64) * windows.UNIT
+        shoppers = Shoppers(raw, np.asarray(segment), now, heads["last"].astype(np.int64), born)
+        for kind in registry.in_tables():
+            if (model := version.side_model(kind)) is not None:
+                predicted = zip(kind.columns, kind.predict(model, version, shoppers), strict=True)
+                columns += [pa.array(of.values.astype(column.dtype), mask=of.unknown) for column, of in predicted]
     return pa.Table.from_arrays(columns, schema=schema(version))
 
 

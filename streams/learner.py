@@ -19,14 +19,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from online_models.learner import Learner, Params
-from online_models.orders import Answer, Order
-from online_models.rows import ROW, Rows
+from online_models.learner.control_messages import Answer, ControlMessage
+from online_models.learner.learner import Learner, LearnerParams
+from online_models.training_rows import SAMPLE_ROW, TrainingRows
 from online_models.version import Version, dumps
 from state import vector
 from streams import lineage, training
 from streams.cloudevents import encoder, rfc3339
-from streams.errors import TransactionError
+from streams.errors import BrokerError, TransactionError
 from streams.models import read_newest
 from streams.ownership import Ownership, member
 from streams.security import aiokafka_options
@@ -36,9 +36,9 @@ log = logging.getLogger(__name__)
 KEEP = 1_000  # newest versions kept in `models`; older ones get a tombstone
 
 
-def params(settings: Settings) -> Params:
+def params(settings: Settings) -> LearnerParams:
     chosen = settings.learner
-    return Params(
+    return LearnerParams(
         k_least=chosen.k_least, k_most=chosen.k_most, first_rows=chosen.first_rows, every_rows=chosen.every_rows,
         every_ms=int(chosen.every * 1000), window=chosen.window, seed=chosen.seed, ratios=vector.R,
         names=list(vector.NAMES), hysteresis=chosen.hysteresis, memory=list(vector.MEMORY),
@@ -88,6 +88,8 @@ class LearnerService:
             return
         at = TopicPartition(self._topic, 0)
         async with mine.lock:
+            if self._held != mine.generation:
+                return
             if self._learner is None:
                 await self._take_over(consumer, at)
         batches = await consumer.getmany(at, timeout_ms=200, max_records=2000)
@@ -101,22 +103,22 @@ class LearnerService:
             for piece in training.pieces(keys, values, offsets, self._columns, self._width):
                 assert self._learner is not None
                 before = self._learner.version
-                if isinstance(piece, Rows):
-                    self._count({"learned": int(np.count_nonzero(piece.kind == ROW))})
+                if isinstance(piece, TrainingRows):
+                    self._count({"learned": int(np.count_nonzero(piece.kind == SAMPLE_ROW))})
                     for version in await asyncio.to_thread(self._learner.learn, piece):
                         await self._publish(version, before)
                         before = version
                 else:
-                    await self._obey(*piece, before)
+                    await self._apply_control(*piece, before)
 
-    async def _obey(self, offset: int, order: Order | str, before: Version | None) -> None:
-        """Carry out an order, and answer it in the transaction of the version that it leads to."""
-        if isinstance(order, str):
-            log.warning("learner: the order at offset %d of %s is left out: %s", offset, self._topic, order)
+    async def _apply_control(self, offset: int, message: ControlMessage | str, before: Version | None) -> None:
+        """Carry out a control message, and answer it in the transaction of the version that it leads to."""
+        if isinstance(message, str):
+            log.warning("learner: the control message at offset %d of %s is left out: %s", offset, self._topic, message)
             return
         assert self._learner is not None
-        version, answer = await asyncio.to_thread(self._learner.obey, order, offset)
-        log.info("learner: order %s at offset %d: %s", order.order, offset, answer.why)
+        version, answer = await asyncio.to_thread(self._learner.apply_control, message, offset)
+        log.info("learner: control message %s at offset %d: %s", message.action, offset, answer.why)
         await self._publish(version, before, answer)
 
     async def _take_over(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> None:
@@ -125,7 +127,10 @@ class LearnerService:
             **aiokafka_options(self._settings), max_request_size=16 << 20,
             transactional_id=f"{self._settings.prefix}{self._settings.application}-learner-0",
         )  # fmt: skip
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except KafkaError as error:
+            raise BrokerError(f"the learner's producer did not start: {error!r}") from error
         newest = await read_newest(self._settings)
         chosen = params(self._settings)
         self._learner = Learner.start(chosen) if newest is None else Learner.resume(newest, chosen)
@@ -136,7 +141,7 @@ class LearnerService:
 
     async def _publish(self, version: Version | None, before: Version | None, answer: Answer | None = None) -> None:
         """The version with the state to go on from; the one before keeps only what assigning needs: many may be kept,
-        for partitions that stand at them. With it what became of segments, and the answer to an order."""
+        for partitions that stand at them. With it what became of segments, and the answer to a control message."""
         assert self._producer is not None
         records: list[tuple[str, bytes, bytes | None]] = []
         if version is not None:
@@ -156,7 +161,7 @@ class LearnerService:
                 for topic, key, data in records:
                     await self._producer.send_and_wait(topic, value=data, key=key, partition=0)
         except KafkaError as error:
-            what = f"model version {version.number}" if version else "the answer to an order"
+            what = f"model version {version.number}" if version else "the answer to a control message"
             raise TransactionError(f"{what} could not be published: {error!r}") from error
         if version is not None:
             self._count(Counter(f"lineage:{one.event}" for one in version.lineage))

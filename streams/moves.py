@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from online_models.version import Version, assign
+from online_models.assignment import assign
+from online_models.version import Version
 from state import vector
 from streams import frame
 

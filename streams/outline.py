@@ -39,7 +39,7 @@ def _shares(sides: Sequence[tuple[int, float]], nowhere: str) -> str:
 
 def segments(one: Version) -> list[dict[str, Any]]:
     """The segments of a version by id: their share of the rows that it was learned from, and what sets them apart,
-    and which others are of the same super-segment (online_models/hierarchy.py).
+    and which others are of the same super-segment (online_models/clustering/hierarchy.py).
 
     A feature's value is how far the mean of the segment's people lies from that of all, in scaled units.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from online_models.hierarchy import siblings, super_segments
+from online_models.clustering.hierarchy import siblings, super_segments
 from online_models.version import Version
 from state import rows, vector
 from streams.frame import features

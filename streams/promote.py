@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from online_models import orders
-from online_models.alignment import procrustes
-from online_models.crossing import contender, cross
-from online_models.encoder import Encoder
-from online_models.held_out import held_out
-from online_models.orders import Order
+from online_models.clustering.alignment import procrustes
+from online_models.encoder.encoder import Encoder
+from online_models.evaluation.promotion import BUDGET, Verdict, contender, judge
+from online_models.holdout import in_holdout
+from online_models.learner import control_messages
+from online_models.learner.control_messages import ControlMessage
+from online_models.learner.space_change import change_space
 from online_models.outcomes import outcomes
-from online_models.promotion import BUDGET, Verdict, judge
-from online_models.rows import ROW, Rows, join
+from online_models.training_rows import SAMPLE_ROW, TrainingRows, join
 from online_models.version import Space, Version
 from streams import ask, training_log
 from streams.errors import DataError
@@ -44,23 +44,23 @@ class Evidence:
     encoder that was offered last."""
 
     window: int
-    made_from: list[Rows] = field(default_factory=list)
-    held: list[Rows] = field(default_factory=list)
+    made_from: list[TrainingRows] = field(default_factory=list)
+    held: list[TrainingRows] = field(default_factory=list)
     candidate: Encoder | None = None
 
     def take(self, chunk: Chunk) -> None:
         for key, value in zip(chunk.keys, chunk.values, strict=True):
-            if key == orders.KEY:
-                self._order(orders.decode(value))
+            if key == control_messages.KEY:
+                self._order(control_messages.decode(value))
         rows = chunk.rows()
-        out = held_out(rows.user)
+        out = in_holdout(rows.user)
         self.held.append(rows.take(out))
-        self.made_from.append(rows.take(~out & (rows.kind == ROW)))
+        self.made_from.append(rows.take(~out & (rows.kind == SAMPLE_ROW)))
         while sum(map(len, self.made_from[1:])) >= self.window:
             del self.made_from[0]
 
-    def _order(self, found: Order | str) -> None:
-        if isinstance(found, Order) and found.order == "candidate":
+    def _order(self, found: ControlMessage | str) -> None:
+        if isinstance(found, ControlMessage) and found.action == "candidate":
             try:
                 self.candidate = Encoder(found.encoder)
             except ValueError:  # the learner has refused it
@@ -97,9 +97,9 @@ def judged(
         raise DataError("there are no training rows to make segments from")
     rows = join(found.held)
     came = outcomes(rows)
-    made = {"candidate": cross(newest, raw, space, encoder)}
+    made = {"candidate": change_space(newest, raw, space, encoder)}
     if newest.space == space == "embedding":
-        made["windows"] = cross(newest, raw, "windows", newest.encoder)
+        made["windows"] = change_space(newest, raw, "windows", newest.encoder)
     names = {"candidate": f"segments on the {space}", "windows": "segments on the windows"}
     contenders = {which: contender(names[which], one, rows, came) for which, one in made.items()}
     champion = contender(f"version {newest.number}", newest, rows, came)
@@ -118,15 +118,16 @@ def order(settings: Settings, chosen: Judged, wait: float) -> dict[str, Any]:
     """Order a promotion, and the learner's answer; DataError where it refuses or does not answer in time."""
     ident = chosen.encoder.ident if chosen.space == "embedding" and chosen.encoder else ""
     verdict = msgspec.to_builtins(chosen.verdict)
-    return _ordered(settings, Order("promote", ask.request(), space=chosen.space, ident=ident, verdict=verdict), wait)
+    message = ControlMessage("promote", ask.request(), space=chosen.space, ident=ident, verdict=verdict)
+    return _ordered(settings, message, wait)
 
 
 def rollback(settings: Settings, data: bytes, wait: float) -> dict[str, Any]:
     """Order the segments of a version back, by its bytes as they stand in `models`; as order()."""
-    return _ordered(settings, Order("rollback", ask.request(), version=data), wait)
+    return _ordered(settings, ControlMessage("rollback", ask.request(), version=data), wait)
 
 
-def _ordered(settings: Settings, order: Order, wait: float) -> dict[str, Any]:
+def _ordered(settings: Settings, order: ControlMessage, wait: float) -> dict[str, Any]:
     answer = ask.order(settings, order, wait)
     if not answer["accepted"]:
         raise DataError(f"the learner refuses: {answer['why']}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from online_models.learner import Learner
-from online_models.orders import Order
-from online_models.rows import Rows
+from online_models.learner.control_messages import ControlMessage
+from online_models.learner.learner import Learner
+from online_models.training_rows import TrainingRows
 from online_models.version import Version, dumps
 from streams import training_log
 from streams.errors import DataError
@@ -40,11 +40,11 @@ async def rebuild(
 
 
 def _learned(learner: Learner, chunk: Chunk) -> Iterator[Version]:
-    """The versions that a chunk leads to, orders among its rows carried out."""
+    """The versions that a chunk leads to, control messages among its rows carried out."""
     for piece in chunk.pieces():
-        if isinstance(piece, Rows):
+        if isinstance(piece, TrainingRows):
             yield from learner.learn(piece)
-        elif isinstance(piece[1], Order):
-            version, _ = learner.obey(piece[1], piece[0])
+        elif isinstance(piece[1], ControlMessage):
+            version, _ = learner.apply_control(piece[1], piece[0])
             if version is not None:
                 yield version

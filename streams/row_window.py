@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from online_models.rows import ROW, USER, Ints, Rows
+from online_models.training_rows import SAMPLE_ROW, USER, Ints, TrainingRows
 from streams.errors import StateError
 
 Said = dict[str, Any]
@@ -74,11 +74,11 @@ class RowWindow:
         self.next = max(self.next, first)
         return self.next
 
-    def put(self, rows: Rows, after: int) -> None:
+    def put(self, rows: TrainingRows, after: int) -> None:
         """Take rows in log order; after: the offset that follows all that was read."""
         n = len(rows)
         part = np.empty(n, self._dtype)
-        for one in fields(Rows):
+        for one in fields(TrainingRows):
             part[one.name] = getattr(rows, one.name)
         at = (self._count + np.arange(n)) % self._capacity
         kept = slice(max(0, n - self._capacity), n)
@@ -87,15 +87,16 @@ class RowWindow:
         self._count += n
         self.next = after
 
-    def rows(self) -> Rows:
+    def rows(self) -> TrainingRows:
         """All of them, in log order."""
         at = self._places()
-        return Rows(**{one.name: np.ascontiguousarray(self._data[one.name][at]) for one in fields(Rows)})
+        names = [column.name for column in fields(TrainingRows)]
+        return TrainingRows(**{name: np.ascontiguousarray(self._data[name][at]) for name in names})
 
     def learnable(self, since: int = 0) -> int:
         """How many are of kind ROW, from an offset on."""
         at = self._places()
-        return int(np.count_nonzero((self._kind[at] == ROW) & (self._offset[at] >= since)))
+        return int(np.count_nonzero((self._kind[at] == SAMPLE_ROW) & (self._offset[at] >= since)))
 
     def _places(self) -> Ints:
         at = np.arange(self._count - len(self), self._count) % self._capacity

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from online_models.nearest import distances
+from online_models.distances import distances
 from online_models.version import Version
 from state import rows, vector
 from streams.errors import DataError

@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.rows import DAY, ROW
-from online_models.version import Version, assign
+from online_models.assignment import assign
+from online_models.training_rows import FIRST_DAY_ROW, SAMPLE_ROW
+from online_models.version import Version
 from state import due, fold, rows, seen, vector, windows
 from state.rows import Ints
 from streams import alerts, changes, training
@@ -272,7 +273,7 @@ def _train(
     sent = training.sampled(progress.shop, hours, mixed, rule.training_hourly)
     wanted, kind = wanted[sent], kind[sent]
     row = steps.row[wanted]
-    young = (kind == ROW) & (steps.now[wanted] < training.day_end(heads["born"][row].astype(np.int64)))
+    young = (kind == SAMPLE_ROW) & (steps.now[wanted] < training.day_end(heads["born"][row].astype(np.int64)))
     heads["followed"][row[young]] = 1
     _teach(out, users, heads, steps, raw, wanted, kind, rule)
     _teach_days(out, users, heads, steps, raw, rule)
@@ -284,7 +285,7 @@ def _teach_days(
     """Training rows of followed users whose first day ends, the steps; they are followed no more, in place: a step that
     is decided once more, as a sweep under way may ask, is not told twice."""
     ends = training.day_ends(heads, steps)
-    _teach(out, users, heads, steps, raw, ends, np.full(len(ends), DAY, np.int8), rule)
+    _teach(out, users, heads, steps, raw, ends, np.full(len(ends), FIRST_DAY_ROW, np.int8), rule)
     heads["followed"][steps.row[ends]] = 0
     return ends
 

@@ -1,4 +1,4 @@
-"""`shoal train`: rows of `training-rows` into a window on the disk, now and then an encoder from it, as an order.
+"""`shoal train`: rows of `training-rows` into a window on the disk, now and then an encoder, as a control message.
 
 A process of its own. One of all trainers has the partition (a group of their own); nothing starts from the group's
 offsets, each goes on from its own window. A candidate is a record of `training-rows`, so that the learner meets it at
@@ -20,14 +20,15 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from online_models import orders, retrain
-from online_models.drift import Drift
-from online_models.encoder import Encoder, loads
-from online_models.held_out import held_out
-from online_models.nearest import Floats
-from online_models.orders import Order
-from online_models.retrain import Done
-from online_models.rows import ROW, Rows
+from online_models.distances import Floats
+from online_models.encoder import retraining
+from online_models.encoder.drift import Drift
+from online_models.encoder.encoder import Encoder, loads
+from online_models.encoder.retraining import LastTraining
+from online_models.holdout import in_holdout
+from online_models.learner import control_messages
+from online_models.learner.control_messages import ControlMessage
+from online_models.training_rows import SAMPLE_ROW, TrainingRows
 from state import vector
 from streams import promote, training
 from streams.errors import DataError, TransactionError
@@ -40,7 +41,7 @@ from streams.topics import described
 from streams.trainer_plan import plan, told
 
 if TYPE_CHECKING:
-    from online_models.autoencoder import Epoch, Report
+    from online_models.encoder.autoencoder import Epoch, Report
 
 log = logging.getLogger(__name__)
 WIDTH = 2 * vector.R + len(vector.PLAIN)
@@ -74,7 +75,7 @@ class Trainer:
         self.window = RowWindow(chosen.datadir, chosen.window, WIDTH, self._columns, topic)
         self._encoder: Encoder | None = None
         self._drift: Drift | None = None
-        self._done: Done | None = None
+        self._done: LastTraining | None = None
         self._producer: AIOKafkaProducer | None = None
         self._stopped = False
         self._flushed = self._looked = 0.0
@@ -156,16 +157,16 @@ class Trainer:
         except ValueError as error:
             self._say(f"{self._settings.trainer.datadir / ENCODER} is of no use: {error}")
             return
-        self._done = Done(**noted)
+        self._done = LastTraining(**noted)
         self._watch(encoder)
 
     def _watch(self, encoder: Encoder) -> None:
         """Watch for drift from those of the held-out users in the training's window on."""
         rows = self.window.rows()
-        seen, wanted = rows.offset < (self._done.after if self._done else 0), rows.kind == ROW
+        seen, wanted = rows.offset < (self._done.after if self._done else 0), rows.kind == SAMPLE_ROW
         self._encoder = encoder
         self._drift = Drift(encoder.parts.far, self._settings.trainer.drift)
-        self._learn(rows.raw[wanted & seen & held_out(rows.user)][-PRIMED:])
+        self._learn(rows.raw[wanted & seen & in_holdout(rows.user)][-PRIMED:])
         self._learn(rows.raw[wanted & ~seen][-RESUMED:])
 
     def _learn(self, raw: Floats) -> None:
@@ -181,7 +182,7 @@ class Trainer:
             keys, values, offsets = [r.key for r in found], [r.value for r in found], [r.offset for r in found]
             rows = training.decode(keys, values, offsets, self._columns, WIDTH)
             self.window.put(rows, offsets[-1] + 1)
-            self._learn(rows.raw[rows.kind == ROW])
+            self._learn(rows.raw[rows.kind == SAMPLE_ROW])
         if time.monotonic() - self._flushed > FLUSH:
             self._flushed = time.monotonic()
             self.window.flush()
@@ -191,7 +192,7 @@ class Trainer:
             return None
         self._looked = time.monotonic()
         chosen, done = self._settings.trainer, self._done
-        return retrain.reason(
+        return retraining.reason(
             time.time(), done, self.window.learnable(), self.window.learnable(done.after if done else 0),
             self._drift.due if self._drift else [], first=chosen.first_rows, every=chosen.every,
         )  # fmt: skip
@@ -200,9 +201,9 @@ class Trainer:
         rows, after = self.window.rows(), self.window.next
         self._say(f"training: {why}")
         encoder, report = await asyncio.to_thread(self._trained, rows)
-        order = Order("candidate", uuid.uuid4().hex, encoder=encoder.data, verdict=told(report))
+        order = ControlMessage("candidate", uuid.uuid4().hex, encoder=encoder.data, verdict=told(report))
         offset = await self._publish(order)
-        self._done = Done(time.time(), after)
+        self._done = LastTraining(time.time(), after)
         self.window.write(ENCODER, encoder.data)
         self.window.notes = {"done": asdict(self._done)}
         self.window.flush()
@@ -216,27 +217,27 @@ class Trainer:
         self._report(found)
         return found
 
-    def _trained(self, rows: Rows) -> tuple[Encoder, Report]:
-        from online_models.autoencoder import train
+    def _trained(self, rows: TrainingRows) -> tuple[Encoder, Report]:
+        from online_models.encoder.autoencoder import train
 
         def step(epoch: Epoch) -> None:
             if self._stopped:
                 raise Stopped
             self._step(epoch)
 
-        mine, out = rows.kind == ROW, held_out(rows.user)
+        mine, out = rows.kind == SAMPLE_ROW, in_holdout(rows.user)
         return train(
             rows.raw[mine & ~out], rows.raw[mine & out], vector.NAMES, vector.R, plan(self._settings),
             time.perf_counter, step,
         )  # fmt: skip
 
-    async def _publish(self, order: Order) -> int:
+    async def _publish(self, order: ControlMessage) -> int:
         """The order's offset; TransactionError where it could not be written, or another trainer has taken over."""
         assert self._producer is not None
         try:
             async with self._producer.transaction():
                 sent = await self._producer.send_and_wait(
-                    self._at.topic, value=orders.encode(order), key=orders.KEY, partition=0
+                    self._at.topic, value=control_messages.encode(order), key=control_messages.KEY, partition=0
                 )
         except KafkaError as error:
             raise TransactionError(f"the candidate could not be published: {error!r}") from error

@@ -11,7 +11,7 @@ from streams.errors import SettingsError
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from online_models.autoencoder import Plan, Report
+    from online_models.encoder.autoencoder import Plan, Report
 
 
 def plan(settings: Settings) -> Plan:
@@ -20,7 +20,7 @@ def plan(settings: Settings) -> Plan:
     try:
         import torch
 
-        from online_models.autoencoder import Plan
+        from online_models.encoder.autoencoder import Plan
     except ModuleNotFoundError as error:
         raise SettingsError(f"{error.name} is missing: pip install 'shoal[embeddings]'") from None
     if chosen.device == "cuda" and not torch.cuda.is_available():

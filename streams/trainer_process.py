@@ -17,7 +17,7 @@ from streams.settings import Settings
 from streams.trainer import Say, Trainer
 
 if TYPE_CHECKING:
-    from online_models.autoencoder import Epoch
+    from online_models.encoder.autoencoder import Epoch
 
 
 def run(

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models import orders, young
-from online_models.orders import Order
-from online_models.rows import DAY, OUTCOME, ROW, USER, Rows
+from online_models.learner import control_messages
+from online_models.learner.control_messages import ControlMessage
+from online_models.prediction import first_day
+from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows
 from state import fold, windows
 from state.fold import HOUR_MS, Steps
 from state.rows import Heads, Ints
@@ -42,12 +43,12 @@ def chosen(steps: Steps, birth: Ints) -> tuple[Ints, NDArray[np.int8], NDArray[n
     wanted = np.int64(1) << (mixed >> np.uint64(62)).astype(np.int64)
     row = (steps.event >= 0) & (steps.ordinal == wanted)
     found = np.flatnonzero(row | steps.outcome)
-    return found, np.where(row[found], ROW, OUTCOME).astype(np.int8), user[found] >> np.uint64(32)
+    return found, np.where(row[found], SAMPLE_ROW, OUTCOME_ROW).astype(np.int8), user[found] >> np.uint64(32)
 
 
 def day_end(born: Ints) -> Ints:
     """The edge (ms) at which the hour of a first event (units of five minutes) leaves the window of 24 hours."""
-    return young.day_end(born * windows.UNIT)
+    return first_day.first_day_end(born * windows.UNIT)
 
 
 def day_ends(heads: Heads, steps: Steps) -> Ints:
@@ -108,23 +109,24 @@ def encode(
 
 def pieces(
     keys: Sequence[bytes | None], values: Sequence[bytes | None], offsets: Sequence[int], columns: int, width: int
-) -> Iterator[Rows | tuple[int, Order | str]]:
-    """The log in its order: rows, and between them orders (or what is wrong with one) with their offsets."""
+) -> Iterator[TrainingRows | tuple[int, ControlMessage | str]]:
+    """The log in its order: rows, and between them control messages (or what is wrong with one) with their offsets."""
     start = 0
-    for at in [*(i for i, key in enumerate(keys) if key == orders.KEY), len(keys)]:
+    for at in [*(i for i, key in enumerate(keys) if key == control_messages.KEY), len(keys)]:
         rows = decode(keys[start:at], values[start:at], offsets[start:at], columns, width)
         if len(rows):
             yield rows
         if at < len(keys):
-            yield offsets[at], orders.decode(values[at])
+            yield offsets[at], control_messages.decode(values[at])
         start = at + 1
 
 
 def decode(
     keys: Sequence[bytes | None], values: Sequence[bytes | None], offsets: Sequence[int], columns: int, width: int
-) -> Rows:
-    """The records that are rows of this layout; others, orders among them (online_models/orders.py), are left out, as
-    is what no worker sends: numbers that are none or LARGEST, unknown kinds."""
+) -> TrainingRows:
+    """The records that are rows of this layout; others, control messages among them, are left out
+    (online_models/learner/control_messages.py), as is what no worker sends: numbers that are none or LARGEST, unknown
+    kinds."""
     size = _HEAD.itemsize + 8 * width
     fits = [
         i
@@ -138,6 +140,7 @@ def decode(
     wide = {name: head[name].astype(np.int64) for name in ("now", "born", "carts", "orders", "sessions")}
     user = np.frombuffer(b"".join([keys[i] or b"" for i in fits]), USER)
     offset = np.array([offsets[i] for i in fits], np.int64)
-    rows = Rows(offset=offset, kind=head["kind"].astype(np.int8), user=user, raw=raw, **wide)
-    whole = (np.abs(raw) < LARGEST).all(1) & np.isin(rows.kind, (ROW, OUTCOME, DAY))  # a comparison with nan is false
+    rows = TrainingRows(offset=offset, kind=head["kind"].astype(np.int8), user=user, raw=raw, **wide)
+    kinds = (SAMPLE_ROW, OUTCOME_ROW, FIRST_DAY_ROW)
+    whole = (np.abs(raw) < LARGEST).all(1) & np.isin(rows.kind, kinds)  # a comparison with nan is false
     return rows if whole.all() else rows.take(whole)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from aiokafka.structs import TopicPartition
 
-from online_models.orders import Order
-from online_models.rows import Rows
+from online_models.learner.control_messages import ControlMessage
+from online_models.training_rows import TrainingRows
 from state import vector
 from streams import training
 from streams.errors import TopicsError
@@ -27,11 +27,11 @@ class Chunk:
     values: list[bytes | None] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
 
-    def pieces(self) -> Iterator[Rows | tuple[int, Order | str]]:
-        """Rows of this layout, and between them orders (or what is wrong with one) with their offsets."""
+    def pieces(self) -> Iterator[TrainingRows | tuple[int, ControlMessage | str]]:
+        """Rows of this layout, and between them control messages (or what is wrong with one) with their offsets."""
         return training.pieces(self.keys, self.values, self.offsets, training.layout(vector.NAMES), WIDTH)
 
-    def rows(self) -> Rows:
+    def rows(self) -> TrainingRows:
         """Those of the records that are rows of this layout."""
         return training.decode(self.keys, self.values, self.offsets, training.layout(vector.NAMES), WIDTH)
 

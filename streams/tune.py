@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from online_models.evaluation.search import Judge, Trial, best, candidates, changes, replay
 from online_models.outcomes import outcomes
-from online_models.rows import USER, Rows, join
-from online_models.tuning import Judge, Trial, best, candidates, changes, play
+from online_models.training_rows import USER, TrainingRows, join
 from state import vector
 from streams import training, training_log
 from streams.errors import DataError
@@ -46,7 +46,7 @@ class Found(msgspec.Struct, frozen=True):
         return found | {"advice": self.advice, "clearly_better": self.best.better, "toml": toml(self.best.changes)}
 
 
-async def rows_of(settings: Settings) -> Rows:
+async def rows_of(settings: Settings) -> TrainingRows:
     """All rows of the topic. DataError where there is none."""
     parts = [chunk.rows() async for chunk in training_log.read(settings)]
     found = join(parts)
@@ -55,9 +55,9 @@ async def rows_of(settings: Settings) -> Rows:
     return found
 
 
-def save(path: Path, rows: Rows) -> None:
+def save(path: Path, rows: TrainingRows) -> None:
     """Rows as a file that load() takes."""
-    columns = {name: getattr(rows, name) for name in Rows.__slots__}
+    columns = {name: getattr(rows, name) for name in TrainingRows.__slots__}
     columns["user"] = rows.user.view(np.uint8).reshape(-1, USER.itemsize)
     try:
         with path.open("wb") as file:
@@ -66,13 +66,13 @@ def save(path: Path, rows: Rows) -> None:
         raise DataError(f"{path}: {error.strerror}") from None
 
 
-def load(path: Path) -> Rows:
+def load(path: Path) -> TrainingRows:
     """Rows from a file; DataError where it is no such file, or of features of another layout."""
     try:
         with np.load(path, allow_pickle=False) as kept:
             if int(kept["layout"]) != training.layout(vector.NAMES):
                 raise DataError(f"{path}: rows of other features than this version's")
-            columns = {name: kept[name] for name in Rows.__slots__}
+            columns = {name: kept[name] for name in TrainingRows.__slots__}
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or 'no file of training rows'}") from None
     except (ValueError, KeyError, TypeError, EOFError):
@@ -81,11 +81,17 @@ def load(path: Path) -> Rows:
     if columns["user"].shape != (n, USER.itemsize) or columns["raw"].shape != (n, WIDTH) or not n:
         raise DataError(f"{path}: no file of training rows")
     columns["user"] = np.ascontiguousarray(columns["user"]).view(USER).reshape(-1)
-    return Rows(**columns)
+    return TrainingRows(**columns)
 
 
 def tune(
-    settings: Settings, rows: Rows, *, trials: int, seconds: float, seed: int = 0, step: Step = lambda i, share: None
+    settings: Settings,
+    rows: TrainingRows,
+    *,
+    trials: int,
+    seconds: float,
+    seed: int = 0,
+    step: Step = lambda i, share: None,
 ) -> Found:
     """Try settings on rows, at most so many and about so long. DataError where there is too little to judge by."""
     began = time.monotonic()
@@ -100,7 +106,7 @@ def tune(
             step(i, rows_done / of)
             return i == 0 or time.monotonic() - began < seconds  # what there is to compare with is always played
 
-        played = play(one, rows, look)
+        played = replay(one, rows, look)
         if played is None:
             ended = "time"
             break

@@ -13,7 +13,7 @@ from state.store import RowStore, block_cache
 from streams import faust_app, heap
 from streams.assignment import Assignment
 from streams.crash import fail
-from streams.errors import StateError
+from streams.errors import RecoveryError, StateError
 from streams.learner import LearnerService
 from streams.models import Models
 from streams.outbox import Topics
@@ -57,6 +57,7 @@ class Worker:
             settings.topic("dead_letters"), settings.topic("training_rows"), settings.topic("commands_results"),
         )  # fmt: skip
         self._assignment: Assignment | None = None  # the last one; it holds no partitions once it has ended
+        self._not_reading_since: float | None = None  # monotonic seconds
         self._works: list[asyncio.Future[None]] = []
         self.on_start: Callable[[], Awaitable[None]] | None = None  # before the first assignment: the page
         self.app = faust_app.build(self)
@@ -174,6 +175,7 @@ class Worker:
                 self._turn(part)
                 await asyncio.sleep(0)
             self._check_models()
+            self._check_reading()
             await self._in_turn(Task.sweep, time.monotonic() + SWEEP_SHARE * interval)
             await self._in_turn(Task.pass_on, time.monotonic() + PASS_SHARE * interval)
             await self.flush()
@@ -200,6 +202,15 @@ class Worker:
                     f"partition {number} stands at model version {wanted}, which {self.settings.topic('models')} does "
                     "not hold"
                 )
+
+    def _check_reading(self) -> None:
+        """RecoveryError where Faust does not go on with fetches after a rebalance: nothing else would tell."""
+        if not self.ready or self.app.consumer.flow_active:
+            self._not_reading_since = None
+        elif self._not_reading_since is None:
+            self._not_reading_since = time.monotonic()
+        elif time.monotonic() - self._not_reading_since > self.settings.state.recovery_deadline:
+            raise RecoveryError("the partitions are recovered, but the sources are not read: the group has not resumed")
 
     async def _in_turn(self, work: Callable[[Task, int], int], until: float) -> None:
         """Go on with the partitions' sweeps or passes, in turn, for a bounded time."""

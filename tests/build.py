@@ -10,16 +10,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.calibration import Calibration
-from online_models.encoder import Encoder, build
-from online_models.encoder_file import Layer
-from online_models.learner import Learner, Params
-from online_models.nodes import Nodes
-from online_models.propensity import Head, Propensity
-from online_models.rows import ROW, USER, Ints, Rows
-from online_models.scaler import Scaler
+from online_models.clustering.scaler import Scaler
+from online_models.encoder.encoder import Encoder, build
+from online_models.encoder.encoder_file import Layer
+from online_models.learner.learner import Learner, LearnerParams
+from online_models.prediction.calibration import Calibration
+from online_models.prediction.decision_trees import DecisionTrees
+from online_models.prediction.first_day import FirstDayModel
+from online_models.prediction.propensity import Head, PropensityModel
+from online_models.training_rows import SAMPLE_ROW, USER, Ints, TrainingRows
 from online_models.version import Version
-from online_models.young import YoungModel
 from state import vector
 from state.memory import MemoryStore
 from streams.outbox import Topics
@@ -60,23 +60,24 @@ def version(number: int, seed: int, k: int = 4, hysteresis: float = 0.0) -> Vers
     rng = np.random.default_rng(seed)
     width = 2 * vector.R + len(vector.PLAIN)
     raw = rng.poisson(2.0, (60, width)).astype(float)
-    params = Params(k, k, 60, 10_000, 1 << 60, 60, seed, vector.R, list(vector.NAMES))
+    params = LearnerParams(k, k, 60, 10_000, 1 << 60, 60, seed, vector.R, list(vector.NAMES))
     (found,) = Learner.start(params).learn(training_rows(raw))
     return msgspec.structs.replace(found, number=number, hysteresis=hysteresis)
 
 
 def foretelling(version: Version) -> Version:
-    """A version with hand-made models of young users and propensities: whoever is low in the first feature stays."""
-    nodes, ids, width = Nodes(), version.ids, len(version.names) + version.ratios
+    """A version with hand-made side models: whoever is low in the first feature stays in the segment all day."""
+    nodes, ids, width = DecisionTrees(), version.ids, len(version.names) + version.ratios
     roots = []
     for segment, other in zip(ids, [*ids[1:], ids[0]], strict=True):
-        roots.append(root := nodes.branch(0, 0.0))
-        nodes.left[root], nodes.right[root] = nodes.leaf(segment, 0.75), nodes.leaf(other, 0.5)
+        roots.append(root := nodes.add_branch(0, 0.0))
+        nodes.left[root], nodes.right[root] = nodes.add_leaf(segment, 0.75), nodes.add_leaf(other, 0.5)
     level = Calibration(0.0, 1.0, [0.125, 0.25, 0.5, 0.875])
-    young = YoungModel(True, list(ids), roots, [0.5] * len(ids), 0.5, nodes, level, level)
+    first_day = FirstDayModel(True, list(ids), roots, [0.5] * len(ids), 0.5, nodes, level, level)
     rates = Calibration(-8.0, 8.0, [0.01, 0.02, 0.3])
     head = Head([1.0] * width, [0.5] * width, [0.25] * width, -4.0, 2.0, rates)
-    return msgspec.structs.replace(version, young=young, propensity=Propensity(version.ratios, [head, None, head]))
+    propensity = PropensityModel(version.ratios, [head, None, head])
+    return msgspec.structs.replace(version, first_day=first_day, propensity=propensity)
 
 
 def random_encoder(seed: int, latent: int = 3) -> Encoder:
@@ -90,14 +91,14 @@ def random_encoder(seed: int, latent: int = 3) -> Encoder:
     return build(vector.NAMES, scaler, [layer(width, 7), layer(7, latent)], [layer(latent, width)], 0.25)
 
 
-def training_rows(raw: NDArray[np.float64], now: Ints | None = None, user: Ints | None = None) -> Rows:
+def training_rows(raw: NDArray[np.float64], now: Ints | None = None, user: Ints | None = None) -> TrainingRows:
     """Rows (n, 2R + L) that the learner learns from, at offsets from 0; each of its own user unless told."""
     n = len(raw)
     ident = np.zeros((n, 2), "<i8")
     ident[:, 0] = np.arange(n) if user is None else user
     none = np.zeros(n, np.int64)
-    return Rows(
-        offset=np.arange(n), now=np.arange(n) if now is None else now, kind=np.full(n, ROW, np.int8),
+    return TrainingRows(
+        offset=np.arange(n), now=np.arange(n) if now is None else now, kind=np.full(n, SAMPLE_ROW, np.int8),
         user=ident.view(USER)[:, 0], born=none, carts=none, orders=none, sessions=none, raw=raw,
     )  # fmt: skip
 

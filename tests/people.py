@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from online_models.learner import Learner, Params
-from online_models.rows import Rows
+from online_models.learner.learner import Learner, LearnerParams
+from online_models.training_rows import TrainingRows
 from online_models.version import Version
 from tests.build import training_rows
 
@@ -15,14 +15,14 @@ DAY = 86_400_000
 HOUR = 3_600_000
 R, L = 2, 3
 NAMES = [f"f{i}" for i in range(R + L)]
-PARAMS = Params(2, 9, 300, 150, 1 << 60, 5_000, 1, R, NAMES, 0.15)
+PARAMS = LearnerParams(2, 9, 300, 150, 1 << 60, 5_000, 1, R, NAMES, 0.15)
 
 
 def users(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, 16), dtype=np.uint8).view("V16")[:, 0]
 
 
-def rows_in_time(kinds: int, n: int, new_from: int | None = None) -> Rows:
+def rows_in_time(kinds: int, n: int, new_from: int | None = None) -> TrainingRows:
     """n rows, half an hour apart, of 300 people of some kinds; from a row on every third is of 75 others."""
     rng = np.random.default_rng(0)
     who, at = users(375), rng.uniform(-6, 6, (9, L))
@@ -35,5 +35,5 @@ def rows_in_time(kinds: int, n: int, new_from: int | None = None) -> Rows:
     return replace(training_rows(raw, np.arange(n) * HOUR // 2), user=who[person])
 
 
-def learned(rows: Rows, params: Params = PARAMS) -> list[Version]:
+def learned(rows: TrainingRows, params: LearnerParams = PARAMS) -> list[Version]:
     return Learner.start(params).learn(rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from online_models.rows import Rows
+from online_models.training_rows import TrainingRows
 from state import vector
 from state.memory import MemoryStore
 from streams import training
@@ -25,12 +25,14 @@ WIDTH = 2 * vector.R + len(vector.PLAIN)
 _TOPICS = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows", "receipts")
 
 
-def of_file(path: Path, timezone: str = "UTC") -> Rows:
+def of_file(path: Path, timezone: str = "UTC") -> TrainingRows:
     """Of a file in shoal's own schema."""
     return taught([line for chunk in lines(path, "shoal") for line in chunk], timezone)
 
 
-def taught(events: Iterable[Line], timezone: str = "UTC", *, hourly: int = 100_000, sweep: int = HOUR_MS) -> Rows:
+def taught(
+    events: Iterable[Line], timezone: str = "UTC", *, hourly: int = 100_000, sweep: int = HOUR_MS
+) -> TrainingRows:
     """Rows of events, which come in the order of their records' times; exits are swept every so many ms of them."""
     arrived = sorted(events, key=lambda line: line.timestamp)
     settings = Settings()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import logging
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from streams import logs
 from streams.errors import ShoalError
 
 if TYPE_CHECKING:
@@ -112,12 +111,7 @@ def cli(
     ctx: click.Context, config: Path | None, bootstrap_servers: str | None, prefix: str | None, verbose: bool
 ) -> None:
     """Live customer segments from a clickstream."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )  # fmt: skip
-    if not verbose:  # kafka-python logs each attempt to connect; the error tells it once
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    logs.configure(verbose=verbose)
     ctx.obj = Context(config, {"kafka.bootstrap_servers": bootstrap_servers, "prefix": prefix}, verbose)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from online_models.autoencoder import Epoch
+    from online_models.encoder.autoencoder import Epoch
     from streams.cli import Context
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from online_models.tuning import Trial
+    from online_models.evaluation.search import Trial
     from streams.cli import Context
     from streams.tune import Found
 

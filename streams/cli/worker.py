@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def worker(context: Context, accept_rejects: bool, accept_loss: bool) -> None:
     """Run a worker: it takes its share of the partitions until it is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the runner takes it over nothing needs an end
     from streams.serve import run
 
     run(context.settings(), accept_rejects=accept_rejects, accept_loss=accept_loss)

@@ -22,7 +22,7 @@ from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.structs import TopicPartition
 from rich.table import Table
 
-from online_models.learner import Learner
+from online_models.learner.learner import Learner
 from state import vector
 from state.store import Meta, RowStore, block_cache
 from streams import fetch, training

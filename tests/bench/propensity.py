@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
-from online_models.bootstrap import Auc
-from online_models.propensity import OUTCOMES, is_away, propensity
-from online_models.propensity_learner import Params, PropensityLearner
+from online_models.prediction.propensity import OUTCOMES, is_away
+from online_models.prediction.propensity import predict as predict_propensity
+from online_models.prediction.propensity_learner import PropensityLearner, PropensityParams
 from state import vector
+from tests.auc import Auc
 from tests.bench.measure import progress, table_console, write
 from tests.quality.shoppers import DAY, HOUR, shoppers
 from tests.taught import of_file
@@ -36,7 +37,7 @@ def main(file: Path, timezone: str, home: Path, out: Path | None) -> None:
         fold = bar.add_task("folding the file", total=None)
         data, start = shoppers(file, DAYS, home, False, lambda done, size: bar.update(fold, completed=done, total=size))
     rows = of_file(file, timezone)
-    one = PropensityLearner(Params(vector.R))
+    one = PropensityLearner(PropensityParams(vector.R))
     top, at, spent = np.maximum.accumulate(rows.now), 0, 0.0
     told: list[np.ndarray] = []
     for now in range(start + 6 * HOUR, start + DAYS[-1] * DAY + 1, 6 * HOUR):
@@ -46,7 +47,7 @@ def main(file: Path, timezone: str, home: Path, out: Path | None) -> None:
         spent += time.process_time() - began
         if (now - start) % DAY == 0 and (now - start) // DAY in DAYS:
             here = data.time == now
-            told.append(propensity(model, data.raw[here], is_away(now, data.last[here])))
+            told.append(predict_propensity(model, data.raw[here], is_away(now, data.last[here])))
     one.learn(rows.take(slice(at, len(rows))))
     said = np.concatenate(told)
     table = Table("", "AUC", "told by came", "shoppers", "with it", title=f"all shoppers as of {len(DAYS)} times")

@@ -17,7 +17,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "fold": ("state.fold:fold", "state.seen:first_sights"),
     "windows": ("state.windows:as_of", "state.windows:settle"),
     "vector": ("state.vector:raw",),
-    "assign": ("online_models.version:assign",),
+    "assign": ("online_models.assignment:assign",),
     "decide": ("streams.step:_decide", "streams.step:_alert", "streams.step:_train"),
     "persist": (
         "state.rows:join", "state.rows:cut", "state.store:RowStore.get_many", "state.store:RowStore.put_many",

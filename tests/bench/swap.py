@@ -16,7 +16,7 @@ import click
 import numpy as np
 from rich.table import Table
 
-from online_models.learner import Learner
+from online_models.learner.learner import Learner
 from online_models.version import dumps
 from state import vector
 from state.store import Meta, RowStore

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from online_models.autoencoder import Plan, Report, train
+from online_models.encoder.autoencoder import Plan, Report, train
 from state import vector
 from tests.embeddings.planted import shoppers
 

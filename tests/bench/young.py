@@ -19,11 +19,11 @@ import numpy as np
 from rich.table import Table
 from river.forest import ARFClassifier
 
-from online_models import young_learner
-from online_models.hoeffding import Tree
-from online_models.learner import Learner
-from online_models.rows import Rows
-from online_models.young_learner import Params, YoungLearner
+from online_models.learner.learner import Learner
+from online_models.prediction import first_day_learner
+from online_models.prediction.first_day_learner import FirstDayLearner, FirstDayParams
+from online_models.prediction.hoeffding import Tree
+from online_models.training_rows import TrainingRows
 from streams.files import Line
 from streams.learner import params
 from streams.settings import load
@@ -40,16 +40,16 @@ class Asked(NamedTuple):
     label: int
 
 
-class Watched(YoungLearner):
+class Watched(FirstDayLearner):
     """Keeps what it learns for the first time."""
 
-    def _learn_one(self, one: Any) -> None:
+    def _learn_example(self, one: Any) -> None:
         if not self.__dict__.get("again"):
-            features = np.frombuffer(one.features, "<i2") / young_learner.PARTS
+            features = np.frombuffer(one.features, "<i2") / first_day_learner.FEATURE_UNITS
             self.__dict__.setdefault("asked", []).append(
                 Asked(dict(enumerate(features.tolist())), one.segment, one.label)
             )
-        super()._learn_one(one)
+        super()._learn_example(one)
 
     def _learn_again(self, kept: list[Any]) -> None:
         self.__dict__["again"] = True
@@ -75,10 +75,10 @@ def forest() -> ARFClassifier:
     return ARFClassifier(n_models=10, leaf_prediction="mc", grace_period=50, delta=0.01, seed=1)
 
 
-def drive(rows: Rows, **settings: float) -> tuple[Watched, float]:
+def drive(rows: TrainingRows, **settings: float) -> tuple[Watched, float]:
     """The learner's versions and what they say of new users; the latter's processor seconds."""
     versions = Learner.start(params(load(environ={}, **{f"learner.{k}": v for k, v in settings.items()}))).learn(rows)
-    one, start, spent, current = Watched(Params()), 0, 0.0, None
+    one, start, spent, current = Watched(FirstDayParams()), 0, 0.0, None
     assert isinstance(one, Watched)
     for version in [*versions, None]:
         end = len(rows) if version is None else int(np.searchsorted(rows.offset, version.learned_to))
@@ -93,7 +93,7 @@ def drive(rows: Rows, **settings: float) -> tuple[Watched, float]:
     return one, spent
 
 
-def planted(seed: int) -> Rows:
+def planted(seed: int) -> TrainingRows:
     events = (
         Line(*line) for part in chunks(shop(seed))
         for line in zip(part.keys, part.values, part.times, part.bought, strict=True)
@@ -112,7 +112,7 @@ def main(file: Path | None, seed: int | None, timezone: str, k: int, forests: bo
     """Share of new users foretold right, and what it costs."""
     if (file is None) == (seed is None):
         raise click.UsageError("FILE or --planted")
-    young_learner.FADE = 1 << 60  # figures of all, not of the newest
+    first_day_learner.FADE = 1 << 60  # figures of all, not of the newest
     rows = of_file(file, timezone) if file else planted(seed or 0)
     one, spent = drive(rows, k_least=k, k_most=k, first_rows=2_000, every=6 * 3_600)
     asked: list[Asked] = one.__dict__.get("asked", [])

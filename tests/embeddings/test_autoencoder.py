@@ -16,9 +16,9 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from online_models import tensors
-from online_models.autoencoder import Epoch, Plan, Report, train
-from online_models.encoder import Encoder
+from online_models.encoder import safetensors_file
+from online_models.encoder.autoencoder import Epoch, Plan, Report, train
+from online_models.encoder.encoder import Encoder
 from state import vector
 from tests.embeddings.planted import KINDS, WIDTH, shoppers
 
@@ -148,7 +148,7 @@ def test_a_step_that_does_not_compile_is_taken_as_it_is(monkeypatch: pytest.Monk
 def test_the_safetensors_library_reads_ours_and_we_read_its(plain: tuple[Encoder, Report]) -> None:
     encoder, _ = plain
     found = safetensors.numpy.load(encoder.data)
-    ours, metadata = tensors.read(encoder.data)
+    ours, metadata = safetensors_file.read(encoder.data)
     assert found.keys() == ours.keys() > {"scaler.prior", "encoder.0.weight", "decoder.1.bias"}
     for name, tensor in found.items():
         assert tensor.dtype == ours[name].dtype

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from online_models import orders
-from online_models.encoder import loads
-from online_models.orders import Order
-from online_models.rows import ROW
+from online_models.encoder.encoder import loads
+from online_models.learner import control_messages
+from online_models.learner.control_messages import ControlMessage
+from online_models.training_rows import SAMPLE_ROW
 from state import vector
 from streams import training
 from streams.settings import Settings
@@ -35,7 +35,7 @@ PLAN = {
 def send(settings: Settings, raw: np.ndarray, seed: int = 1) -> None:
     """Rows to learn from, of as many users."""
     head = np.zeros(1, training._HEAD)
-    head["columns"], head["kind"] = training.layout(vector.NAMES), ROW
+    head["columns"], head["kind"] = training.layout(vector.NAMES), SAMPLE_ROW
     users = np.random.default_rng(seed).bytes(16 * len(raw))
     rows = [
         Message(head.tobytes() + line.tobytes(), users[16 * i : 16 * i + 16], 0)
@@ -44,11 +44,11 @@ def send(settings: Settings, raw: np.ndarray, seed: int = 1) -> None:
     sending.send(settings, settings.topic("training_rows"), rows)
 
 
-def candidates(settings: Settings) -> list[Order]:
+def candidates(settings: Settings) -> list[ControlMessage]:
     found = committed(settings, settings.topic("training_rows"), 1)
-    told = [orders.decode(record.value) for record in found if record.key == orders.KEY]
-    assert all(isinstance(one, Order) for one in told)
-    return [one for one in told if isinstance(one, Order)]
+    told = [control_messages.decode(record.value) for record in found if record.key == control_messages.KEY]
+    assert all(isinstance(one, ControlMessage) for one in told)
+    return [one for one in told if isinstance(one, ControlMessage)]
 
 
 def begun(settings: Settings, folder: Path, *options: str, **environ: str) -> Process:
@@ -88,7 +88,7 @@ def test_once(kafka: str, prefix: str, tmp_path: Path) -> None:
     assert status == 0, log
     (one,), (found,) = candidates(settings), told(log)
     encoder = loads(one.encoder, vector.NAMES, vector.R)
-    assert (one.order, one.request_id, encoder.ident) == ("candidate", found["request_id"], found["encoder"])
+    assert (one.action, one.request_id, encoder.ident) == ("candidate", found["request_id"], found["encoder"])
     assert found["rows"] + found["held"] == 1_000
     assert 100 < found["held"] < 300  # a fifth of the users judges
     assert [epoch["number"] for epoch in found["epochs"]] == list(range(1, 16))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from online_models.learner import Learner, Params
+from online_models.learner.learner import Learner, LearnerParams
 from online_models.version import Version
 from state import vector
 from tests.build import training_rows
@@ -30,7 +30,8 @@ def learned(records: Sequence[Sent], count: int = 3, k: int = 10) -> list[Versio
     )
     versions = []
     for number in range(1, count + 1):
-        params = Params(k, k, len(raw), 10**9, 1 << 60, len(raw), number, vector.R, list(vector.NAMES), HYSTERESIS)
+        n, names = len(raw), list(vector.NAMES)
+        params = LearnerParams(k, k, n, 10**9, 1 << 60, n, number, vector.R, names, HYSTERESIS)
         (version,) = Learner.start(params).learn(training_rows(raw[rng.permutation(len(raw))], found.tau[some]))
         versions.append(msgspec.structs.replace(version, number=number, learned_to=0))
     return versions

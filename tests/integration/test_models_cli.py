@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from online_models.encoder import Encoder, build
-from online_models.encoder_file import Layer
-from online_models.orders import Order
-from online_models.scaler import Scaler
+from online_models.clustering.scaler import Scaler
+from online_models.encoder.encoder import Encoder, build
+from online_models.encoder.encoder_file import Layer
+from online_models.learner.control_messages import ControlMessage
 from online_models.version import dumps, loads
 from state import vector
 from streams import ask, changelog, tune, versions
@@ -140,7 +140,7 @@ def test_orders_are_carried_out_and_what_they_led_to_is_rebuilt(shop: Deployed) 
         refused = shoal(shop, "models", "rollback", str(last + 2))
         assert refused.exit_code == 10
         assert "the learner refuses: version" in refused.stderr
-        candidate = Order("candidate", request(), encoder=encoder().data)
+        candidate = ControlMessage("candidate", request(), encoder=encoder().data)
         assert ask.order(shop.settings, candidate, 60)["accepted"]
     there = asyncio.run(versions.kept(shop.settings))
     assert sorted(there) == list(range(1, last + 3))

@@ -114,6 +114,10 @@ class Shop(Deployed):
         found = re.findall(told, (self.folder / name / "worker.log").read_text(), re.MULTILINE)
         return [{int(number) for number in re.findall(r"partition=(\d+)", one)} for one in found]
 
+    def ready_lines(self, name: str) -> int:
+        """How often a worker has said that it is ready."""
+        return (self.folder / name / "worker.log").read_text().count("shoal: ready ")
+
     def rejoin(self, name: str, process: Process) -> None:
         """Another assignment of a worker, told at once."""
         before = len(self.assigned(name))
@@ -194,8 +198,10 @@ def test_rebalances_within_a_recovery(shop: Shop, disk: Callable[[Shop, Path], N
             second.kill()  # the other partition is given back before
         wait_for(lambda: len(shop.assigned(one)) > times, "the other partition to be given back")
         assert shop.assigned(one)[-1] == {0, 1}
+        ready = shop.ready_lines(one)
         time.sleep(LATE)
         if held:
+            assert shop.ready_lines(one) == ready, "a worker was ready although a changelog is held back"
             assert len(shop.progress()[given]) == before[given], "a partition whose changelog is held back has begun"
         shop.slow()
         shop.complete(first)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from online_models.version import Version, assign, loads
+from online_models.assignment import assign
+from online_models.version import Version, loads
 from state import rows, vector, windows
 from streams import changelog
 from streams.demo import DATA, SCHEMA

@@ -13,8 +13,8 @@ import numpy as np
 from river import cluster
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
-from online_models.kmeans import lloyd, plus_plus
-from online_models.nearest import nearest
+from online_models.clustering.kmeans import lloyd, plus_plus
+from online_models.distances import nearest
 from state import vector
 from tests.quality.fed import Fed
 from tests.quality.measures import Labels

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from online_models.panel import APART, SPAN
-from online_models.scaler import Scaler, fit, weigh
+from online_models.clustering.scaler import Scaler, fit, weigh
+from online_models.learner.panel import PAIR_GAP, SPAN
 from state import vector
 from tests.quality.planted import DAY, Ints
 from tests.quality.played import Data, Floats
@@ -59,7 +59,7 @@ def _weighed(fitted: Scaler, people: Floats, user: Ints, now: Ints, raw: Floats)
     order = np.argsort(user, kind="stable")
     user, now, lines = user[order], now[order], fitted.scaled(raw[order])
     gap = now[1:] - now[:-1]
-    pair = np.flatnonzero((user[1:] == user[:-1]) & (gap >= APART))
+    pair = np.flatnonzero((user[1:] == user[:-1]) & (gap >= PAIR_GAP))
     renewed = np.minimum(1.0, gap[pair, None] / (np.array(vector.MEMORY) * DAY))
     change = ((lines[pair + 1] - lines[pair]) ** 2 / renewed).sum(0) / 2
     return weigh(fitted, people, float(len(pair)), change)

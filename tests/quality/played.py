@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.rows import ROW, Rows
+from online_models.training_rows import SAMPLE_ROW, TrainingRows
 from online_models.version import Version
 from state import rows, vector
 from state.memory import MemoryStore
@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".shoal" / "quality"
 CODE = (
-    "state/*.py", "online_models/rows.py", "streams/training.py", "streams/step.py", "streams/task.py",
+    "state/*.py", "online_models/training_rows.py", "streams/training.py", "streams/step.py", "streams/task.py",
     "tests/quality/kinds.py", "tests/quality/planted.py", "tests/quality/played.py",
 )  # fmt: skip
 EVERY = 12 * HOUR  # what is measured is measured each so much event time
@@ -69,7 +69,7 @@ class Flushed(NamedTuple):
 class Taught:
     """n training records in the order of the log, of all kinds."""
 
-    rows: Rows
+    rows: TrainingRows
     user: Ints  # numbers of the planted users
     truth: Ints  # kind of the user as of the row
 
@@ -78,7 +78,7 @@ class Taught:
 
     def learned(self) -> Ints:
         """Which of them (indices) the k-means learns from."""
-        return np.flatnonzero(self.rows.kind == ROW)
+        return np.flatnonzero(self.rows.kind == SAMPLE_ROW)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from online_models.bootstrap import DRAWS, Auc, interval
+from online_models.evaluation.bootstrap import DRAWS, interval
 from online_models.outcomes import HORIZON
+from tests.auc import Auc
 from tests.bench.measure import progress, table_console, write
 from tests.quality import predictors
 from tests.quality.predictors import Predictor, Skipped

@@ -14,15 +14,17 @@ import numpy as np
 from river import linear_model, optim, preprocessing
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from online_models.crossing import cross
-from online_models.encoder import Encoder
-from online_models.held_out import held_out
-from online_models.learner import Learner
-from online_models.propensity import is_away, propensity
-from online_models.propensity_learner import Params, PropensityLearner
-from online_models.rows import ROW
-from online_models.scaler import fit
-from online_models.version import Version, assign
+from online_models.assignment import assign
+from online_models.clustering.scaler import fit
+from online_models.encoder.encoder import Encoder
+from online_models.holdout import in_holdout
+from online_models.learner.learner import Learner
+from online_models.learner.space_change import change_space
+from online_models.prediction.propensity import is_away
+from online_models.prediction.propensity import predict as predict_propensity
+from online_models.prediction.propensity_learner import PropensityLearner, PropensityParams
+from online_models.training_rows import SAMPLE_ROW
+from online_models.version import Version
 from state import vector
 from streams.learner import params
 from streams.settings import load
@@ -132,16 +134,16 @@ class Embedded:
         """As Learned has it."""
         if time not in self._versions:
             version = self._learned.version(time)
-            rows = self._rows.take((self._rows.kind == ROW) & (self._rows.now <= time))
-            out = held_out(rows.user)
+            rows = self._rows.take((self._rows.kind == SAMPLE_ROW) & (self._rows.now <= time))
+            out = in_holdout(rows.user)
             encoder = self._trained(rows.raw[~out], rows.raw[out], len(version.ids))
             window = rows.raw[~out][-self._learned.params.window :]
-            self._versions[time] = cross(version, window, "embedding", encoder)
+            self._versions[time] = change_space(version, window, "embedding", encoder)
         return self._versions[time]
 
     def _trained(self, raw: np.ndarray, held: np.ndarray, segments: int) -> Encoder:
         try:
-            from online_models.autoencoder import Plan, train
+            from online_models.encoder.autoencoder import Plan, train
         except ModuleNotFoundError as error:
             raise Skipped(f"{error.name} is not installed") from None
         chosen = {} if self._seed is None else {"seed": self._seed}
@@ -177,7 +179,7 @@ class Shipped:
 
     def __init__(self, data: Shoppers) -> None:
         self._data, self._at = data, 0
-        self._learner = PropensityLearner(Params(vector.R))
+        self._learner = PropensityLearner(PropensityParams(vector.R))
         self._top = np.maximum.accumulate(data.rows.now)
         self._told = self._all = 0
 
@@ -193,7 +195,8 @@ class Shipped:
         self._all += len(asked)
         if model is None:
             return np.zeros(len(asked))
-        found = propensity(model, data.raw[asked], is_away(time, data.last[asked]))[:, int(outcome is data.carted)]
+        away = is_away(time, data.last[asked])
+        found = predict_propensity(model, data.raw[asked], away)[:, int(outcome is data.carted)]
         self._told += int(np.count_nonzero(~np.isnan(found)))
         return np.nan_to_num(found, nan=0.0)
 

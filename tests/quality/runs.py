@@ -24,9 +24,18 @@ SEEDS = (7, 1_007, 2_007)  # of the algorithm: the default, and two far off, for
 PRICES = 4.0
 RETRAINS: dict[str, Any] = {"every": 1.5 * 86_400, "every_rows": 10_000}  # some twenty while the kinds change
 _OURS = (
-    "online_models/*.py", "streams/changes.py", "streams/learner.py", "streams/settings.py", "tests/quality/worker.py",
-)  # fmt: skip
-_THEIRS = ("online_models/scaler.py", "online_models/nearest.py", "tests/quality/contenders.py", "tests/quality/fed.py")
+    "online_models/**/*.py",
+    "streams/changes.py",
+    "streams/learner.py",
+    "streams/settings.py",
+    "tests/quality/worker.py",
+)
+_THEIRS = (
+    "online_models/clustering/scaler.py",
+    "online_models/distances.py",
+    "tests/quality/contenders.py",
+    "tests/quality/fed.py",
+)
 
 
 class Run(NamedTuple):

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from online_models.outcomes import HORIZON
-from online_models.rows import USER, Rows
+from online_models.training_rows import USER, TrainingRows
 from state import rows as stored
 from state import vector
 from state.memory import MemoryStore
@@ -49,14 +49,14 @@ class Shoppers:
     bought: np.ndarray  # (n,) a purchase within HORIZON after the time
     returned: np.ndarray  # (n,) a session began within it
     carted: np.ndarray  # (n,) and the first of them has a cart
-    rows: Rows
+    rows: TrainingRows
 
     def column(self, name: str) -> Ints:
         return self.windows[:, frame.COLUMNS.index(name)]
 
     def save(self, path: Path) -> None:
         found = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "rows"}
-        found |= {f"rows_{one.name}": getattr(self.rows, one.name) for one in fields(Rows)}
+        found |= {f"rows_{one.name}": getattr(self.rows, one.name) for one in fields(TrainingRows)}
         found["rows_user"] = found["rows_user"].view("u1").reshape(-1, USER.itemsize)
         part = path.with_suffix(".part.npz")
         np.savez_compressed(part, **found)
@@ -65,10 +65,10 @@ class Shoppers:
     @classmethod
     def read(cls, path: Path) -> Shoppers:
         with np.load(path, allow_pickle=False) as found:
-            of_rows = {one.name: found[f"rows_{one.name}"] for one in fields(Rows)}
+            of_rows = {one.name: found[f"rows_{one.name}"] for one in fields(TrainingRows)}
             of_rows["user"] = of_rows["user"].view(USER)[:, 0]
             own = {one.name: found[one.name] for one in fields(cls) if one.name != "rows"}
-        return cls(rows=Rows(**of_rows), **own)
+        return cls(rows=TrainingRows(**of_rows), **own)
 
 
 def shoppers(
@@ -147,7 +147,7 @@ class _Core:
             found = flush.outputs.get((TOPICS.training, 0), [])
             self._records += [(key, value) for key, value, _ in found]
 
-    def rows(self) -> Rows:
+    def rows(self) -> TrainingRows:
         """Training rows, in log order."""
         width = 2 * vector.R + len(vector.PLAIN)
         keys, values = ([record[i] for record in self._records] for i in (0, 1))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from online_models.learner import Learner
+from online_models.learner.learner import Learner
 from online_models.lineage import Lineage
 from online_models.version import Version
 from state import rows

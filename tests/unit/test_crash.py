@@ -49,6 +49,13 @@ def test_a_message_that_holds_no_record_is_told() -> None:
     assert done.stderr.endswith("shoal: error: OSError(28, 'No space left on device')\n")
 
 
+@pytest.mark.parametrize("library", ["aiokafka", "kafka"])
+def test_what_a_client_met_is_the_brokers_without_a_traceback(library: str) -> None:
+    code = f"from {library}.errors import KafkaTimeoutError as E\nfrom streams.crash import fail\nfail(E('no'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, "shoal: error: the brokers: KafkaTimeoutError('no')\n")
+
+
 def test_what_is_not_allowed_is_found_behind_what_it_brought_about() -> None:
     def chained() -> TransactionError:
         try:

@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from online_models.propensity import VISIT
+from online_models.prediction.first_day import in_first_day
+from online_models.prediction.propensity import VISIT
+from online_models.training_rows import HOUR_MS
 from online_models.version import Version, dumps, loads
-from online_models.young import HOUR_MS, is_young
 from state import vector
 from state.memory import MemoryStore
 from streams import frame, status
@@ -29,7 +30,7 @@ def test_a_version_that_foretells_is_read_as_it_was_written() -> None:
 
 
 def damaged(**changes: Any) -> Any:
-    """The version with parts of its models (young__nodes__left) set, or put through a function."""
+    """The version with parts of its models, by stored names (young__nodes__left), set or put through a function."""
     whole = msgspec.to_builtins(MODEL)
     for path, value in changes.items():
         *way, last = path.split("__")
@@ -75,7 +76,7 @@ def at(i: int, value: float) -> Callable[[list[Any]], list[Any]]:
         ({"young__trees__low": float("-inf")}, "scores from -inf"),
         ({"propensity__ratios": 3}, "3 heads over 3 ratios"),
         ({"propensity__heads": [None]}, "1 heads"),
-        ({"propensity__heads__0__weight": [1.0]}, "purchase_visit is not for lines"),
+        ({"propensity__heads__0__weight": [1.0]}, "purchase_visit is not for rows"),
         ({"propensity__heads__2__mean": at(0, NAN)}, "cart has a weight that is no finite"),
         ({"propensity__heads__2__deviation": at(0, -1.0)}, "cart has a deviation"),
         ({"propensity__heads__2__length": 0.0}, "cart has a deviation or a length"),
@@ -120,13 +121,13 @@ def test_changes_of_young_users_carry_where_they_end() -> None:
     early = 0
     for one in found:
         now = np.datetime64(one["as_of"].rstrip("Z")).astype("M8[ms]").astype(int)
-        young = bool(is_young(np.array([now]), np.array([born[one["user"]]]))[0])
+        young = bool(in_first_day(np.array([now]), np.array([born[one["user"]]]))[0])
         assert (one["predicted"] is not None) == young
         early += young
         if young:  # as the model was made: the same segment or the next, each with its own probability
             stays = one["predicted"]["segment"] == one["to"]
             assert stays or one["predicted"]["segment"] == (one["to"] + 1) % 4
-            chance = MODEL.young.trees.apply(np.array([0.75 if stays else 0.5]))[0]
+            chance = MODEL.first_day.trees.apply(np.array([0.75 if stays else 0.5]))[0]
             assert one["predicted"]["probability"] == pytest.approx(chance, abs=1e-6)
     assert 5 < early < len(found)
     silent, unsaid = played(version(1, 2), [*EVENTS, later])

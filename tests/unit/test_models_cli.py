@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from online_models.hierarchy import super_segments
-from online_models.learner import Learner, Params
+from online_models.assignment import assign
+from online_models.clustering.hierarchy import super_segments
+from online_models.learner.learner import Learner, LearnerParams
 from online_models.lineage import Lineage
-from online_models.version import Version, assign, dumps
+from online_models.version import Version, dumps
 from state import rows as state_rows
 from state import vector
 from state.memory import MemoryStore
@@ -50,7 +51,7 @@ def users_rows() -> dict[bytes, bytes]:
 def learned(rows: dict[bytes, bytes], number: int, **more: Any) -> Version:
     heads, sums = frame.features(list(rows.values()), frame.latest(rows.values()))
     raw = vector.raw(sums, heads["hours"].astype(np.int64))
-    params = Params(4, 4, len(raw), 10**6, 1 << 60, len(raw), number, vector.R, list(vector.NAMES), 0.2)
+    params = LearnerParams(4, 4, len(raw), 10**6, 1 << 60, len(raw), number, vector.R, list(vector.NAMES), 0.2)
     (version,) = Learner.start(params).learn(training_rows(raw))
     return msgspec.structs.replace(version, number=number, state=b"", **more)
 

@@ -8,13 +8,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from online_models import orders
-from online_models.encoder import Encoder, build
-from online_models.encoder_file import Layer
-from online_models.held_out import held_out
-from online_models.learner import Learner, Params
-from online_models.orders import Order
-from online_models.rows import OUTCOME, ROW, Rows, join
+from online_models.encoder.encoder import Encoder, build
+from online_models.encoder.encoder_file import Layer
+from online_models.holdout import in_holdout
+from online_models.learner import control_messages
+from online_models.learner.control_messages import ControlMessage
+from online_models.learner.learner import Learner, LearnerParams
+from online_models.training_rows import OUTCOME_ROW, SAMPLE_ROW, TrainingRows, join
 from online_models.version import Version
 from state import vector
 from streams.errors import DataError
@@ -26,7 +26,7 @@ DAY = 86_400_000
 CARTS = vector.R + vector.R + [one[0] for one in vector.PLAIN].index("carts_7d")  # a column of the raw matrix
 
 
-def shop(users: int = 900, days: int = 24) -> Rows:
+def shop(users: int = 900, days: int = 24) -> TrainingRows:
     """Every third user has a full cart in the features, and of those half buy each day; each has a row a day."""
     rng = np.random.default_rng(1)
     user = np.tile(np.arange(users), days)
@@ -43,13 +43,13 @@ def shop(users: int = 900, days: int = 24) -> Rows:
 class Given(Chunk):
     """Records that are rows already."""
 
-    given: Rows
+    given: TrainingRows
 
-    def rows(self) -> Rows:
+    def rows(self) -> TrainingRows:
         return self.given
 
 
-def chunk(rows: Rows, *found: tuple[bytes, bytes]) -> Chunk:
+def chunk(rows: TrainingRows, *found: tuple[bytes, bytes]) -> Chunk:
     made = Given(0, 10, [key for key, _ in found], [value for _, value in found], [0] * len(found))
     made.given = rows
     return made
@@ -64,36 +64,36 @@ def looking_at(column: int, version: Version, seed: int = 3) -> Encoder:
 
 
 @pytest.fixture(scope="module")
-def rows() -> Rows:
+def rows() -> TrainingRows:
     return shop()
 
 
 @pytest.fixture(scope="module")
-def version(rows: Rows) -> Version:
+def version(rows: TrainingRows) -> Version:
     """Two segments on the windows."""
     some = rows.take(slice(0, 900))
-    params = Params(2, 2, 900, 10**6, 1 << 60, 900, 1, vector.R, list(vector.NAMES))
+    params = LearnerParams(2, 2, 900, 10**6, 1 << 60, 900, 1, vector.R, list(vector.NAMES))
     (found,) = Learner.start(params).learn(some)
     return found
 
 
-def evidence(rows: Rows, window: int = 6_000) -> Evidence:
+def evidence(rows: TrainingRows, window: int = 6_000) -> Evidence:
     found = Evidence(window)
     for a in range(0, len(rows), 2_000):
         found.take(chunk(rows.take(slice(a, a + 2_000))))
     return found
 
 
-def test_users_are_judged_by_or_made_from_never_both(rows: Rows) -> None:
-    mixed = replace(rows, kind=np.where(np.arange(len(rows)) % 5 == 0, OUTCOME, ROW).astype(np.int8))
+def test_users_are_judged_by_or_made_from_never_both(rows: TrainingRows) -> None:
+    mixed = replace(rows, kind=np.where(np.arange(len(rows)) % 5 == 0, OUTCOME_ROW, SAMPLE_ROW).astype(np.int8))
     found = evidence(mixed, window=3_000)
     held, made = join(found.held), join(found.made_from)
-    assert held_out(held.user).all()
-    assert len(held) == held_out(rows.user).sum()  # all of them, carts and purchases too
-    assert not held_out(made.user).any()
-    assert (made.kind == ROW).all()
+    assert in_holdout(held.user).all()
+    assert len(held) == in_holdout(rows.user).sum()  # all of them, carts and purchases too
+    assert not in_holdout(made.user).any()
+    assert (made.kind == SAMPLE_ROW).all()
     assert 3_000 <= len(made) < 6_000  # the newest
-    assert made.offset[-1] == mixed.offset[~held_out(mixed.user) & (mixed.kind == ROW)][-1]
+    assert made.offset[-1] == mixed.offset[~in_holdout(mixed.user) & (mixed.kind == SAMPLE_ROW)][-1]
 
 
 def test_the_newest_candidate_that_can_be_read_counts(version: Version) -> None:
@@ -102,17 +102,19 @@ def test_the_newest_candidate_that_can_be_read_counts(version: Version) -> None:
     none = training_rows(np.zeros((0, WIDTH)))
 
     def offered(data: bytes) -> tuple[bytes, bytes]:
-        return orders.KEY, orders.encode(Order("candidate", "r", encoder=data))
+        return control_messages.KEY, control_messages.encode(ControlMessage("candidate", "r", encoder=data))
 
     found.take(chunk(none, offered(one.data), (b"k" * 16, b"row"), offered(two.data)))
     assert found.candidate == two
-    found.take(
-        chunk(none, offered(b"rubbish"), (orders.KEY, b"{"), (orders.KEY, orders.encode(Order("rollback", "r"))))
-    )
+    rollback = control_messages.encode(ControlMessage("rollback", "r"))
+    others = (control_messages.KEY, b"{"), (control_messages.KEY, rollback)
+    found.take(chunk(none, offered(b"rubbish"), *others))
     assert found.candidate == two
 
 
-def test_an_embedding_that_sees_who_buys_is_promoted_where_its_churn_is_accepted(rows: Rows, version: Version) -> None:
+def test_an_embedding_that_sees_who_buys_is_promoted_where_its_churn_is_accepted(
+    rows: TrainingRows, version: Version
+) -> None:
     blind = msgspec.structs.replace(version, centre_bytes=blinded(version).astype("<f8").tobytes())
     seeing = looking_at(len(version.names) - 4, version)  # carts_7d
     found = judged(blind, "embedding", seeing, evidence(rows), 7, 0.05, True)
@@ -135,7 +137,7 @@ def blinded(version: Version) -> np.ndarray:
     return centres
 
 
-def test_an_embedding_over_an_embedding_is_held_against_the_windows_too(rows: Rows, version: Version) -> None:
+def test_an_embedding_over_an_embedding_is_held_against_the_windows_too(rows: TrainingRows, version: Version) -> None:
     old, new = (looking_at(len(version.names) - one, version) for one in (3, 4))  # blind, seeing
     now = msgspec.structs.replace(
         version,

@@ -9,30 +9,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models.rows import DAY, OUTCOME, ROW, USER, Rows, join
+from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows, join
 from streams.errors import StateError
 from streams.row_window import RowWindow
 
 WIDTH = 3
+KINDS = np.array([SAMPLE_ROW, OUTCOME_ROW, FIRST_DAY_ROW], np.int8)
 
 
 def opened(folder: Path, capacity: int = 10, width: int = WIDTH, columns: int = 7, topic: str = "a") -> RowWindow:
     return RowWindow(folder, capacity, width, columns, topic)
 
 
-def rows(first: int, n: int, step: int = 1) -> Rows:
+def rows(first: int, n: int, step: int = 1) -> TrainingRows:
     """Rows that say where in the log they lie; offsets have holes where step is more than 1."""
     at = np.arange(first, first + n * step, step)
     user = np.zeros((n, 2), "<i8")
     user[:, 0] = at
-    return Rows(
-        offset=at, now=at * 10, kind=np.array([ROW, OUTCOME, DAY], np.int8)[at % 3], user=user.view(USER)[:, 0],
+    return TrainingRows(
+        offset=at, now=at * 10, kind=KINDS[at % 3], user=user.view(USER)[:, 0],
         born=at + 1, carts=at + 2, orders=at + 3, sessions=at + 4, raw=np.repeat(at[:, None] / 7, WIDTH, 1),
     )  # fmt: skip
 
 
-def same(found: Rows, wanted: Rows) -> bool:
-    return all((getattr(found, name) == getattr(wanted, name)).all() for name in Rows.__slots__)
+def same(found: TrainingRows, wanted: TrainingRows) -> bool:
+    return all((getattr(found, name) == getattr(wanted, name)).all() for name in TrainingRows.__slots__)
 
 
 @settings(max_examples=40, deadline=None)
@@ -53,7 +54,7 @@ def test_it_holds_the_newest_and_finds_them_again(
         assert len(window) == len(newest)
         assert same(window.rows(), newest)
         half = window.next // 2
-        assert window.learnable(half) == np.count_nonzero((newest.kind == ROW) & (newest.offset >= half))
+        assert window.learnable(half) == np.count_nonzero((newest.kind == SAMPLE_ROW) & (newest.offset >= half))
     window.close()
 
 

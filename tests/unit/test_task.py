@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models.rows import DAY
+from online_models.training_rows import FIRST_DAY_ROW
 from state import due, windows
 from state.memory import MemoryStore
 from streams.outbox import Flush, Topics
@@ -81,7 +81,7 @@ def play(scene: Scene, cuts: list[int], sweeps: list[int]) -> tuple[dict, list, 
     wanted = ("training", "dead", "receipts")
     others = [[(key, value) for topic, key, value in outputs if topic == name] for name in wanted]
     others[0], days = [  # who asks for the end of a user's first day makes a difference to when it is told alone
-        [one for one in others[0] if (one[1][4] == DAY) == day] for day in (False, True)
+        [one for one in others[0] if (one[1][4] == FIRST_DAY_ROW) == day] for day in (False, True)
     ]
     others.append(sorted(days))
     rows = {k: v for k, v in store.rows.items() if k != PROGRESS_KEY}

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models import orders
-from online_models.rows import DAY, OUTCOME, ROW, Rows
+from online_models.learner import control_messages
+from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, TrainingRows
 from state import vector, windows
 from state.memory import MemoryStore
 from streams import training
@@ -24,7 +24,7 @@ HOUR, DAY_MS = 3_600_000, 86_400_000
 WIDTH = 2 * vector.R + len(vector.PLAIN)
 
 
-def taught(events: list[dict[str, Any]], *, hourly: int = 5_000, sweep: bool = False) -> Rows:
+def taught(events: list[dict[str, Any]], *, hourly: int = 5_000, sweep: bool = False) -> TrainingRows:
     """The training rows of a stream, in the order in which they are sent."""
     store = MemoryStore()
     task = Task(
@@ -65,13 +65,13 @@ def test_totals_births_and_the_ends_of_first_days_are_a_plain_loops(seed: int, n
     young = set()
     for user, kind, now, many in zip(users, found.kind.tolist(), found.now.tolist(), found.carts.tolist(), strict=True):
         end = (born[user] // HOUR + 25) * HOUR
-        if kind == DAY:
+        if kind == FIRST_DAY_ROW:
             ends[user].append(now)
             assert now == end
             assert user in young
-        if kind == ROW and now < end:
+        if kind == SAMPLE_ROW and now < end:
             young.add(user)
-        if kind in (ROW, OUTCOME):
+        if kind in (SAMPLE_ROW, OUTCOME_ROW):
             told.discard((user, many))
     assert all(len(times) == 1 for times in ends.values())
     assert not told  # every cart is told, by a row or an outcome
@@ -83,10 +83,10 @@ def test_a_followed_users_day_ends_without_another_event() -> None:
     events.append({"user_id": "other", "event_type": "view", "event_time": start + 3 * DAY_MS})
     found = taught(events, sweep=True)
     new = found.take(np.array([one.tobytes() for one in found.user]) == training.pseudonym(b"new", b"k"))
-    assert new.kind.tolist() == [ROW, DAY]
+    assert new.kind.tolist() == [SAMPLE_ROW, FIRST_DAY_ROW]
     assert new.raw[1, vector.R :][: vector.R].any()  # seven days still hold what the day has lost
 
 
 def test_an_order_is_no_row() -> None:
-    found = training.decode([orders.KEY, None, b"k" * 16], [b"{}", b"x", b"short"], [1, 2, 3], 0, WIDTH)
+    found = training.decode([control_messages.KEY, None, b"k" * 16], [b"{}", b"x", b"short"], [1, 2, 3], 0, WIDTH)
     assert len(found) == 0

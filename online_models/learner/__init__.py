@@ -1,0 +1,1 @@
+"""The learner: training rows and control messages in log order -> numbered versions."""

@@ -1,0 +1,1 @@
+"""Models learned beside the segments: one protocol, the first-day classifier and the propensities."""
