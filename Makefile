@@ -24,7 +24,7 @@ lint: $(STAMP)
 	@$(BIN)/lint-imports
 
 test: lint
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
 	@echo 'tests/embeddings were not among them: they need torch, make test-embeddings runs them' >&2
 
 test-embeddings: $(EMBEDDINGS)/.installed

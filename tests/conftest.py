@@ -4,10 +4,16 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.broker import shared_broker
+
+# Modules whose tests share what one of them makes, or follow on each other: they stay in one process. (xdist's own mark
+# for this, xdist_group, has no effect under pytest 9.)
+TOGETHER = ("tests/integration/test_models_cli.py", "tests/integration/test_rebalances.py")
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +36,18 @@ def kafka(session_folder: Path) -> Iterator[str]:
 def prefix() -> str:
     """A prefix for topics, groups and transactional ids that no other test has."""
     return f"t{uuid.uuid4().hex[:10]}-"
+
+
+class Scheduling(LoadScopeScheduling):
+    """Each test goes to the next free process, those of a module of TOGETHER to the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if module in TOGETHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return Scheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

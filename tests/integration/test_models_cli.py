@@ -26,7 +26,7 @@ from tests.deployed import USERS, Deployed
 from tests.processes import wait_for
 from tests.support.sending import Message, send
 
-pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("models cli")]  # one shop, and one test after the other
+pytestmark = pytest.mark.kafka
 LEARNER = {
     "learner.k_least": 3, "learner.k_most": 3, "learner.first_rows": 30, "learner.every_rows": 20,
     "learner.window": 100,

@@ -23,7 +23,7 @@ from tests.faults.order import steps_back
 from tests.processes import committed, wait_for
 from tests.support.forks import Process
 
-pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("rebalances")]  # one shop, whose disks go on
+pytestmark = pytest.mark.kafka
 EVENTS = 3_000  # in each half
 LATE = 9.0  # seconds: longer than it takes the group to miss a member that was killed
 
