@@ -2,6 +2,8 @@
 # make run ARGS="--exit --json": set-up chatter goes to stderr, so stdout is the command's own.
 PYTHON ?= python3
 ARGS ?=
+# processes that share the tests: the whole suite, which mostly waits, four; tests that ARGS names run in one
+JOBS ?= $(if $(findstring tests/,$(ARGS)),0,4)
 UV_VERSION = uv>=0.8,<1
 VENV = .venv
 BIN = $(VENV)/bin
@@ -22,7 +24,7 @@ lint: $(STAMP)
 	@$(BIN)/lint-imports
 
 test: lint
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
 	@echo 'tests/embeddings were not among them: they need torch, make test-embeddings runs them' >&2
 
 test-embeddings: $(EMBEDDINGS)/.installed

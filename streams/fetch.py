@@ -118,6 +118,13 @@ def ends(consumer: Any) -> dict[tuple[str, int], int | None]:
     return {at: state and state.lso for at, state in _states(consumer).items()}
 
 
+def forget_end(consumer: Any, topic: str, partition: int) -> None:
+    """The last stable offset of a partition counts as not told, until the next fetch tells it."""
+    state = _states(consumer).get((topic, partition))
+    if state:
+        state.lso = None
+
+
 def positions(consumer: Any) -> dict[tuple[str, int], int | None]:
     """Where each assigned partition is fetched from next, None where that is not known yet."""
     return {at: state and state._position for at, state in _states(consumer).items()}

@@ -19,7 +19,7 @@ from faust.types import TP, ConsumerMessage
 
 from streams.crash import DENIED, denied, fail
 from streams.errors import BrokerError, LossError
-from streams.fetch import FETCH_WAIT_MS, drain, ends, positions, unpack
+from streams.fetch import FETCH_WAIT_MS, drain, ends, forget_end, positions, unpack
 from streams.records import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,11 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         """Last stable offset of each assigned partition, None where no fetch has told it yet."""
         return {} if self._consumer is None else ends(self._consumer)
 
+    def forget_end(self, topic: str, partition: int) -> None:
+        """The end of a partition is not known until the next fetch tells it."""
+        if self._consumer is not None:
+            forget_end(self._consumer, topic, partition)
+
     def positions(self) -> dict[tuple[str, int], int | None]:
         """Where each assigned partition is fetched from next."""
         return {} if self._consumer is None else positions(self._consumer)
@@ -125,7 +130,8 @@ class BatchConsumer(driver.Consumer):
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
 
     def ends(self) -> dict[tuple[str, int], int | None]:
-        return self._thread.ends()
+        """Last stable offset of each assigned partition, None where no fetch has told it since reading began."""
+        return {at: end if at in self.expected else None for at, end in self._thread.ends().items()}
 
     async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Tell the group's offsets to whoever watches lag; reading never starts from them."""
@@ -147,9 +153,14 @@ class BatchConsumer(driver.Consumer):
             await self.read_from(topic, partition, offset)
 
     async def read_from(self, topic: str, partition: int, offset: int) -> None:
-        """Read a source partition from an offset on."""
+        """Read a source partition from an offset on.
+
+        The end that is known was told by a fetch from before the pause for the recovery: records have come since, and a
+        source that stands at that end is not at its own.
+        """
         if self.should_stop:  # the thread's loop closes
             return
+        self._thread.forget_end(topic, partition)
         self.expected[topic, partition] = offset
         try:
             await self._thread.seek_wait({self._new_topicpartition(topic, partition): offset})

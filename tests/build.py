@@ -28,6 +28,7 @@ from streams.step import Rule
 from streams.task import Task
 from streams.wire import shoal
 from streams.wire.events import EventBatch
+from tests.support.decoding import decode
 
 SCHEMA = shoal.schema()
 
@@ -49,7 +50,7 @@ def task(store: MemoryStore) -> Task:
     """A partition of one source, its rows in a store; the topics of what it says are single letters."""
     return Task(
         Rule(sources=("clickstream",)),
-        lambda batch, source, key_before, now: decoded(batch, source=source, key_before=key_before), store,
+        decode, store,
         Topics("c", "s", "a", "d", "t", "r"),
     )  # fmt: skip
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, NewTopic
 from kafka.errors import PolicyViolationError
 from kafka.structs import TopicPartition
 
 from streams.topics import specs
-from tests.processes import SHOAL, deployment, views, wait_for, worker
+from tests.processes import SHOAL, deployment, remove_dead_members, views, wait_for, worker
+from tests.support.forks import Process
+from tests.support.sending import Message, send
 
 USERS = 97
 
@@ -29,40 +29,44 @@ USERS = 97
 class Deployed:
     """settings, and a folder for its one worker."""
 
+    removes_dead_members = True  # before a worker starts; else it waits until their sessions have expired
+
     def __init__(self, bootstrap: str, prefix: str, folder: Path, **more: object) -> None:
         self.settings = deployment(
             bootstrap, prefix, **{"topics.partitions": 1, "learner.first_rows": 1_000_000, **more}
         )
         self.folder, self.sent = folder, Counter[bytes]()
+        self._processes: list[Process] = []
         self.clicks, self.purchases = self.settings.source_topics
         self._clock = int(time.time() * 1000) - 3_600_000
 
     def run(self, *options: str, program: Sequence[str] = SHOAL, folder: Path | None = None) -> Any:
         """Its worker (or another one, in another folder), as a block."""
-        return worker(self.settings, folder or self.folder, *options, program=program)
+        return self._run(worker(self.settings, folder or self.folder, *options, program=program))
+
+    @contextmanager
+    def _run(self, block: AbstractContextManager[Process]) -> Iterator[Process]:
+        if self.removes_dead_members:
+            remove_dead_members(self.settings, self._processes)
+        with block as process:
+            self._processes.append(process)
+            yield process
 
     def send(self, count: int) -> None:
         """Views, each of another user in turn."""
-        asyncio.run(self._send(count))
+        send(self.settings, self.clicks, [self._view(f"user-{i % USERS}") for i in range(count)])
 
-    async def _send(self, count: int) -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=self.settings.kafka.bootstrap_servers, linger_ms=5)
-        await producer.start()
-        for i in range(count):
-            self._clock += 5
-            user = f"user-{i % USERS}"
-            event = {"event_time": self._clock, "event_type": "view", "user_id": user, "price": 1.5}
-            await producer.send(
-                self.clicks, json.dumps(event).encode(), key=user.encode(), timestamp_ms=self._clock
-            )
-            self.sent[user.encode()] += 1
-        await producer.stop()
+    def _view(self, user: str) -> Message:
+        self._clock += 5
+        event = {"event_time": self._clock, "event_type": "view", "user_id": user, "price": 1.5}
+        self.sent[user.encode()] += 1
+        return Message(json.dumps(event).encode(), user.encode(), stamp=self._clock)
 
     def counted(self) -> dict[bytes, int]:
         """Views of each user's committed row."""
         return views(self.settings)
 
-    def settled(self, process: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
+    def settled(self, process: Process, seconds: float = 60.0) -> None:
         """Until every record that was sent is counted exactly once, and not more."""
 
         def reached() -> bool:

@@ -8,20 +8,25 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from aiokafka import ConsumerRecord
 from aiokafka.structs import TopicPartition
+from kafka import KafkaAdminClient
+from kafka.admin import MemberToRemove
 
 from state import rows
 from state.vocabulary import VOCABULARY
 from streams import changelog
+from streams.ownership import client_id
 from streams.reading import reading, to_end
+from streams.security import kafka_python_options
 from streams.settings import Settings, load
 from streams.topics import ensure
+from tests.support.forks import Process, spawn
 
 SHOAL = [sys.executable, "-c", "from streams.cli import main; main()"]
 SECRETS = ("sasl_password", "ssl_keyfile_password", "hash_key")
@@ -44,7 +49,7 @@ def deployment(bootstrap: str, prefix: str, **more: object) -> Settings:
 @contextmanager
 def worker(
     settings: Settings, folder: Path, *options: str, program: Sequence[str] = SHOAL
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[Process]:
     """A `shoal worker` in a process of its own; killed at the end if it still runs. Its log: folder/worker.log."""
     process = start(settings, folder, "worker", *options, command=program)
     try:
@@ -58,7 +63,7 @@ def worker(
 def start(
     settings: Settings, folder: Path, *arguments: str, command: Sequence[str] = SHOAL,
     environ: Mapping[str, str] | None = None, **more: Any,
-) -> subprocess.Popen[bytes]:  # fmt: skip
+) -> Process:  # fmt: skip
     """A command of shoal with these settings, its state in folder/state; its log goes on in folder/worker.log."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "shoal.toml"
@@ -66,10 +71,27 @@ def start(
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SHOAL_")}
     clean |= _secrets(settings)
     with (folder / "worker.log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "--config", str(path), "-v", *arguments],
-            env=clean | dict(environ or {}), stdin=subprocess.DEVNULL, stdout=log, stderr=log, **more,
-        )  # fmt: skip
+        return spawn(
+            [*command, "--config", str(path), "-v", *arguments], env=clean | dict(environ or {}), output=log, **more
+        )
+
+
+def remove_dead_members(settings: Settings, processes: Iterable[Process]) -> None:
+    """Take workers that have ended without leaving out of their groups, so that the next one has not to wait for their
+    sessions to expire."""
+    names = {client_id().removesuffix(str(os.getpid())) + str(one.pid) for one in processes if one.poll()}
+    if not names:
+        return
+    group = f"{settings.prefix}{settings.application}"
+    groups = [group, f"{group}-learner", *(f"{group}-rekey-{source.name}" for source in settings.rekeyed)]
+    admin = KafkaAdminClient(**kafka_python_options(settings))
+    try:
+        for name, found in admin.describe_groups(groups).items():
+            dead = [MemberToRemove(one["member_id"]) for one in found["members"] if one["client_id"] in names]
+            if dead:
+                admin.remove_group_members(name, dead)
+    finally:
+        admin.close()
 
 
 def _toml(settings: Settings, datadir: Path) -> str:

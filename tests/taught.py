@@ -18,8 +18,7 @@ from streams.rules import schema_of
 from streams.settings import Settings
 from streams.step import Rule
 from streams.task import Task
-from streams.wire import shoal
-from streams.wire.events import EventBatch
+from tests.support.decoding import decoder
 
 HOUR_MS = 3_600_000
 WIDTH = 2 * features.R + len(features.PLAIN)
@@ -39,11 +38,8 @@ def taught(
     settings = Settings()
     schema, topics = schema_of(settings.sources[0], settings), settings.source_topics
 
-    def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
-        return shoal.decode(batch, schema, source=source, key_before=key_before, now=None)  # no clock is looked at
-
     rule = Rule(timezone=timezone, training_hourly=hourly, training_key=b"tests", sources=tuple(topics))
-    task = Task(rule, decode, MemoryStore(), _TOPICS, accept_rejects=True)
+    task = Task(rule, decoder(schema), MemoryStore(), _TOPICS, accept_rejects=True)
     ends = dict.fromkeys(topics, 0)
     keys: list[bytes] = []
     values: list[bytes] = []

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from online_models.encoder.encoder import loads
 from online_models.learner import control_messages
@@ -24,6 +21,9 @@ from streams import training
 from streams.settings import Settings
 from tests.embeddings.planted import shoppers
 from tests.processes import committed, deployment, start, wait_for
+from tests.support import sending
+from tests.support.forks import Process
+from tests.support.sending import Message
 
 pytestmark = pytest.mark.kafka
 PLAN = {
@@ -37,16 +37,11 @@ def send(settings: Settings, raw: np.ndarray, seed: int = 1) -> None:
     head = np.zeros(1, training._HEAD)
     head["columns"], head["kind"] = training.layout(features.NAMES), SAMPLE_ROW
     users = np.random.default_rng(seed).bytes(16 * len(raw))
-
-    async def all_() -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, linger_ms=5)
-        await producer.start()
-        for i, line in enumerate(raw.astype("<f8")):
-            value = head.tobytes() + line.tobytes()
-            await producer.send(settings.topic("training_rows"), value, key=users[16 * i : 16 * i + 16], partition=0)
-        await producer.stop()
-
-    asyncio.run(all_())
+    rows = [
+        Message(head.tobytes() + line.tobytes(), users[16 * i : 16 * i + 16], 0)
+        for i, line in enumerate(raw.astype("<f8"))
+    ]
+    sending.send(settings, settings.topic("training_rows"), rows)
 
 
 def candidates(settings: Settings) -> list[ControlMessage]:
@@ -56,18 +51,18 @@ def candidates(settings: Settings) -> list[ControlMessage]:
     return [one for one in told if isinstance(one, ControlMessage)]
 
 
-def begun(settings: Settings, folder: Path, *options: str, **environ: str) -> subprocess.Popen[Any]:
+def begun(settings: Settings, folder: Path, *options: str, **environ: str) -> Process:
     plan = {f"SHOAL_TRAINER__{name}": value for name, value in (PLAN | environ).items()}
     datadir = {"SHOAL_TRAINER__DATADIR": str(folder / "window")}
     return start(settings, folder, "train", *options, environ=datadir | plan)
 
 
-def ended(process: subprocess.Popen[Any], folder: Path) -> tuple[int, str]:
+def ended(process: Process, folder: Path) -> tuple[int, str]:
     return process.wait(240), (folder / "worker.log").read_text()
 
 
 @contextmanager
-def running(settings: Settings, folder: Path, **environ: str) -> Iterator[subprocess.Popen[Any]]:
+def running(settings: Settings, folder: Path, **environ: str) -> Iterator[Process]:
     process = begun(settings, folder, **environ)
     try:
         yield process

@@ -20,7 +20,7 @@ from streams.progress import PROGRESS_KEY, Progress
 from streams.reading import reader, to_end
 from streams.security import aiokafka_options
 from streams.settings import Settings
-from tests.faults.generate import TRUTH
+from tests.support.events.squeezed_month import TRUTH
 
 
 class Move(NamedTuple):

@@ -27,11 +27,11 @@ from streams.reading import reader
 from streams.replay import replay
 from streams.settings import Settings
 from tests.faults.evidence import gather, moved, read_topic
-from tests.faults.generate import DAY, HOUR, MINUTE, Sent
 from tests.faults.order import UNIT
 from tests.faults.runner import Run
 from tests.faults.send import Sender
 from tests.faults.verify import verify
+from tests.support.events.squeezed_month import DAY, HOUR, MINUTE, Sent
 
 
 def sent(file: Path) -> list[Sent]:

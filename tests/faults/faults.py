@@ -19,10 +19,10 @@ from streams.partitioner import placed
 from streams.progress import PROGRESS_KEY
 from tests.faults.disk import fill, mount, small_files, unmount
 from tests.faults.evidence import gather
-from tests.faults.generate import Sent, Shape
 from tests.faults.runner import Run
-from tests.poison import odd
-from tests.poison import poison as bad_records
+from tests.support.events.rejects import odd
+from tests.support.events.rejects import poison as bad_records
+from tests.support.events.squeezed_month import Sent, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +338,7 @@ def full_disk(run: Run) -> None:
 
 @fault()
 def poison(run: Run) -> None:
-    """Every bad record there is, in the middle of the stream; see tests/poison.py."""
+    """Every bad record there is, in the middle of the stream; see tests/support/events/rejects.py."""
     middle = len(run.records) // 2
     stamp = run.records[middle].stamp
     corpus = bad_records("poisoned", stamp) | odd("odd", stamp)

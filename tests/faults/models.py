@@ -12,8 +12,8 @@ from online_models.version import Version
 from state import features
 from tests.build import training_rows
 from tests.faults import oracle
-from tests.faults.generate import Sent
 from tests.faults.order import UNIT, Applied, Fed, parse
+from tests.support.events.squeezed_month import Sent
 
 ROWS = 3_000
 HYSTERESIS = 0.1

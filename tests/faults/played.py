@@ -17,7 +17,7 @@ from streams.step import Rule
 from streams.task import Task
 from streams.wire import shoal
 from tests.faults.evidence import Evidence, Logged, letter, moved
-from tests.faults.generate import DAY, Sent
+from tests.support.events.squeezed_month import DAY, Sent
 
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 SOURCES = ("clickstream", "purchases")

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -18,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
@@ -30,17 +28,19 @@ from streams.commands import Command, encode
 from streams.overview import overview
 from streams.partitioner import placed
 from streams.progress import Progress
-from streams.security import aiokafka_options, kafka_python_options
+from streams.security import kafka_python_options
 from streams.settings import Settings
 from streams.topics import ensure
 from tests.faults import models
 from tests.faults.evidence import gather
 from tests.faults.follow import Follower
-from tests.faults.generate import DAY, Sent, Shape, stream
 from tests.faults.order import UNIT
 from tests.faults.send import Sender
 from tests.faults.verify import Report, verify
 from tests.processes import deployment, start
+from tests.support.events.squeezed_month import DAY, Sent, Shape, stream
+from tests.support.forks import Process
+from tests.support.sending import Message, send_records
 
 WORKER = [sys.executable, "-m", "tests.faults.worker"]
 SWAPS = (0.0, 0.35, 0.7)  # shares of the stream after which a model version is published
@@ -59,7 +59,7 @@ QUICK = {
 class Managed:
     """A worker that is started again when it ends, as a supervisor does."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     options: tuple[str, ...] = ()
     more: dict[str, Any] = field(default_factory=dict)  # of each start
     wanted: bool = True
@@ -105,16 +105,8 @@ class Run:
 
     def put(self, topic: str, key: bytes, value: bytes | None, partition: int = 0) -> None:
         """One record, by a plain producer."""
-
-        async def send() -> None:
-            producer = AIOKafkaProducer(**aiokafka_options(self.settings), max_request_size=8 << 20)
-            await producer.start()
-            try:
-                await producer.send_and_wait(topic, key=key, value=value, partition=partition)
-            finally:
-                await producer.stop()
-
-        asyncio.run(asyncio.wait_for(send(), 30))
+        record = topic, Message(value, key, partition)
+        asyncio.run(asyncio.wait_for(send_records(self.settings, [record]), 30))
 
     def publish(self) -> None:
         """The next model version."""

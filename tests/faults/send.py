@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 
 from streams.security import aiokafka_options
 from streams.settings import Settings
-from tests.faults.generate import TRUTH, Sent
+from tests.support.events.squeezed_month import TRUTH, Sent
 
 
 class Sender:

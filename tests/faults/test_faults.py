@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.faults import FAULTS
-from tests.faults.generate import Shape
 from tests.faults.runner import Run
+from tests.support.events.squeezed_month import Shape
 
 pytestmark = pytest.mark.kafka
 CHOSEN = (

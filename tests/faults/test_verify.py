@@ -12,9 +12,9 @@ import pytest
 from state import rows
 from tests.faults import models
 from tests.faults.evidence import Evidence
-from tests.faults.generate import Shape, stream
 from tests.faults.played import play
 from tests.faults.verify import verify
+from tests.support.events.squeezed_month import Shape, stream
 
 Plant = Callable[[Evidence], None]
 

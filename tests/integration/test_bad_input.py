@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import re
@@ -14,12 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka import ConsumerRecord
 
 from streams.partitioner import placed
 from streams.settings import Settings
-from tests.poison import MARK, Record, event, odd, poison
 from tests.processes import applied, committed, deployment, views, wait_for, worker
+from tests.support import sending
+from tests.support.events.rejects import MARK, Record, event, odd, poison
+from tests.support.sending import Message
 
 pytestmark = pytest.mark.kafka
 CUT = 524_288  # bytes of a value that a dead letter holds at most
@@ -29,21 +30,8 @@ Placed = tuple[Record, int | None]  # by the default partitioner, unless a parti
 
 def send(settings: Settings, topic: str, records: Sequence[Placed]) -> dict[At, Record]:
     """Send in order; what lies where."""
-
-    async def run() -> dict[At, Record]:
-        producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, max_request_size=8 << 20)
-        await producer.start()
-        try:
-            sent = [
-                await producer.send(topic, key=r.key, value=r.value, partition=at, timestamp_ms=r.stamp)
-                for r, at in records
-            ]
-            found = await asyncio.gather(*sent)
-        finally:
-            await producer.stop()
-        return {(one.topic, one.partition, one.offset): r for one, (r, _) in zip(found, records, strict=True)}
-
-    return asyncio.run(run())
+    found = sending.send(settings, topic, [Message(r.value, r.key, at, r.stamp) for r, at in records])
+    return {(one.topic, one.partition, one.offset): r for one, (r, _) in zip(found, records, strict=True)}
 
 
 def check_letters(settings: Settings, expected: dict[At, Record]) -> None:

@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kafka import KafkaProducer
 
 from streams.partitioner import placed
-from streams.security import kafka_python_options
 from streams.settings import Settings
-from tests.acls import GRANTS, grant
 from tests.integration.test_trust import CANARY, HASH_KEY, KEYFILE_PASSWORD, PASSWORDS, Roles, broker, ok  # noqa: F401
 from tests.processes import applied, wait_for, worker
-from tests.secured import Secured
+from tests.support import sending
+from tests.support.acls import GRANTS, grant
+from tests.support.secured import Secured
+from tests.support.sending import Message
 
 pytestmark = pytest.mark.kafka
 USER = "canary-8c4f"  # in every user id; HIDDEN in what else a record holds
@@ -60,13 +60,7 @@ def bad_and_good(now: int) -> Iterator[tuple[bytes | None, bytes | None, int | N
 
 def send(settings: Settings, topic: str, now: int) -> int:
     """As a shop; how many were sent."""
-    producer = KafkaProducer(**kafka_python_options(settings), acks="all", max_request_size=4 << 20)
-    count = 0
-    for key, value, at in bad_and_good(now):
-        producer.send(topic, value, key, partition=at, timestamp_ms=now)
-        count += 1
-    producer.close()
-    return count
+    return len(sending.send(settings, topic, [Message(value, key, at, now) for key, value, at in bad_and_good(now)]))
 
 
 def asked(port: int, path: str) -> str:
@@ -121,11 +115,8 @@ def test_a_crash_tells_them_neither(roles: Roles, row: bytes) -> None:
     """A row in the changelog that is none: the worker falls over it with the user's key in its hands."""
     ok(roles.shoal("operator", "topics"))
     settings, now = roles.settings("worker"), int(time.time() * 1000)
-    producer = KafkaProducer(**kafka_python_options(settings), acks="all")
-    for i in range(40):
-        user = f"{USER}-good-{i}".encode()
-        producer.send(settings.changelog, row, user, partition=int(placed([user], 2)[0]))
-    producer.close()
+    users = [f"{USER}-good-{i}".encode() for i in range(40)]
+    sending.send(settings, settings.changelog, [Message(row, user, int(placed([user], 2)[0])) for user in users])
     send(roles.settings("shop"), settings.source_topics[0], now)
     with worker(settings, roles.home) as process:
         assert process.wait(60) != 0

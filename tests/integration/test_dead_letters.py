@@ -20,8 +20,8 @@ from streams.cli import cli
 from streams.partitioner import placed
 from streams.settings import Settings
 from tests.integration.test_bad_input import At, send, view
-from tests.poison import MARK, Record, event
 from tests.processes import applied, deployment, wait_for, worker
+from tests.support.events.rejects import MARK, Record, event
 
 pytestmark = pytest.mark.kafka
 

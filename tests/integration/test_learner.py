@@ -3,14 +3,12 @@ though the learner is killed."""
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from online_models.version import Version, dumps, loads
 from state import features
@@ -19,6 +17,7 @@ from state.vocabulary import VOCABULARY
 from streams import training
 from streams.settings import Settings
 from tests.processes import committed, deployment, start, wait_for
+from tests.support.sending import Message, send
 
 pytestmark = pytest.mark.kafka
 ROWS, EVERY = 2_400, 300
@@ -47,12 +46,8 @@ def records() -> list[tuple[bytes, bytes]]:
     return [(training.pseudonym(b"%d" % one, b"k"), value) for one, value in zip(user.tolist(), values, strict=True)]
 
 
-async def fill(settings: Settings, rows: list[tuple[bytes, bytes]]) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers)
-    await producer.start()
-    for key, value in rows:
-        await producer.send(settings.topic("training_rows"), value, key=key, partition=0)
-    await producer.stop()
+def fill(settings: Settings, rows: list[tuple[bytes, bytes]]) -> None:
+    send(settings, settings.topic("training_rows"), [Message(value, key, 0) for key, value in rows])
 
 
 def versions(settings: Settings) -> list[Version]:
@@ -60,12 +55,12 @@ def versions(settings: Settings) -> list[Version]:
     return [found[number] for number in sorted(found)]
 
 
-def test_any_hash_seed_any_workers_and_a_kill(kafka: str, tmp_path: Path) -> None:
+def test_any_hash_seed_any_workers_and_a_kill(kafka: str, prefix: str, tmp_path: Path) -> None:
     rows = records()
     told: list[list[bytes]] = []
     for name, workers, killed in (("one", 1, False), ("four", 4, False), ("killed", 1, True)):
-        settings = deployment(kafka, f"learner-{name}-", **SMALL)
-        asyncio.run(fill(settings, rows[: ROWS // 2]))
+        settings = deployment(kafka, f"{prefix}{name}-", **SMALL)
+        fill(settings, rows[: ROWS // 2])
         with ExitStack() as stack:
             running = [
                 start(settings, tmp_path / name / str(i), "worker", environ={"PYTHONHASHSEED": str(len(told) * 7 + i)})
@@ -81,7 +76,7 @@ def test_any_hash_seed_any_workers_and_a_kill(kafka: str, tmp_path: Path) -> Non
                 again = start(settings, tmp_path / name / "again", "worker")
                 stack.callback(again.wait)
                 stack.callback(again.kill)
-            asyncio.run(fill(settings, rows[ROWS // 2 :]))
+            fill(settings, rows[ROWS // 2 :])
             wait_for(lambda settings=settings: len(versions(settings)) >= VERSIONS, "all versions")  # type: ignore[misc]
         found = versions(settings)
         assert [one.number for one in found] == list(range(1, VERSIONS + 1))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 
 from online_models.clustering.scaler import Scaler
@@ -23,6 +24,7 @@ from streams.ask import request
 from streams.cli import cli
 from tests.deployed import USERS, Deployed
 from tests.processes import wait_for
+from tests.support.sending import Message, send
 
 pytestmark = pytest.mark.kafka
 LEARNER = {
@@ -34,24 +36,21 @@ LEARNER = {
 @pytest.fixture(scope="module")
 def shop(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     """A shop whose learner has published two versions or more, after which nothing more comes."""
-    made = Deployed(kafka, "models-cli-", tmp_path_factory.mktemp("models"), **LEARNER)
+    made = Deployed(kafka, f"{uuid4().hex[:10]}-", tmp_path_factory.mktemp("models"), **LEARNER)
     with made.run():
-        asyncio.run(send(made))
+        send(made.settings, made.clicks, events())
         wait_for(lambda: newest(made) >= 2, "two versions")
         wait_for(lambda: judged(made) == USERS, "the passes")
     return made
 
 
-async def send(made: Deployed) -> None:
+def events() -> Iterator[Message]:
     """Ten events of each of some users: who looks, who searches, who fills carts."""
-    producer = AIOKafkaProducer(bootstrap_servers=made.settings.kafka.bootstrap_servers, linger_ms=5)
-    await producer.start()
     now = int(time.time() * 1000) - 1_800_000
     for i in range(10 * USERS):
         user, kind = f"user-{i % USERS}", ("view", "search", "add_to_cart")[i % USERS % 3]
         event = {"event_time": now + 5 * i, "event_type": kind, "user_id": user, "price": 1.5}
-        await producer.send(made.clicks, json.dumps(event).encode(), key=user.encode(), timestamp_ms=now + 5 * i)
-    await producer.stop()
+        yield Message(json.dumps(event).encode(), user.encode(), stamp=now + 5 * i)
 
 
 def judged(made: Deployed) -> int:

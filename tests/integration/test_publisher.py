@@ -118,7 +118,7 @@ async def raised(work) -> BaseException:  # type: ignore[no-untyped-def]
 
 
 async def test_a_transaction_that_the_broker_timed_out(kafka: str, prefix: str) -> None:
-    """The broker looks every ten seconds whether a transaction is older than it may be."""
+    """The test broker looks every second whether a transaction is older than it may be."""
     settings = deployment(kafka, prefix, **{"state.transaction_timeout": 1.0, "state.flush_interval": 0.25})
     publisher = Publisher(settings, 0)
     await publisher.start()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from streams.progress import PROGRESS_KEY, Progress, loads
 from tests.deployed import Deployed
 from tests.faults.order import steps_back
 from tests.processes import committed, wait_for
+from tests.support.forks import Process
 
 pytestmark = pytest.mark.kafka
 EVENTS = 3_000  # in each half
@@ -84,6 +84,8 @@ main()
 class Shop(Deployed):
     """A deployment of two partitions, and workers that can be held and slowed."""
 
+    removes_dead_members = False  # a rebalance when a session expires is what these tests are about
+
     def __init__(self, bootstrap: str, prefix: str, folder: Path) -> None:
         super().__init__(bootstrap, prefix, folder, **{"topics.partitions": 2, "state.flush_interval": 0.1})
         self.group = f"{self.settings.prefix}{self.settings.application}"
@@ -116,7 +118,7 @@ class Shop(Deployed):
         """How often a worker has said that it is ready."""
         return (self.folder / name / "worker.log").read_text().count("shoal: ready ")
 
-    def rejoin(self, name: str, process: subprocess.Popen[bytes]) -> None:
+    def rejoin(self, name: str, process: Process) -> None:
         """Another assignment of a worker, told at once."""
         before = len(self.assigned(name))
         process.send_signal(signal.SIGWINCH)
@@ -130,7 +132,7 @@ class Shop(Deployed):
                 found[record.partition].append(loads(record.value))
         return found
 
-    def complete(self, *running: subprocess.Popen[bytes]) -> None:
+    def complete(self, *running: Process) -> None:
         """All that was sent is counted once, and no progress went back."""
 
         def counted() -> bool:

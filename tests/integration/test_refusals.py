@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from state.rows import BLANK
 from streams import progress
@@ -23,6 +22,7 @@ from streams.publisher import Publisher
 from tests.deployed import Deployed
 from tests.processes import wait_for
 from tests.rocks import biggest, flip
+from tests.support.sending import Message, send
 
 pytestmark = pytest.mark.kafka
 
@@ -116,19 +116,12 @@ def test_a_changelog_emptied(one: Deployed, disk: str) -> None:
 
 
 def test_an_undecodable_changelog_record(one: Deployed) -> None:
-    asyncio.run(spoil(one))
+    send(one.settings, one.settings.changelog, [Message(b"no row", b"user-1", 0)])
     refused(one, f"{one.settings.changelog}/0: the record at offset ", code=9)
     assert "user-1" not in one.last_words()
     with one.run("--accept-loss") as process:
         wait_for(one.ready, "the worker")
         assert process.poll() is None
-
-
-async def spoil(made: Deployed) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=made.settings.kafka.bootstrap_servers)
-    await producer.start()
-    await producer.send_and_wait(made.settings.changelog, b"no row", key=b"user-1", partition=0)
-    await producer.stop()
 
 
 def test_a_recovery_that_takes_too_long(kafka: str, prefix: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, NewTopic
@@ -30,10 +30,11 @@ from streams.errors import LossError, TopicsError, TransactionError
 from streams.overview import overview
 from streams.records import RecordBatch
 from streams.rekeyer import Rekeyer
-from streams.settings import Settings
+from streams.settings import Settings, load
 from streams.topics import ensure
 from tests.build import version
 from tests.processes import committed, deployment, wait_for, worker
+from tests.support import sending
 
 pytestmark = pytest.mark.kafka
 EVENTS, USERS, RAW, PARTITIONS = 20_000, 300, 3, 4
@@ -48,20 +49,12 @@ def create(kafka: str, name: str, partitions: int, **config: str) -> None:
 
 
 def send(kafka: str, topic: str, parts: dict[int, list[Message]]) -> None:
-    async def run() -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=kafka, linger_ms=5)
-        await producer.start()
-        try:
-            for part, messages in parts.items():
-                sent = [
-                    await producer.send(topic, value, key, part, stamp, headers)
-                    for key, value, headers, stamp in messages
-                ]
-                await asyncio.gather(*sent)
-        finally:
-            await producer.stop()
-
-    asyncio.run(run())
+    found = [
+        sending.Message(value, key, part, stamp, headers)
+        for part, messages in parts.items()
+        for key, value, headers, stamp in messages
+    ]
+    sending.send(load(environ={}, **{"kafka.bootstrap_servers": kafka}), topic, found)
 
 
 def by_partition(settings: Settings, topic: str, partitions: int) -> dict[int, list[ConsumerRecord]]:

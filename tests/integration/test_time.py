@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from streams import ask, changelog
 from streams.errors import DataError
@@ -18,19 +16,15 @@ from streams.partitioner import placed
 from streams.settings import Settings
 from tests.build import stream
 from tests.processes import SHOAL, applied, committed, deployment, wait_for, worker
+from tests.support.forks import run
+from tests.support.sending import Message, send
 
 pytestmark = pytest.mark.kafka
 DAY = 86_400_000
 
 
-async def send(settings: Settings, topic: str, records: list[tuple[bytes, bytes]], at: int | None = None) -> None:
-    """Values by key, stamped with `at` or each one's event time (ms)."""
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers)
-    await producer.start()
-    for key, value in records:
-        time = at if at is not None else json.loads(value)["event_time"]
-        await producer.send(topic, key=key, value=value, timestamp_ms=time)
-    await producer.stop()
+def message(event: dict[str, Any]) -> Message:
+    return Message(json.dumps(event).encode(), event["user_id"].encode(), stamp=event["event_time"])
 
 
 def changes(settings: Settings) -> list[dict[str, Any]]:
@@ -46,8 +40,7 @@ def test_expiry_erasure_and_oblivion(kafka: str, prefix: str, tmp_path: Path) ->
     for event in events:
         event["price"] = abs(event["price"])
     last = max(event["event_time"] for event in events)
-    lines = [(event["user_id"].encode(), json.dumps(event).encode()) for event in events]
-    asyncio.run(send(settings, settings.source_topics[0], lines))
+    send(settings, settings.source_topics[0], map(message, events))
     home = tmp_path / "one"
     with worker(settings, home, "--accept-rejects"):
         wait_for(lambda: applied(settings) == len(events), "all events")
@@ -66,7 +59,7 @@ def test_expiry_erasure_and_oblivion(kafka: str, prefix: str, tmp_path: Path) ->
         stored, _ = asyncio.run(changelog.read(settings))
         assert len(stored) == 40
         command = [*SHOAL, "--config", str(home / "shoal.toml"), "erase", "u3"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        done = run(command)
         assert (done.returncode, done.stdout[:6]) == (0, "erased"), done.stderr
         assert ask.erase(settings, "u3", 60)["result"] == "unknown"
         assert b"u3" not in asyncio.run(changelog.read(settings))[0]
@@ -78,17 +71,17 @@ def test_expiry_erasure_and_oblivion(kafka: str, prefix: str, tmp_path: Path) ->
         assert sum(part.users for part in progress(settings).values()) == 39
 
         late = {"event_time": last, "event_type": "view", "user_id": "u3", "event_id": "again"}
-        asyncio.run(send(settings, settings.source_topics[0], [(b"u3", json.dumps(late).encode())]))
+        send(settings, settings.source_topics[0], [message(late)])
         wait_for(lambda: b"u3" in asyncio.run(changelog.read(settings))[0], "a new row")
         wait_for(lambda: [c for c in changes(settings) if c["user"] == "u3"][-1]["cause"] == "first", "a new history")
         assert [c for c in changes(settings) if c["user"] == "u3"][-1]["seq"] == 1
 
         bad = [b"{", b'{"command": "erase", "request_id": "r"}']
         bad.append(b'{"command": "advance", "request_id": "r", "to": "x"}')
-        asyncio.run(send(settings, settings.topic("commands"), [(b"u3", value) for value in bad], last))
+        send(settings, settings.topic("commands"), [Message(value, b"u3", stamp=last) for value in bad])
         stray = b'{"command": "erase", "request_id": "r", "user_id": "u3"}'
         elsewhere = next(b"u%d" % i for i in range(40) if not same(settings, b"u%d" % i, b"u3"))
-        asyncio.run(send(settings, settings.topic("commands"), [(elsewhere, stray)], last))
+        send(settings, settings.topic("commands"), [Message(stray, elsewhere, stamp=last)])
 
         def reasons() -> list[bytes]:
             return sorted(

@@ -17,10 +17,11 @@ from kafka import KafkaProducer
 
 from streams.security import aiokafka_options, kafka_python_options
 from streams.settings import Settings, load
-from tests.acls import GRANTS, Grant, grant, revoke
-from tests.generate import write
 from tests.processes import SHOAL, applied, wait_for, worker
-from tests.secured import Secured, secured
+from tests.support.acls import GRANTS, Grant, grant, revoke
+from tests.support.events.month import write
+from tests.support.forks import run
+from tests.support.secured import Secured, secured
 
 pytestmark = pytest.mark.kafka
 ROLES = ("worker", "shop", "reader", "operator")
@@ -30,8 +31,8 @@ KEYFILE_PASSWORD, HASH_KEY = f"{CANARY}-keyfile", f"{CANARY}-hash"
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    with secured(tmp_path_factory.mktemp("secured"), keyfile_password=KEYFILE_PASSWORD) as started:
+def broker(session_folder: Path) -> Iterator[Secured]:
+    with secured(session_folder / "secured", keyfile_password=KEYFILE_PASSWORD) as started:
         for role, password in PASSWORDS.items():
             started.add_user(role, password)
         yield started
@@ -72,10 +73,8 @@ class Roles:
             "KAFKA__SSL_KEYFILE_PASSWORD": KEYFILE_PASSWORD, **more,
         }  # fmt: skip
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SHOAL_")}
-        done = subprocess.run(
-            [*SHOAL, *arguments], env=environ | {f"SHOAL_{name}": value for name, value in names.items()},
-            cwd=self.home, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        environ |= {f"SHOAL_{name}": value for name, value in names.items()}
+        done = run([*SHOAL, *arguments], env=environ, cwd=self.home)
         assert CANARY not in done.stdout + done.stderr
         return done
 

@@ -16,8 +16,9 @@ from streams import changelog, frame
 from streams.backfill import backfill
 from streams.files import lines
 from streams.replay import replay
-from tests import generate, oracle
 from tests.processes import applied, deployment, wait_for, worker
+from tests.support import window_oracle as oracle
+from tests.support.events import month
 
 pytestmark = pytest.mark.kafka
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.kafka
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = os.environ.get("SHOAL_VERIFY_DATA")
-    return Path(given) if given else generate.write(tmp_path_factory.mktemp("data") / "month.jsonl.gz", 1)
+    return Path(given) if given else month.write(tmp_path_factory.mktemp("data") / "month.jsonl.gz", 1)
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
 from state import rows
@@ -24,6 +21,9 @@ from streams.progress import PROGRESS_KEY, Progress
 from streams.reading import reader
 from streams.settings import Settings, load
 from streams.topics import ensure
+from tests.processes import SHOAL, remove_dead_members
+from tests.support.forks import Process, spawn
+from tests.support.sending import Message, send_records
 
 pytestmark = pytest.mark.kafka
 CODECS = ("gzip", "snappy", "lz4", "zstd")
@@ -43,7 +43,8 @@ class Shell:
             "state.max_poll_records": 300, "state.session_timeout": 6.0, "state.rebalance_timeout": 6.0,
         }  # fmt: skip
         self.settings: Settings = load(environ={}, **self.values)
-        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.workers: dict[str, Process] = {}
+        self._ended: list[Process] = []
         self.sent: Counter[bytes] = Counter()  # by user
         self.ends: Counter[str] = Counter()  # records by topic
         self._clock = int(time.time() * 1000) - 3_600_000
@@ -51,10 +52,9 @@ class Shell:
     def start(self, name: str) -> None:
         passed = self.values | {"state.datadir": str(self.home / name)}
         names = {f"SHOAL_{key.upper().replace('.', '__')}": str(value) for key, value in passed.items()}
-        self.workers[name] = subprocess.Popen(
-            [sys.executable, "-c", "from streams.cli import main; main()", "-v", "worker"], env=os.environ | names,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log(name).open("ab"),
-        )  # fmt: skip
+        remove_dead_members(self.settings, self._ended)
+        with self.log(name).open("ab") as log:
+            self.workers[name] = spawn([*SHOAL, "-v", "worker"], env=os.environ | names, output=log)
 
     def log(self, name: str) -> Path:
         return self.home / f"{name}.log"
@@ -62,32 +62,22 @@ class Shell:
     def end(self, name: str, how: signal.Signals) -> int:
         worker = self.workers.pop(name)
         worker.send_signal(how)
+        self._ended.append(worker)
         return worker.wait(60)
 
     def send(self, count: int, codec: str = "gzip") -> None:
         """Views to the first source, purchases to the second, in one time."""
-        asyncio.run(self._send(count, codec))
+        asyncio.run(send_records(self.settings, map(self._record, range(count)), compression_type=codec))
 
-    async def _send(self, count: int, codec: str) -> None:
+    def _record(self, i: int) -> tuple[str, Message]:
         views, purchases = self.settings.source_topics
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self.settings.kafka.bootstrap_servers, compression_type=codec, linger_ms=5, acks="all"
-        )
-        await producer.start()
-        try:
-            sent = []
-            for i in range(count):
-                self._clock += 7
-                user = f"user-{i * 7919 % 997}".encode()
-                topic, kind = (purchases, "purchase") if i % 5 == 0 else (views, "view")
-                event = {"event_time": self._clock, "event_type": kind, "user_id": user.decode(), "price": 1.5}
-                value = json.dumps(event).encode()
-                sent.append(await producer.send(topic, key=user, value=value, timestamp_ms=self._clock))
-                self.sent[user] += 1
-                self.ends[topic] += 1
-            await asyncio.gather(*sent)
-        finally:
-            await producer.stop()
+        self._clock += 7
+        user = f"user-{i * 7919 % 997}".encode()
+        topic, kind = (purchases, "purchase") if i % 5 == 0 else (views, "view")
+        event = {"event_time": self._clock, "event_type": kind, "user_id": user.decode(), "price": 1.5}
+        self.sent[user] += 1
+        self.ends[topic] += 1
+        return topic, Message(json.dumps(event).encode(), user, stamp=self._clock)
 
     def until(self, reached: Reached) -> dict[int, Progress]:
         return asyncio.run(asyncio.wait_for(self._until(reached), PATIENCE))

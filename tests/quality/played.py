@@ -28,10 +28,9 @@ from streams.records import RecordBatch
 from streams.rules import rule_of, schema_of
 from streams.settings import Settings, SourceSettings
 from streams.task import Task
-from streams.wire import shoal
-from streams.wire.events import EventBatch
 from tests.quality import planted as planted_
 from tests.quality.planted import DAY, HOUR, START, Ints, Planted
+from tests.support.decoding import decoder
 
 Floats = NDArray[np.float64]
 ROOT = Path(__file__).parents[2]
@@ -112,11 +111,8 @@ class Core:
         topics, partitions = self.settings.source_topics, self.settings.topics.partitions
         schema = schema_of(SourceSettings(name=topics[0]), self.settings)
 
-        def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
-            return shoal.decode(batch, schema, source=source, key_before=key_before, now=None)
-
         self.tasks = [
-            Task(rule_of(self.settings, number), decode, MemoryStore(), _NOWHERE, accept_rejects=True)
+            Task(rule_of(self.settings, number), decoder(schema), MemoryStore(), _NOWHERE, accept_rejects=True)
             for number in range(partitions)
         ]
         self._keys = [name.encode() for name in planted.ids()]

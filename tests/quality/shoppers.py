@@ -27,8 +27,7 @@ from streams.records import RecordBatch
 from streams.rules import rule_of, schema_of
 from streams.settings import load
 from streams.task import Task
-from streams.wire import shoal
-from streams.wire.events import EventBatch
+from tests.support.decoding import decoder
 
 DAY = 86_400_000
 HOUR = 3_600_000
@@ -126,10 +125,7 @@ class _Core:
         self._names = settings.source_topics
         schema = schema_of(settings.sources[0], settings)
 
-        def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
-            return shoal.decode(batch, schema, source=source, key_before=key_before, now=None)
-
-        self._task = Task(rule_of(settings, 0), decode, self.store, TOPICS, accept_rejects=True)
+        self._task = Task(rule_of(settings, 0), decoder(schema), self.store, TOPICS, accept_rejects=True)
         self._records: list[tuple[bytes, bytes]] = []
 
     def feed(self, events: list[Line]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from streams.allowed import needed
 from streams.settings import load
 from streams.topics import specs
-from tests.acls import GRANTS, Grant
+from tests.support.acls import GRANTS, Grant
 
 README = Path(__file__).parents[2] / "README.md"
 

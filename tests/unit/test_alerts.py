@@ -13,18 +13,13 @@ from state import features
 from state.stores.memory import MemoryStore
 from streams.alerts import Rules
 from streams.outbox import Topics
-from streams.records import RecordBatch
 from streams.step import Rule
 from streams.task import Task
-from streams.wire.events import EventBatch
-from tests.build import decoded, random_encoder, records, version
+from tests.build import random_encoder, records, version
+from tests.support.decoding import decode
 
 START = 1_700_000_000_000
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
-
-
-def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
-    return decoded(batch, source=source, key_before=key_before)
 
 
 def alerts(

@@ -22,7 +22,7 @@ from streams.task import Task
 from streams.wire import shoal
 from streams.wire.events import REASONS, EventBatch, Reject
 from tests.build import version
-from tests.poison import AHEAD, MARK, Record, event, odd, poison, spelled
+from tests.support.events.rejects import AHEAD, MARK, Record, event, odd, poison, spelled
 
 NOW = 1_700_000_000_000
 SCHEMA = shoal.schema()

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from streams import errors
+from streams import errors, reach
 from streams.cli import COMMANDS, cli
 from streams.settings import load
 
@@ -106,7 +106,8 @@ def test_config_masks_secrets(form: tuple[str, ...], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [("snapshot", "-o", "x.parquet"), ("user", "5"), ("status",), ("topics",)])
-def test_no_broker_is_told_in_a_line(command: tuple[str, ...]) -> None:
+def test_no_broker_is_told_in_a_line(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "BOOTSTRAP_MS", 500)
     told = shoal("--bootstrap-servers", "127.0.0.1:1", *command)
     assert told.exit_code == 4, told.output
     assert "no broker at 127.0.0.1:1" in told.output

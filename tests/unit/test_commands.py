@@ -17,7 +17,7 @@ from streams.records import RecordBatch
 from streams.settings import load
 from streams.step import Rule
 from streams.task import Task
-from tests.unit.test_task import decode
+from tests.support.decoding import decode
 
 NO_USERS = {
     "": "user_id is missing", "\0progress": "user_id: no id has a NUL in it", "a\0": "user_id: no id has a NUL in it",

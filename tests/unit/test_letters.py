@@ -16,7 +16,7 @@ from streams.settings import load
 from streams.wire import shoal
 from streams.wire.events import Reject
 from streams.wire.rees46 import rees46
-from tests.poison import event, poison
+from tests.support.events.rejects import event, poison
 
 NOW = 1_722_470_400_000
 SCHEMAS = {"clicks": shoal.schema(), "cart": rees46()}

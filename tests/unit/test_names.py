@@ -16,7 +16,7 @@ from streams.rules import schema_of
 from streams.settings import Settings, load
 from streams.wire import shoal
 from streams.wire.events import EventBatch
-from tests.generate import month
+from tests.support.events.month import month
 
 RENAMED = {
     "name": "a", "fields": {"visitor": "user_id", "ts": "event_time", "kind": "event_type", "sku": "price"},

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from online_models.outcomes import HORIZON
 from streams.files import lines
-from tests.generate import write
 from tests.quality.predict import OUTCOMES, Field, main
 from tests.quality.predictors import contenders
 from tests.quality.shoppers import DAY, Shoppers, shoppers
+from tests.support.events.month import write
 
 ASKED, BEFORE = 9, 2  # days
 

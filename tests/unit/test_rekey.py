@@ -86,6 +86,7 @@ def told(at: tuple[str, int], record: Record, stamp: int | None) -> Any:
     return value, h["reason"].decode(), h["topic"].decode(), int(h["partition"]), int(h["offset"])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(LOGS, st.data())
 def test_any_fetches_and_restarts_give_one_order(

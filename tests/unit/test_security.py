@@ -7,6 +7,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+from kafka import KafkaAdminClient
 
 from streams.errors import SettingsError
 from streams.security import aiokafka_options, faust_broker, kafka_python_options
@@ -40,8 +41,18 @@ def test_faust_hands_its_driver_what_the_other_clients_get(protocol: str, mechan
     assert handed == {key: value for key, value in others.items() if key not in ("bootstrap_servers", "ssl_context")}
 
 
-async def test_aiokafka_takes_the_arguments() -> None:
-    AIOKafkaConsumer(**aiokafka_options(sasl("SASL_SSL")))
+async def test_aiokafka_takes_the_arguments_and_uses_them() -> None:
+    options = aiokafka_options(sasl("SASL_SSL", "SCRAM-SHA-512"))
+    client = AIOKafkaConsumer(**options)._client
+    assert (client._security_protocol, client._ssl_context) == ("SASL_SSL", options["ssl_context"])
+    said = (client._sasl_mechanism, client._sasl_plain_username, client._sasl_plain_password)
+    assert said == ("SCRAM-SHA-512", "ann", CANARY)
+
+
+def test_kafka_python_knows_the_arguments() -> None:
+    options = kafka_python_options(sasl("SASL_SSL"))
+    assert set(options) <= set(KafkaAdminClient.DEFAULT_CONFIG)
+    assert {"security_protocol", "ssl_context", "sasl_mechanism", "sasl_plain_username"} <= set(options)
 
 
 def test_tls_verifies_unless_told_not_to_look_at_the_name() -> None:

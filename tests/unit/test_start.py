@@ -15,7 +15,7 @@ from streams.standing import Standing
 from streams.start import check_start
 from streams.step import Rule
 from streams.task import Task
-from tests.unit.test_task import decode
+from tests.support.decoding import decode
 
 SEARCHED = "shoal-state-changelog/0 was read from 3 to 40"
 CLICKS, BUYS = ("clickstream", 0), ("purchases", 0)

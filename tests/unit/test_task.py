@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,19 +16,14 @@ from state import expiry_index, windows
 from state.stores.memory import MemoryStore
 from streams.outbox import Flush, Topics
 from streams.progress import PROGRESS_KEY
-from streams.records import RecordBatch
 from streams.step import Rule
 from streams.task import Task
-from streams.wire.events import EventBatch
-from tests.build import decoded, foretelling, records, stream, version
+from tests.build import foretelling, records, stream, version
+from tests.support.decoding import decode
 
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 RULE = Rule(sources=("clickstream",), forget=35 * windows.DAY)
 ONE, TWO = (foretelling(version(number, number + 2, hysteresis=0.2)) for number in (1, 2))
-
-
-def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
-    return decoded(batch, source=source, key_before=key_before, now=None)
 
 
 @dataclass(frozen=True)
@@ -95,6 +91,7 @@ def play(scene: Scene, cuts: list[int], sweeps: list[int]) -> tuple[dict, list, 
     return rows, sorted(changes.items()), others, sizes
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(1, 60), st.lists(st.integers(0, 60), max_size=5), st.data())
 def test_any_split_gives_the_same(seed: int, n: int, cuts: list[int], data: st.DataObject) -> None:

@@ -17,7 +17,8 @@ from streams import training
 from streams.outbox import Topics
 from streams.step import Rule
 from streams.task import Task
-from tests.build import decoded, records, stream
+from tests.build import records, stream
+from tests.support.decoding import decode
 
 HOUR, DAY_MS = 3_600_000, 86_400_000
 WIDTH = 2 * features.R + len(features.PLAIN)
@@ -28,7 +29,7 @@ def taught(events: list[dict[str, Any]], *, hourly: int = 5_000, sweep: bool = F
     store = MemoryStore()
     task = Task(
         Rule(sources=("clickstream",), training_hourly=hourly, training_key=b"k"),
-        lambda batch, source, key_before, now: decoded(batch, source=source, key_before=key_before), store,
+        decode, store,
         Topics("changes", "segments", "alerts", "dead", "training", "receipts"),
     )  # fmt: skip
     found = []

@@ -19,9 +19,9 @@ from streams.outbox import Topics
 from streams.records import RecordBatch
 from streams.step import Rule
 from streams.task import Task
-from streams.transport import unpack
+from streams.transport import BatchConsumer, BatchThread, unpack
 from tests.build import records
-from tests.unit.test_task import decode
+from tests.support.decoding import decode
 
 AT = TopicPartition("clickstream", 0)
 
@@ -87,3 +87,54 @@ def test_a_task_takes_only_what_goes_on_where_it_is() -> None:
     assert not task.offer(records([event] * 3, first=2))  # read before
     assert task.queued_ends() == {"clickstream": 3}
     assert task.offer(records([event] * 3, first=3))
+
+
+def reading(**told: int | None) -> tuple[Any, dict[TopicPartition, Any]]:
+    """A consumer, and what the fetcher knows of its partitions; told: last stable offset of each topic's partition 0,
+    by a fetch from before the reading began."""
+    states = {TopicPartition(topic, 0): SimpleNamespace(lso=lso) for topic, lso in told.items()}
+    assignment = SimpleNamespace(tps=set(states), state_value=states.__getitem__)
+    thread: Any = BatchThread.__new__(BatchThread)
+    thread._consumer = SimpleNamespace(
+        _subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
+    )  # fmt: skip
+
+    async def seek_wait(positions: Any) -> None:
+        pass
+
+    thread.seek_wait = seek_wait
+    consumer: Any = BatchConsumer.__new__(BatchConsumer)
+    consumer._thread, consumer.expected, consumer._new_topicpartition = thread, {}, TopicPartition
+    return consumer, states
+
+
+async def test_an_end_that_was_told_before_the_recovery_is_not_known() -> None:
+    """Records came while the changelog was read: who stands at the end of before is not at the end."""
+    consumer, states = reading(clickstream=300, purchases=20)
+    assert consumer.ends() == {("clickstream", 0): None, ("purchases", 0): None}
+    await consumer.read_from("clickstream", 0, 300)
+    assert consumer.ends() == {("clickstream", 0): None, ("purchases", 0): None}
+    states[AT].lso = 5_000  # the first fetch since
+    assert consumer.ends() == {("clickstream", 0): 5_000, ("purchases", 0): None}
+
+
+async def test_a_source_that_stands_at_an_end_of_before_holds_the_others() -> None:
+    """The clicks that came during the recovery are applied before a later purchase, whichever is fetched first."""
+    sources = ("clickstream", "purchases")
+    task = Task(Rule(sources=sources), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"))
+    consumer, states = reading(clickstream=0, purchases=1)
+    for topic in sources:
+        await consumer.read_from(topic, 0, 0)
+    at = 1_700_000_000_000
+    bought = records([{"event_time": at + 10, "event_type": "purchase", "user_id": "a"}], topic="purchases")
+
+    def applied() -> int:
+        return task.run(at, {topic: consumer.ends()[topic, 0] for topic in sources})
+
+    states[TopicPartition("purchases", 0)].lso = 1
+    assert task.offer(bought)
+    assert applied() == 0
+    states[AT].lso = 1
+    assert applied() == 0
+    assert task.offer(records([{"event_time": at, "event_type": "view", "user_id": "b"}]))
+    assert applied() == 2

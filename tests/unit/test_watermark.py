@@ -15,20 +15,15 @@ from state.stores.memory import MemoryStore
 from streams import frame, progress
 from streams.outbox import Topics
 from streams.progress import PROGRESS_KEY, Entry
-from streams.records import RecordBatch
 from streams.step import Rule
 from streams.task import Task
-from streams.wire.events import EventBatch
-from tests.build import decoded, records, version
+from tests.build import records, version
+from tests.support.decoding import decode
 
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 T = 1_700_000_100_000 // windows.UNIT * windows.UNIT
 WALL = T + 400 * DAY  # the events are old: a replay
-
-
-def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
-    return decoded(batch, source=source, key_before=key_before)
 
 
 def made(store: MemoryStore | None = None, **more: Any) -> Task:

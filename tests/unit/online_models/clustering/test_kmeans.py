@@ -234,6 +234,7 @@ def test_the_start_finds_each_of_four_kinds_from_any_seed() -> None:
         assert sorted(nearest(np.array(places, float), model.centre_matrix)[0].tolist()) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_hash_seed() -> None:
     code = """if True:
         import sys

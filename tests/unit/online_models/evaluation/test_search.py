@@ -132,6 +132,7 @@ def test_who_gives_up_gets_nothing() -> None:
     assert seen == [(2_000, 7_200), (4_000, 7_200)]
 
 
+@pytest.mark.slow
 def test_the_search_finds_that_two_segments_are_too_few() -> None:
     found = tune_.tune(SETTINGS, ROWS, trials=9, seconds=600)
     assert found.trials[0].changes == {}

@@ -167,6 +167,7 @@ def digest() -> str:
     return hashlib.sha256(b"".join(found)).hexdigest()
 
 
+@pytest.mark.slow
 def test_any_hash_seed_gives_the_same_bytes() -> None:
     code = "from tests.unit.online_models.learner.test_learner import digest; print(digest())"
     assert under_hash_seeds(code, 0, 1, 7, 1234, 99999) == {digest()}

@@ -100,6 +100,7 @@ def digest() -> str:
     return hashlib.sha256(b"".join(models + states)).hexdigest()
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_hash_seed() -> None:
     code = "from tests.unit.online_models.prediction.test_propensity import digest; print(digest())"
     assert under_hash_seeds(code, 0, 1) == {digest()}

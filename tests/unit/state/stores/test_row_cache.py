@@ -39,11 +39,24 @@ def test_unbounded_it_is_a_dict(steps: list[dict[bytes, bytes] | bytes]) -> None
 
 @given(st.lists(ROWS, max_size=40))
 def test_bounded_it_forgets_but_never_lies(steps: list[dict[bytes, bytes]]) -> None:
-    held, plain = RowCache(3), {}
+    held, plain, written = RowCache(3), {}, 0
     for step in steps:
         held.put_many(step)
         plain.update(step)
-        assert all(row in (None, plain.get(key)) for key, row in zip(KEYS, held.get_many(KEYS), strict=True))
+        written += sum(map(len, step.values()))
+        rows = held.get_many(KEYS)
+        assert all(row in (None, plain.get(key)) for key, row in zip(KEYS, rows, strict=True))
+        assert written >= row_cache.SEGMENT or rows == [plain.get(key) for key in KEYS]  # no segment has been sealed yet
+
+
+def test_bounded_it_forgets_the_oldest_segments_and_no_others() -> None:
+    held = RowCache(3)
+    rows = {key: key * (row_cache.SEGMENT // 2 // len(key)) for key in KEYS[:10]}  # two of them fill a segment
+    for count, (key, row) in enumerate(rows.items(), 1):
+        held.put_many({key: row})
+        there = [key for key, found in zip(rows, held.get_many(list(rows)), strict=True) if found is not None]
+        assert there == list(rows)[max(0, (count // 2 - 1) * 2) : count]  # the last full segment and what came after
+    assert held.get_many(there) == [rows[key] for key in there]
 
 
 def test_bounded_the_newest_rows_stay() -> None:

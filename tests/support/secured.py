@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
-from streams.broker import Broker
-from streams.broker_process import free_port
+from streams.broker_process import free_port, locked
+from tests.support.broker import shared_broker
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,23 @@ def _key(found: trustme.Blob, encryption: KeySerializationEncryption) -> bytes:
 
 @contextmanager
 def secured(home: Path, *, keyfile_password: str) -> Iterator[Secured]:
-    """A broker with a CA of its own; clients may show a certificate, whose key has that password."""
+    """The broker of a folder, with a CA of its own, shared by the processes of the test session; clients may show a
+    certificate, whose key has that password."""
     home.mkdir(parents=True, exist_ok=True)
+    with locked(home / "certificates.lock"):
+        if not (home / "overrides.json").exists():
+            _certificates(home, keyfile_password)
+            (home / "overrides.json").write_text(json.dumps(_overrides(home, free_port(None, None))))
+    overrides = json.loads((home / "overrides.json").read_text())
+    with shared_broker(home, overrides) as bootstrap:
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        try:
+            yield Secured(overrides["listeners"].removeprefix("SECURED://"), admin, home)
+        finally:
+            admin.close()
+
+
+def _certificates(home: Path, keyfile_password: str) -> None:
     ca = trustme.CA()
     ca.cert_pem.write_to_path(home / "ca.pem")
     trustme.CA().cert_pem.write_to_path(home / "other-ca.pem")
@@ -66,9 +82,12 @@ def secured(home: Path, *, keyfile_password: str) -> Iterator[Secured]:
     (home / "server.pem").write_bytes(
         _key(server.private_key_pem, NoEncryption()) + b"".join(blob.bytes() for blob in server.cert_chain_pems)
     )
-    port = free_port(None, None)
+
+
+def _overrides(home: Path, port: int) -> dict[str, str]:
+    """Lines of server.properties."""
     listener = "listener.name.secured"
-    overrides = {
+    return {
         "listeners": f"SECURED://127.0.0.1:{port}", "advertised.listeners": f"SECURED://127.0.0.1:{port}",
         "listener.security.protocol.map": "SECURED:SASL_SSL",
         f"{listener}.ssl.keystore.type": "PEM", f"{listener}.ssl.keystore.location": str(home / "server.pem"),
@@ -79,9 +98,3 @@ def secured(home: Path, *, keyfile_password: str) -> Iterator[Secured]:
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",  # the plain listeners: the broker itself and the set-up
     }  # fmt: skip
-    with Broker.running(home, overrides=overrides) as broker:
-        admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
-        try:
-            yield Secured(f"127.0.0.1:{port}", admin, home)
-        finally:
-            admin.close()

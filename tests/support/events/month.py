@@ -1,5 +1,5 @@
 """A seeded month of a shop in shoal's schema: late lines, repeats, refunds, orders of several lines, users with and
-without sessions. `python -m tests.generate OUT.jsonl.gz --seed 1`."""
+without sessions. `python -m tests.support.events.month OUT.jsonl.gz --seed 1`."""
 
 from __future__ import annotations
 

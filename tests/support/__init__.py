@@ -1,0 +1,1 @@
+"""What the tests share: the broker, worker processes, events and senders, decoders, oracles."""
