@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.broker import shared_broker
+
+# an example that takes long beside other work on the cores is no failure
+hypothesis.settings.register_profile("shoal", deadline=None)
+hypothesis.settings.load_profile("shoal")
 
 # Modules whose tests share what one of them makes, or follow on each other: they stay in one process. (xdist's own mark
 # for this, xdist_group, has no effect under pytest 9.)
