@@ -11,7 +11,7 @@ STAMP = $(VENV)/.installed
 # with torch: three gigabytes to fetch, six on disk; its CUDA libraries come along whether or not there is a GPU
 EMBEDDINGS = .venv-embeddings
 
-.PHONY: run test test-embeddings lint verify faults exits bench quality profile clean
+.PHONY: run test test-embeddings lint format verify faults exits bench quality profile clean
 .DEFAULT_GOAL := run
 MAKEFLAGS += --no-print-directory
 
@@ -20,8 +20,12 @@ run: $(STAMP)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --quiet --check . || { echo 'not formatted: make format' >&2; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+format: $(STAMP)
+	@$(BIN)/ruff format .
 
 test: lint
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)

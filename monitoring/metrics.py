@@ -47,49 +47,109 @@ RULES = ("request_rate", "spend", "refund_burst", "unusual")
 LINEAGE = ("born", "split", "merged", "retired", "restored")
 STATUSES = ("open", "update", "resolved")
 REASONS = (
-    "too_large", "null_value", "not_json", "bad_type", "no_user", "bad_user", "key_mismatch", "bad_time", "time_ahead",
-    "bad_price", "bad_quantity", "currency", "wrong_partition", "bad_command",
-)  # fmt: skip
+    "too_large",
+    "null_value",
+    "not_json",
+    "bad_type",
+    "no_user",
+    "bad_user",
+    "key_mismatch",
+    "bad_time",
+    "time_ahead",
+    "bad_price",
+    "bad_quantity",
+    "currency",
+    "wrong_partition",
+    "bad_command",
+)
 
 VOCABULARY: tuple[Spec, ...] = (
     # What came in. A repeated event and a reject are events too: their shares are of events_total.
     Spec("counter", "batches_total", "Fetches of a source's partition that were taken.", key="batches"),
     Spec("counter", "events_total", "Source records applied, repeated ones and rejects included.", key="events"),
     Spec("counter", "repeated_events_total", "Events left out because their id was seen before.", key="repeated"),
-    Spec("counter", "rejects_total", "Source records sent to dead-letters, by reason.", ("reason",), "reject",
-         tuple((reason,) for reason in REASONS)),
+    Spec(
+        "counter",
+        "rejects_total",
+        "Source records sent to dead-letters, by reason.",
+        ("reason",),
+        "reject",
+        tuple((reason,) for reason in REASONS),
+    ),
     # What came out.
-    Spec("counter", "segment_changes_total", "Segment changes, by cause.", ("cause",), "change",
-         tuple((cause,) for cause in CAUSES)),
-    Spec("counter", "alerts_total", "Alert records, by rule and status (open, update, resolved).",
-         ("rule", "status"), "alert", tuple(product(RULES, STATUSES))),
-    Spec("counter", "exits_total", "Times that a user was judged because a pane left a window.",
-         key="exits"),
+    Spec(
+        "counter",
+        "segment_changes_total",
+        "Segment changes, by cause.",
+        ("cause",),
+        "change",
+        tuple((cause,) for cause in CAUSES),
+    ),
+    Spec(
+        "counter",
+        "alerts_total",
+        "Alert records, by rule and status (open, update, resolved).",
+        ("rule", "status"),
+        "alert",
+        tuple(product(RULES, STATUSES)),
+    ),
+    Spec("counter", "exits_total", "Times that a user was judged because a pane left a window.", key="exits"),
     Spec("counter", "ended_users_total", "Users forgotten or erased.", key="ended"),
     Spec("counter", "training_rows_total", "Feature rows sent to training-rows.", key="training"),
     Spec("counter", "rows_written_total", "User rows sent to the state changelog.", key="rows"),
     Spec("counter", "row_bytes_written_total", "Bytes of the user rows sent to the state changelog.", key="row_bytes"),
     # The shell.
-    Spec("counter", "continuity_seeks_total", "Times a topic was read again because a fetch left a hole.",
-         ("topic",), "seek"),
-    Spec("counter", "rekeyed_records_total",
-         "Records of a source's raw topic that this worker's re-keyer sent on under their user, or rejected.",
-         ("topic",), "rekeyed"),
+    Spec(
+        "counter",
+        "continuity_seeks_total",
+        "Times a topic was read again because a fetch left a hole.",
+        ("topic",),
+        "seek",
+    ),
+    Spec(
+        "counter",
+        "rekeyed_records_total",
+        "Records of a source's raw topic that this worker's re-keyer sent on under their user, or rejected.",
+        ("topic",),
+        "rekeyed",
+    ),
     Spec("counter", "recovered_records_total", "Changelog records replayed in recovery.", key="recovered"),
     Spec("counter", "learned_rows_total", "Training rows that this worker's learner took.", key="learned"),
-    Spec("counter", "segment_lineage_total", "Changes of the set of segments that this worker's learner published.",
-         ("event",), "lineage", tuple((event,) for event in LINEAGE)),
-    Spec("histogram", "flush_seconds", "Time of a partition's flush: its transaction and its RocksDB write.",
-         buckets=FLUSH),
-    Spec("histogram", "event_latency_seconds",
-         "From an event's time to the commit of the segment change that it caused; an event ahead of the clock counts "
-         "as 0. A replay of old data falls into the last bucket.", buckets=LATENCY),
+    Spec(
+        "counter",
+        "segment_lineage_total",
+        "Changes of the set of segments that this worker's learner published.",
+        ("event",),
+        "lineage",
+        tuple((event,) for event in LINEAGE),
+    ),
+    Spec(
+        "histogram",
+        "flush_seconds",
+        "Time of a partition's flush: its transaction and its RocksDB write.",
+        buckets=FLUSH,
+    ),
+    Spec(
+        "histogram",
+        "event_latency_seconds",
+        "From an event's time to the commit of the segment change that it caused; an event ahead of the clock counts "
+        "as 0. A replay of old data falls into the last bucket.",
+        buckets=LATENCY,
+    ),
     # As things stand when asked. A partition's series is shown by its owner alone, and goes with the partition.
-    Spec("gauge", "lag_records", "Records of a source's partition between what was applied and the log's end.",
-         ("topic", "partition")),
+    Spec(
+        "gauge",
+        "lag_records",
+        "Records of a source's partition between what was applied and the log's end.",
+        ("topic", "partition"),
+    ),
     Spec("gauge", "watermark_timestamp_seconds", "Event time that a partition has reached, Unix time.", ("partition",)),
-    Spec("gauge", "sweep_lag_seconds", "Event time between the watermark and what is swept: how late exits are.",
-         ("partition",)),
+    Spec(
+        "gauge",
+        "sweep_lag_seconds",
+        "Event time between the watermark and what is swept: how late exits are.",
+        ("partition",),
+    ),
     Spec("gauge", "users", "Users of a partition that have a row.", ("partition",)),
     Spec("gauge", "segment_users", "Users in a segment, over this worker's partitions.", ("segment",)),
     Spec("gauge", "model_version", "Model version that a partition assigns with; 0 before the first.", ("partition",)),
@@ -99,13 +159,15 @@ VOCABULARY: tuple[Spec, ...] = (
     Spec("gauge", "ready", "1 once recovery is over and the worker serves its partitions."),
     Spec("gauge", "recovery_left_records", "Changelog records that this worker's recovery has still to read."),
     Spec("gauge", "recovery_seconds", "From the last assignment to ready; 0 before the first."),
-    Spec("gauge", "pass_under_way", "1 while a partition's users are judged again under a new version.",
-         ("partition",)),
+    Spec(
+        "gauge", "pass_under_way", "1 while a partition's users are judged again under a new version.", ("partition",)
+    ),
     Spec("gauge", "learner", "1 on the worker that owns training-rows."),
-    Spec("gauge", "rekey_lag_records", "Records of a source's raw topic not re-keyed yet, from its re-keyer.",
-         ("topic",)),
+    Spec(
+        "gauge", "rekey_lag_records", "Records of a source's raw topic not re-keyed yet, from its re-keyer.", ("topic",)
+    ),
     Spec("gauge", "cache_rows", "User rows in the caches over RocksDB."),
-)  # fmt: skip
+)
 _COUNTED = {spec.key: spec for spec in VOCABULARY if spec.kind == "counter"}
 
 
@@ -219,12 +281,19 @@ def _series(now: Gauges) -> dict[str, Mapping[Labels, float]]:
 
     return {
         "lag_records": {(topic, str(number)): float(lag) for (topic, number), lag in now.lag.items()},
-        "watermark_timestamp_seconds": each(now.watermark), "sweep_lag_seconds": each(now.sweep_lag),
-        "users": each(now.users), "segment_users": each(now.segment_users), "model_version": each(now.model_version),
-        "model_version_newest": {(): now.newest_version}, "partitions_owned": {(): len(now.users)},
-        "ready": {(): now.ready}, "pass_under_way": each(now.pass_under_way), "learner": {(): now.learner},
-        "cache_rows": {(): now.cache_rows}, "recovery_left_records": {(): now.recovery_left},
+        "watermark_timestamp_seconds": each(now.watermark),
+        "sweep_lag_seconds": each(now.sweep_lag),
+        "users": each(now.users),
+        "segment_users": each(now.segment_users),
+        "model_version": each(now.model_version),
+        "model_version_newest": {(): now.newest_version},
+        "partitions_owned": {(): len(now.users)},
+        "ready": {(): now.ready},
+        "pass_under_way": each(now.pass_under_way),
+        "learner": {(): now.learner},
+        "cache_rows": {(): now.cache_rows},
+        "recovery_left_records": {(): now.recovery_left},
         "recovery_seconds": {(): now.recovery_seconds},
         "model_quality": {(figure,): value for figure, value in now.model_quality.items()},
         "rekey_lag_records": {(topic,): float(lag) for topic, lag in now.rekey_lag.items()},
-    }  # fmt: skip
+    }

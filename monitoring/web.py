@@ -9,9 +9,11 @@ from aiohttp import web
 
 
 def build(
-    status: Callable[[], dict[str, Any]], metrics: Callable[[], tuple[bytes, str]], waiting: Callable[[], str | None],
+    status: Callable[[], dict[str, Any]],
+    metrics: Callable[[], tuple[bytes, str]],
+    waiting: Callable[[], str | None],
     user: Callable[[str], dict[str, Any] | None],
-) -> web.Application:  # fmt: skip
+) -> web.Application:
     """An application with /livez, /readyz, /status, /metrics and /users/{id}.
 
     waiting: why the worker is not ready, None when it is.

@@ -22,37 +22,44 @@ from online_models.training_rows import SAMPLE_ROW, USER, Ints, TrainingRows
 from online_models.version import Version
 from state import features
 from state.stores.memory import MemoryStore
-from streams.outbox import Topics
-from streams.records import RecordBatch
-from streams.step import Rule
-from streams.task import Task
-from streams.wire import shoal
-from streams.wire.events import EventBatch
+from streams.processing.batch_step import Rule
+from streams.processing.output_buffer import Topics
+from streams.processing.partition_processor import Task
+from streams.schemas import flat_json
+from streams.schemas.event_batch import EventBatch
+from streams.schemas.record_batch import RecordBatch
 from tests.support.decoding import decode
 
-SCHEMA = shoal.schema()
+SCHEMA = flat_json.schema()
 
 
 def records(events: Sequence[dict[str, Any]], *, topic: str = "clickstream", first: int = 0) -> RecordBatch:
     """A fetch of well-keyed records, record time = event time."""
     n = len(events)
     return RecordBatch(
-        topic, 0, first, first + n - 1, list(range(first, first + n)), [str(e["user_id"]).encode() for e in events],
-        [json.dumps(e).encode() for e in events], [int(e["event_time"]) for e in events],
-    )  # fmt: skip
+        topic,
+        0,
+        first,
+        first + n - 1,
+        list(range(first, first + n)),
+        [str(e["user_id"]).encode() for e in events],
+        [json.dumps(e).encode() for e in events],
+        [int(e["event_time"]) for e in events],
+    )
 
 
 def decoded(batch: RecordBatch, *, source: int = 0, key_before: int = -1, now: int | None = None) -> EventBatch:
-    return shoal.decode(batch, SCHEMA, source=source, key_before=key_before, now=now)
+    return flat_json.decode(batch, SCHEMA, source=source, key_before=key_before, now=now)
 
 
 def task(store: MemoryStore) -> Task:
     """A partition of one source, its rows in a store; the topics of what it says are single letters."""
     return Task(
         Rule(sources=("clickstream",)),
-        decode, store,
+        decode,
+        store,
         Topics("c", "s", "a", "d", "t", "r"),
-    )  # fmt: skip
+    )
 
 
 def version(number: int, seed: int, k: int = 4, hysteresis: float = 0.0) -> Version:
@@ -98,9 +105,16 @@ def training_rows(raw: NDArray[np.float64], now: Ints | None = None, user: Ints 
     ident[:, 0] = np.arange(n) if user is None else user
     none = np.zeros(n, np.int64)
     return TrainingRows(
-        offset=np.arange(n), now=np.arange(n) if now is None else now, kind=np.full(n, SAMPLE_ROW, np.int8),
-        user=ident.view(USER)[:, 0], born=none, carts=none, orders=none, sessions=none, raw=raw,
-    )  # fmt: skip
+        offset=np.arange(n),
+        now=np.arange(n) if now is None else now,
+        kind=np.full(n, SAMPLE_ROW, np.int8),
+        user=ident.view(USER)[:, 0],
+        born=none,
+        carts=none,
+        orders=none,
+        sessions=none,
+        raw=raw,
+    )
 
 
 def stream(rng: np.random.Generator, n: int, users: int) -> list[dict[str, Any]]:
@@ -111,9 +125,12 @@ def stream(rng: np.random.Generator, n: int, users: int) -> list[dict[str, Any]]
     events: list[dict[str, Any]] = []
     for i in range(n):
         event: dict[str, Any] = {
-            "event_time": int(time[i]), "event_type": str(rng.choice(kinds)), "user_id": f"u{rng.integers(0, users)}",
-            "price": float(rng.integers(0, 90_000)) / 100, "quantity": int(rng.integers(-1, 4)),
-        }  # fmt: skip
+            "event_time": int(time[i]),
+            "event_type": str(rng.choice(kinds)),
+            "user_id": f"u{rng.integers(0, users)}",
+            "price": float(rng.integers(0, 90_000)) / 100,
+            "quantity": int(rng.integers(-1, 4)),
+        }
         if rng.random() < 0.6:
             event["session_id"] = f"s{rng.integers(0, 9)}"
         if rng.random() < 0.5:

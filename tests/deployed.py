@@ -18,7 +18,7 @@ from kafka.admin import ConfigResource, NewTopic
 from kafka.errors import PolicyViolationError
 from kafka.structs import TopicPartition
 
-from streams.topics import specs
+from streams.kafka.topics import specs
 from tests.processes import SHOAL, deployment, remove_dead_members, views, wait_for, worker
 from tests.support.forks import Process
 from tests.support.sending import Message, send

@@ -20,12 +20,12 @@ from kafka.admin import MemberToRemove
 
 from state import rows
 from state.vocabulary import VOCABULARY
-from streams import changelog
-from streams.ownership import client_id
-from streams.reading import reading, to_end
-from streams.security import kafka_python_options
-from streams.settings import Settings, load
-from streams.topics import ensure
+from streams.config.settings import Settings, load
+from streams.kafka import changelog
+from streams.kafka.client_options import kafka_python_options
+from streams.kafka.reader import reading, to_end
+from streams.kafka.topics import ensure
+from streams.services.ownership import client_id
 from tests.support.forks import Process, spawn
 
 SHOAL = [sys.executable, "-c", "from streams.cli import main; main()"]
@@ -37,19 +37,23 @@ def deployment(bootstrap: str, prefix: str, **more: object) -> Settings:
     settings = load(
         environ={},
         **{
-            "kafka.bootstrap_servers": bootstrap, "prefix": prefix, "topics.replication": 1,
-            "topics.min_insync_replicas": 1, "topics.source_retention": -1, "web.port": 0,
-            "state.session_timeout": 6.0, "state.rebalance_timeout": 6.0, **more,
+            "kafka.bootstrap_servers": bootstrap,
+            "prefix": prefix,
+            "topics.replication": 1,
+            "topics.min_insync_replicas": 1,
+            "topics.source_retention": -1,
+            "web.port": 0,
+            "state.session_timeout": 6.0,
+            "state.rebalance_timeout": 6.0,
+            **more,
         },
-    )  # fmt: skip
+    )
     ensure(settings)
     return settings
 
 
 @contextmanager
-def worker(
-    settings: Settings, folder: Path, *options: str, program: Sequence[str] = SHOAL
-) -> Iterator[Process]:
+def worker(settings: Settings, folder: Path, *options: str, program: Sequence[str] = SHOAL) -> Iterator[Process]:
     """A `shoal worker` in a process of its own; killed at the end if it still runs. Its log: folder/worker.log."""
     process = start(settings, folder, "worker", *options, command=program)
     try:
@@ -61,9 +65,13 @@ def worker(
 
 
 def start(
-    settings: Settings, folder: Path, *arguments: str, command: Sequence[str] = SHOAL,
-    environ: Mapping[str, str] | None = None, **more: Any,
-) -> Process:  # fmt: skip
+    settings: Settings,
+    folder: Path,
+    *arguments: str,
+    command: Sequence[str] = SHOAL,
+    environ: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Process:
     """A command of shoal with these settings, its state in folder/state; its log goes on in folder/worker.log."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "shoal.toml"
@@ -163,8 +171,11 @@ def under_hash_seeds(code: str, *seeds: int) -> set[str]:
     """What some code prints in processes of its own, each with another PYTHONHASHSEED."""
     return {
         subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": str(seed)}, capture_output=True,
-            check=True, text=True,
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            check=True,
+            text=True,
         ).stdout.strip()
         for seed in seeds
-    }  # fmt: skip
+    }

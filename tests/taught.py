@@ -10,14 +10,14 @@ import numpy as np
 from online_models.training_rows import TrainingRows
 from state import features
 from state.stores.memory import MemoryStore
-from streams import training
-from streams.files import Line, lines
-from streams.outbox import Topics
-from streams.records import RecordBatch
-from streams.rules import schema_of
-from streams.settings import Settings
-from streams.step import Rule
-from streams.task import Task
+from streams.config.factories import schema_of
+from streams.config.settings import Settings
+from streams.offline.event_files import Line, lines
+from streams.processing import training_records
+from streams.processing.batch_step import Rule
+from streams.processing.output_buffer import Topics
+from streams.processing.partition_processor import Task
+from streams.schemas.record_batch import RecordBatch
 from tests.support.decoding import decoder
 
 HOUR_MS = 3_600_000
@@ -56,7 +56,7 @@ def taught(
         for key, value, _ in cut.outputs.get((_TOPICS.training, 0), []) if cut else []:
             keys.append(key if isinstance(key, bytes) else b"")
             values.append(value if isinstance(value, bytes) else b"")
-    return training.decode(keys, values, range(len(keys)), training.layout(features.NAMES), WIDTH)
+    return training_records.decode(keys, values, range(len(keys)), training_records.layout(features.NAMES), WIDTH)
 
 
 def _parts(arrived: Sequence[Line], span: int) -> Iterable[Sequence[Line]]:
@@ -69,6 +69,12 @@ def _parts(arrived: Sequence[Line], span: int) -> Iterable[Sequence[Line]]:
 def _batch(topic: str, first: int, mine: Sequence[Line]) -> RecordBatch:
     n = len(mine)
     return RecordBatch(
-        topic, 0, first, first + n - 1, list(range(first, first + n)), [line.key for line in mine],
-        [line.value for line in mine], [line.timestamp for line in mine],
-    )  # fmt: skip
+        topic,
+        0,
+        first,
+        first + n - 1,
+        list(range(first, first + n)),
+        [line.key for line in mine],
+        [line.value for line in mine],
+        [line.timestamp for line in mine],
+    )

@@ -92,7 +92,7 @@ def check(model: FirstDayModel, width: int, next_id: int) -> None:
 
 
 def first_day_end(born: Ints) -> Ints:
-    """When a user's first day ends (ms): the user's FIRST_DAY_ROW is sent then (streams/training.py)."""
+    """When a user's first day ends (ms): the user's FIRST_DAY_ROW is sent then."""
     return (born // HOUR_MS + 25) * HOUR_MS
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streams import logs
 from streams.errors import ShoalError
+from streams.runtime import logs
 
 if TYPE_CHECKING:
-    from streams.settings import Settings
+    from streams.config.settings import Settings
 
 # a command lives in the module of its name (with _ for -); one without a module yet is not listed
 COMMANDS = {
@@ -66,7 +66,7 @@ class Context:
 
     def settings(self, **more: Any) -> Settings:
         """The settings in force; SettingsError names what is wrong with them."""
-        from streams.settings import load
+        from streams.config.settings import load
 
         return load(self.config, **(self.overrides | more))
 

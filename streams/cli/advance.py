@@ -24,8 +24,8 @@ def advance(context: Context, to: int, wait: float, as_json: bool) -> None:
     What is due by then leaves its windows, as if that much time had passed; later events that are older than TIME are
     late. There is no way back. Exit code 10: no receipts within the time.
     """
-    from streams.ask import advance as ask
-    from streams.topics import ensure
+    from streams.kafka.requests import advance as ask
+    from streams.kafka.topics import ensure
 
     settings = context.settings()
     ensure(settings, create=False)

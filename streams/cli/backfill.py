@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def backfill(context: Context, file: Path, schema: str, output: Path, as_of: int | None, model: Path | None) -> None:
     """Every user's features from FILE, through the worker's code, without Kafka, as parquet."""
     from online_models.version import loads
-    from streams import frame
-    from streams.backfill import backfill as run
     from streams.errors import DataError
+    from streams.offline import feature_table, parquet
+    from streams.offline.backfill import backfill as run
 
     version = None
     if model is not None:
@@ -34,6 +34,6 @@ def backfill(context: Context, file: Path, schema: str, output: Path, as_of: int
         except ValueError as error:
             raise DataError(f"{model}: {error}") from None
     stored, rejects = run(context.settings(), file, schema, as_of)
-    now = frame.latest(stored.values()) if as_of is None else as_of
-    count = frame.write(output, sorted(stored.items()), now, version, judge=True)
+    now = feature_table.latest(stored.values()) if as_of is None else as_of
+    count = parquet.write(output, sorted(stored.items()), now, version, judge=True)
     click.echo(f"{count:,} users, {rejects:,} rejects", err=True)

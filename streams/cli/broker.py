@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from streams import broker as embedded
-from streams.broker_launch import Launch
+from streams.embedded_kafka import broker as embedded
+from streams.embedded_kafka.launch import Launch
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 home_option = click.option(

@@ -13,8 +13,8 @@ from streams.cli.times import AS_OF
 
 if TYPE_CHECKING:
     from streams.cli import Context
-    from streams.letters import Letter
-    from streams.settings import Settings
+    from streams.config.settings import Settings
+    from streams.kafka.dead_letter_records import Letter
 
 LIMIT = 50
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -31,9 +31,16 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="One JSON list, of a list or a count.")
 @click.pass_obj
 def dead_letters(
-    context: Context, reasons: tuple[str, ...], since: int | None, limit: int, values: bool, counting: bool,
-    out: Path | None, repaired: Path | None, as_json: bool,
-) -> None:  # fmt: skip
+    context: Context,
+    reasons: tuple[str, ...],
+    since: int | None,
+    limit: int,
+    values: bool,
+    counting: bool,
+    out: Path | None,
+    repaired: Path | None,
+    as_json: bool,
+) -> None:
     """List dead letters, newest last; count them; export them for repair; send repaired ones back.
 
     An export has a JSON object a line: "letter" names it, "value" is the record's text ("value_base64" where it is not
@@ -50,8 +57,8 @@ def dead_letters(
 
     Exit codes: 0 done, 2 usage or settings, 4 broker, 5 no such topic, 7 a transaction failed, 10 a file or a line.
     """
-    from streams import dead_letters as topic
-    from streams.letters import count, keep
+    from streams.kafka import dead_letter_topic as topic
+    from streams.kafka.dead_letter_records import count, keep
 
     if sum(map(bool, (counting, out, repaired))) > 1:
         raise click.UsageError("--count, --export and --send-back exclude each other")
@@ -76,23 +83,24 @@ def dead_letters(
 def _list(
     settings: Settings, reasons: tuple[str, ...], since: int | None, limit: int, values: bool, as_json: bool
 ) -> None:
-    from streams import dead_letters as topic
-    from streams.letters import keep
+    from streams.kafka import dead_letter_topic as topic
+    from streams.kafka.dead_letter_records import keep
 
     wanted = keep(reasons, since)
     letters, back = asyncio.run(topic.gather(settings, wanted, since=since, limit=limit, bodies=values))
     columns = ["letter", "time", "reason", "detail", "topic", "partition", "offset", "sent_back"]
     _show(
         [_row(one, values=values, back=one.ident in back, as_json=as_json) for one in letters],
-        (*columns, "key", "value") if values else columns, as_json,
-    )  # fmt: skip
+        (*columns, "key", "value") if values else columns,
+        as_json,
+    )
 
 
 def _row(one: Letter, *, values: bool, back: bool, as_json: bool) -> dict[str, Any]:
     import numpy as np
 
-    from streams.cloudevents import rfc3339
-    from streams.letters import line, printable
+    from streams.kafka.dead_letter_records import line, printable
+    from streams.processing.cloudevents import rfc3339
 
     row = line(one) | {"time": rfc3339(np.array([one.time]))[0], "sent_back": back}
     if not values:
@@ -110,7 +118,7 @@ def _show(rows: list[dict[str, Any]], columns: tuple[str, ...] | list[str], as_j
     from rich.table import Table
     from rich.text import Text
 
-    from streams.letters import printable
+    from streams.kafka.dead_letter_records import printable
 
     table = Table(*(name.replace("_", " ") for name in columns))
     for row in rows:

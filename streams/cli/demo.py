@@ -22,10 +22,15 @@ def demo(
     context: Context, leave: bool, as_json: bool, seconds: float, home: Path, bootstrap_servers: str | None
 ) -> None:
     """The main job on an embedded Kafka and bundled real traffic."""
-    from streams.demo import run
+    from streams.offline.demo import run
 
     bootstrap = bootstrap_servers or context.overrides["kafka.bootstrap_servers"]
     run(
-        home, seconds=seconds, leave=leave, as_json=as_json, bootstrap=bootstrap, prefix=context.overrides["prefix"],
+        home,
+        seconds=seconds,
+        leave=leave,
+        as_json=as_json,
+        bootstrap=bootstrap,
+        prefix=context.overrides["prefix"],
         config=context.config,
-    )  # fmt: skip
+    )

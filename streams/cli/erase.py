@@ -22,8 +22,8 @@ def erase(context: Context, ident: str, wait: float, as_json: bool) -> None:
     Waits for the receipt of the worker. Exit code 10: no receipt within the time; the command stays and is carried
     out by the next worker.
     """
-    from streams.ask import erase as ask
-    from streams.topics import ensure
+    from streams.kafka.requests import erase as ask
+    from streams.kafka.topics import ensure
 
     settings = context.settings()
     ensure(settings, create=False)

@@ -31,20 +31,28 @@ def list_(context: Context, as_json: bool) -> None:
 
     Exit codes: 0 also where there is none yet, 4 broker, 5 no topic, 6 a version that cannot be read.
     """
-    from streams import outline, versions
+    from streams.kafka import model_store
+    from streams.operations import version_summary
 
-    found = [outline.version(one) for one in asyncio.run(versions.kept(context.settings())).values()]
+    found = [version_summary.version(one) for one in asyncio.run(model_store.kept(context.settings())).values()]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     names = ("version", "parent", "learned to", "event time", "rows", "segments", "made on", "encoder", "what became")
     rows = [
         (
-            one["version"], one["parent"] or "", f"{one['learned_to']:,}", one["event_time"], f"{one['rows']:,}",
-            one["segments"], one["space"], one["encoder"] or "", "; ".join(one["lineage"]),
+            one["version"],
+            one["parent"] or "",
+            f"{one['learned_to']:,}",
+            one["event_time"],
+            f"{one['rows']:,}",
+            one["segments"],
+            one["space"],
+            one["encoder"] or "",
+            "; ".join(one["lineage"]),
         )
         for one in found
-    ]  # fmt: skip
+    ]
     _table(names, rows)
 
 
@@ -59,10 +67,14 @@ def show(context: Context, number: int | None, as_json: bool) -> None:
 
     Exit code 10: there is no such version.
     """
-    from streams import outline, versions
+    from streams.kafka import model_store
+    from streams.operations import version_summary
 
-    version = versions.pick(asyncio.run(versions.kept(context.settings())), number)
-    found = outline.version(version) | {"quality": version.quality, "segments": outline.segments(version)}
+    version = model_store.pick(asyncio.run(model_store.kept(context.settings())), number)
+    found = version_summary.version(version) | {
+        "quality": version.quality,
+        "segments": version_summary.segments(version),
+    }
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -74,7 +86,7 @@ def show(context: Context, number: int | None, as_json: bool) -> None:
         click.echo(f"{name.replace('_', ' ')}: {'none' if shown in ('', None) else shown}")
     _table(
         ("segment", "super-segment", "share", "more or fewer than the average"),
-        [(one["segment"], one["super_segment"], f"{one['share']:.1%}", outline.words(one)) for one in segments],
+        [(one["segment"], one["super_segment"], f"{one['share']:.1%}", version_summary.words(one)) for one in segments],
     )
 
 
@@ -89,14 +101,15 @@ def diff(context: Context, old: int, new: int, as_json: bool) -> None:
     Every user is judged by A, then by B as after a swap, as of the latest of all clocks. Exit code 10: there is no
     such version.
     """
-    from streams import changelog, frame, versions
-    from streams.moves import moves
+    from streams.kafka import changelog, model_store
+    from streams.offline import feature_table
+    from streams.operations.segment_moves import moves
 
     settings = context.settings()
-    there = asyncio.run(versions.kept(settings))
-    before, after = versions.pick(there, old), versions.pick(there, new)
+    there = asyncio.run(model_store.kept(settings))
+    before, after = model_store.pick(there, old), model_store.pick(there, new)
     stored, _ = asyncio.run(changelog.read(settings))
-    found = moves(sorted(stored.items()), frame.latest(stored.values()), before, after)
+    found = moves(sorted(stored.items()), feature_table.latest(stored.values()), before, after)
     if as_json:
         matrix = [{"from": a, "to": b, "users": number} for (a, b), number in sorted(found.users.items())]
         told = {"old": old, "new": new, "users": found.count, "changed": found.changed, "moves": matrix}
@@ -126,7 +139,7 @@ def promote(
     windows; a tie goes to the windows. Exit code 10: refused, and why; no answer in time.
     """
     from streams.errors import DataError
-    from streams.promote import order, verdict
+    from streams.operations.promotion import order, verdict
 
     settings = context.settings()
     judged = asyncio.run(verdict(settings, space, budget=budget, accept_churn=accept_churn))
@@ -151,12 +164,12 @@ def rollback(context: Context, number: int, wait: float, as_json: bool) -> None:
     Users move once more, with the cause "model". Exit code 10: there is no such version; refused, and why; no answer
     in time (the order stays and will be carried out).
     """
-    from streams import versions
-    from streams.promote import rollback as order
+    from streams.kafka import model_store
+    from streams.operations.promotion import rollback as order
 
     settings = context.settings()
-    data = asyncio.run(versions.published(settings, number))[-1]
-    versions.parsed(data, f"model version {number}")
+    data = asyncio.run(model_store.published(settings, number))[-1]
+    model_store.parsed(data, f"model version {number}")
     _answered(order(settings, data, wait), as_json)
 
 
@@ -174,9 +187,9 @@ def rebuild(context: Context, number: int, output: Path | None, as_json: bool) -
     from rich.progress import Progress
 
     from online_models.version import dumps
-    from streams import versions
     from streams.errors import StateError
-    from streams.rebuild import rebuild as run
+    from streams.kafka import model_store
+    from streams.operations.rebuild import rebuild as run
 
     settings = context.settings()
     with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -186,8 +199,8 @@ def rebuild(context: Context, number: int, output: Path | None, as_json: bool) -
         )
     data = dumps(version)
     if output is not None:
-        versions.write(output, data)
-    told = {"version": number, "same": same, "checksum": versions.parsed(data, "it").checksum, "bytes": len(data)}
+        model_store.write(output, data)
+    told = {"version": number, "same": same, "checksum": model_store.parsed(data, "it").checksum, "bytes": len(data)}
     if as_json:
         click.echo(json.dumps(told))
     elif same:
@@ -205,11 +218,11 @@ def rebuild(context: Context, number: int, output: Path | None, as_json: bool) -
 @click.pass_obj
 def export(context: Context, number: int, file: Path) -> None:
     """Write version N into FILE, as `--model` of other commands takes it. Exit code 10: there is no such version."""
-    from streams import versions
+    from streams.kafka import model_store
 
-    data = asyncio.run(versions.published(context.settings(), number))[-1]
-    versions.parsed(data, f"model version {number}")
-    versions.write(file, data)
+    data = asyncio.run(model_store.published(context.settings(), number))[-1]
+    model_store.parsed(data, f"model version {number}")
+    model_store.write(file, data)
     click.echo(f"version {number}: {len(data):,} bytes", err=True)
 
 
@@ -219,9 +232,10 @@ def _judged(told: dict[str, Any]) -> None:
     shown = [(told["champion"], told["prediction"]), ("segments on the windows", told["baseline"])]
     lines = [
         (name, what, *(f"{value:.4f}" for value in losses), *_interval(against["gains"][what]))
-        for name, against in shown if against
+        for name, against in shown
+        if against
         for what, losses in against["losses"].items()
-    ]  # fmt: skip
+    ]
     if lines:
         _table(("against", "outcome", "loss of the shop's rate", "its loss", "the candidate's", "saved", "95%"), lines)
     if told["prediction"]:

@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streams.files import lines
-from streams.replay import replay as send
-from streams.replay import span, speller
+from streams.offline.event_files import lines
+from streams.offline.replay import replay as send
+from streams.offline.replay import span, speller
 
 if TYPE_CHECKING:
     from streams.cli import Context
@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 @click.option("--allow-jumps", is_flag=True, help="Go on where time jumps ahead by more than a day.")
 @click.pass_obj
 def replay(
-    context: Context, file: Path, schema: str, speed: float | None, rate: float | None, as_fast_as_possible: bool,
+    context: Context,
+    file: Path,
+    schema: str,
+    speed: float | None,
+    rate: float | None,
+    as_fast_as_possible: bool,
     allow_jumps: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Send the events of FILE (CSV or JSON lines, plain or .gz) into the source topics, in their names."""
     if sum(map(bool, (speed, rate, as_fast_as_possible))) > 1:
         raise click.UsageError("--speed, --rate and --as-fast-as-possible exclude each other")
@@ -40,7 +45,11 @@ def replay(
     ) as bar:
         task = bar.add_task("replay", total=total)
         sent = send(
-            settings, lines(file, schema, speller(settings)), speed=speed, rate=rate, allow_jumps=allow_jumps,
+            settings,
+            lines(file, schema, speller(settings)),
+            speed=speed,
+            rate=rate,
+            allow_jumps=allow_jumps,
             progress=lambda done: bar.update(task, completed=done),
-        )  # fmt: skip
+        )
     console.print(f"{sent:,} events sent")

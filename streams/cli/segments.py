@@ -24,7 +24,7 @@ def segments() -> None:
 @click.pass_obj
 def list_(context: Context, as_json: bool) -> None:
     """The segments of the newest version: users, and what sets them apart. Exit code 10: there is no version yet."""
-    from streams.segments import present
+    from streams.operations.segment_history import present
 
     found = present(context.settings())
     if as_json:
@@ -49,8 +49,8 @@ def history(context: Context, segment: int | None, since: int | None, as_json: b
     """What became of segments, oldest first: born, split, merged, retired, with shares of people. Ids are never used
     again."""
     from online_models.lineage import Lineage
-    from streams import outline
-    from streams import segments as topic
+    from streams.operations import segment_history as topic
+    from streams.operations import version_summary
 
     found = asyncio.run(topic.history(context.settings(), segment, since))
     if as_json:
@@ -61,5 +61,5 @@ def history(context: Context, segment: int | None, since: int | None, as_json: b
             [(-1 if by["segment"] is None else by["segment"], by["share"]) for by in one[side]]
             for side in ("parents", "heirs")
         )
-        said = outline.lineage(Lineage(one["event"], one["segment"], parents, heirs, one["people"]))
+        said = version_summary.lineage(Lineage(one["event"], one["segment"], parents, heirs, one["people"]))
         click.echo(f"{one['time']}  version {one['model_version']}: {said} ({one['people']:,} of the panel)")

@@ -23,10 +23,10 @@ def similar(context: Context, user: str, count: int, as_json: bool) -> None:
     Nearest by the encoder's embedding once one was trained, else by the features that segments are made of. Exit code
     10: no such user, or no model version yet.
     """
-    from streams import changelog
     from streams.errors import DataError
-    from streams.models import read_newest
-    from streams.similar import similar as find
+    from streams.kafka import changelog
+    from streams.operations.look_alikes import similar as find
+    from streams.services.model_feed import read_newest
 
     settings = context.settings()
     version = asyncio.run(read_newest(settings))

@@ -25,12 +25,13 @@ def snapshot(context: Context, output: Path, as_of: int | None) -> None:
     cart in the next session; in what segment a new user will be at the end of the first day; of a trained encoder each
     one's embedding, and how badly it restores it.
     """
-    from streams import changelog, frame
-    from streams.models import read_newest
+    from streams.kafka import changelog
+    from streams.offline import feature_table, parquet
+    from streams.services.model_feed import read_newest
 
     settings = context.settings()
     version = asyncio.run(read_newest(settings))
     stored, _ = asyncio.run(changelog.read(settings))
-    now = frame.latest(stored.values()) if as_of is None else as_of
-    count = frame.write(output, sorted(stored.items()), now, version)
+    now = feature_table.latest(stored.values()) if as_of is None else as_of
+    count = parquet.write(output, sorted(stored.items()), now, version)
     click.echo(f"{count:,} users", err=True)

@@ -19,7 +19,7 @@ def status(context: Context, as_json: bool) -> None:
 
     From the topics and the workers' group, whether or not a worker can be reached.
     """
-    from streams.overview import overview
+    from streams.operations.overview import overview
 
     found = overview(context.settings())
     if as_json:

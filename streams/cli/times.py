@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from streams.wire.times import BAD, to_ms
+from streams.schemas.timestamps import BAD, to_ms
 
 
 class AsOf(click.ParamType):

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from streams.topics import ensure
+from streams.kafka.topics import ensure
 
 if TYPE_CHECKING:
     from streams.cli import Context

@@ -29,7 +29,7 @@ def train(context: Context, once: bool, promote: bool | None, as_json: bool) -> 
     """
     # threads that wait for each other must not keep the processors busy: a worker may run beside
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from streams.trainer_process import run
+    from streams.trainer.process import run
 
     settings = context.settings(**{"trainer.promote": promote})
     run(settings, once=once, say=_say, step=_step, done=lambda found: _done(found, as_json))

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from online_models.evaluation.search import Trial
     from streams.cli import Context
-    from streams.tune import Found
+    from streams.operations.tune import Found
 
 
 @click.command()
@@ -38,7 +38,7 @@ def tune(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from streams import tune as search
+    from streams.operations import tune as search
 
     settings = context.settings()
     rows = search.load(file) if file else asyncio.run(search.rows_of(settings))
@@ -65,10 +65,16 @@ def _show(found: Found, lines: str) -> None:
     from rich.table import Table
 
     table = Table(
-        "", "settings", "segments", "saved of the shop's log-loss", "more than now, earlier rows", "later rows (95%)",
-        "silhouette", "moved a day",
+        "",
+        "settings",
+        "segments",
+        "saved of the shop's log-loss",
+        "more than now, earlier rows",
+        "later rows (95%)",
+        "silhouette",
+        "moved a day",
         title=f"{found.scored:,} of {found.rows:,} rows scored; by what they save on the earlier ones",
-    )  # fmt: skip
+    )
     for trial in sorted(found.trials, key=lambda one: -one.earlier.gain.value):
         table.add_row(*_line(trial, trial is found.best))
     console = Console()
@@ -84,10 +90,15 @@ def _line(trial: Trial, best: bool) -> tuple[str, ...]:
     settings = ", ".join(f"{name} {_shown(value)}" for name, value in trial.changes.items())
     later = trial.later.gain
     return (
-        "→" if best else "", settings or "in force", str(trial.segments), f"{trial.earlier.of_shop:.1%}",
-        f"{trial.earlier.gain.value:+.2%}", f"{later.value:+.2%} ({later.low:+.2%} to {later.high:+.2%})",
-        f"{trial.earlier.separation:.3f}", f"{trial.churn_day:.2%}",
-    )  # fmt: skip
+        "→" if best else "",
+        settings or "in force",
+        str(trial.segments),
+        f"{trial.earlier.of_shop:.1%}",
+        f"{trial.earlier.gain.value:+.2%}",
+        f"{later.value:+.2%} ({later.low:+.2%} to {later.high:+.2%})",
+        f"{trial.earlier.separation:.3f}",
+        f"{trial.churn_day:.2%}",
+    )
 
 
 def _shown(value: Any) -> str:

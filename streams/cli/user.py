@@ -16,7 +16,7 @@ from streams.errors import DataError
 
 if TYPE_CHECKING:
     from streams.cli import Context
-    from streams.settings import Settings
+    from streams.config.settings import Settings
 
 ASK_SECONDS = 3.0
 
@@ -54,9 +54,9 @@ def _asked(settings: Settings, ident: str) -> dict[str, Any] | None:
 
 
 def _read(settings: Settings, ident: str) -> dict[str, Any] | None:
-    from streams import changelog
-    from streams.models import read_newest
-    from streams.status import user as describe
+    from streams.kafka import changelog
+    from streams.runtime.status import user as describe
+    from streams.services.model_feed import read_newest
 
     row, progress = asyncio.run(changelog.read_user(settings, ident.encode()))
     if row is None:

@@ -19,6 +19,6 @@ if TYPE_CHECKING:
 def worker(context: Context, accept_rejects: bool, accept_loss: bool) -> None:
     """Run a worker: it takes its share of the partitions until it is stopped."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the runner takes it over nothing needs an end
-    from streams.serve import run
+    from streams.runtime.process import run
 
     run(context.settings(), accept_rejects=accept_rejects, accept_loss=accept_loss)

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from streams.broker import Broker
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.embedded_kafka.broker import Broker
 from tests.bench import traffic, worker
 from tests.bench.measure import Figure, child, fresh, progress, spread, table_console, write
 
@@ -40,9 +40,16 @@ QUANTITIES: dict[str, Callable[[Figure], float]] = {
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".shoal/bench"), show_default=True)
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
 def main(
-    events: int, users: int, rounds: int, shape: str, hours: float, stock_events: int, only: tuple[str, ...],
-    home: Path, out: Path | None,
-) -> None:  # fmt: skip
+    events: int,
+    users: int,
+    rounds: int,
+    shape: str,
+    hours: float,
+    stock_events: int,
+    only: tuple[str, ...],
+    home: Path,
+    out: Path | None,
+) -> None:
     """Events/s, CPU-seconds a million and peak memory of three programs on the same topics, round by round."""
     shapes = traffic.SHAPES if shape == "both" else (shape,)
     chosen = [name for name in CONTENDERS if not only or name in only]
@@ -70,8 +77,12 @@ def main(
     write(
         out,
         {
-            "events": events, "users": users, "rounds": rounds, "stock_events": stock_events,
-            "event_hours": hours, "learner": worker.FEW_SWAPS,
+            "events": events,
+            "users": users,
+            "rounds": rounds,
+            "stock_events": stock_events,
+            "event_hours": hours,
+            "learner": worker.FEW_SWAPS,
             "shapes": {
                 name: {
                     contender: {what: spread(figures, of) for what, of in QUANTITIES.items()}
@@ -81,17 +92,17 @@ def main(
                 for name, by in found.items()
             },
         },
-    )  # fmt: skip
+    )
     shutil.rmtree(home, ignore_errors=True)
 
 
-def run(
-    contender: str, settings: Settings, home: Path, events: int, stock: int, bar: Progress, at: Any
-) -> Figure:
+def run(contender: str, settings: Settings, home: Path, events: int, stock: int, bar: Progress, at: Any) -> Figure:
     """One contender over the filled topics, in a process and with state of its own."""
     passed = {
-        "bootstrap": settings.kafka.bootstrap_servers, "topics": ",".join(settings.source_topics), "home": home,
-    }  # fmt: skip
+        "bootstrap": settings.kafka.bootstrap_servers,
+        "topics": ",".join(settings.source_topics),
+        "home": home,
+    }
     if contender == "c":
         return child("tests.bench.bare", passed | {"total": events}, 600.0)
     folder = home / "round" / contender
@@ -104,9 +115,11 @@ def run(
     # at -l info Faust spares itself the spinner, which makes a record of every debug line (measured: a tenth)
     command = ["--datadir", str(folder), "-A", "tests.bench.stock_faust", "worker", "-l", "info", "--without-web"]
     return child(
-        "faust", passed | {"total": stock, "name": name, "changes": settings.topic("segment_changes")},
-        120.0 + stock / 100, command=command,
-    )  # fmt: skip
+        "faust",
+        passed | {"total": stock, "name": name, "changes": settings.topic("segment_changes")},
+        120.0 + stock / 100,
+        command=command,
+    )
 
 
 def _forget(settings: Settings) -> None:

@@ -39,8 +39,10 @@ async def read(bootstrap: str, topics: list[str], total: int) -> Figure:
     came while nobody looked."""
     decode = msgspec.json.Decoder(Event).decode
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest",
-    )  # fmt: skip
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    )
     await consumer.start()
     try:
         known = [(t, await consumer._client._wait_on_metadata(t)) for t in topics]

@@ -23,11 +23,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 from rich.table import Table
 
-from streams.broker import Broker
-from streams.partitioner import placed
-from streams.reading import reader
-from streams.security import aiokafka_options
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.embedded_kafka.broker import Broker
+from streams.kafka.client_options import aiokafka_options
+from streams.kafka.reader import reader
+from streams.processing.partitioner import placed
 from tests.bench import traffic, worker
 from tests.bench.measure import fresh, progress, table_console, write
 
@@ -79,10 +79,14 @@ def main(rate: int, seconds: int, users: int, history: int, home: Path, out: Pat
     write(
         out,
         {
-            "rate": rate, "seconds": seconds, "sent_late_ms": found.behind, "swaps": swaps, "causes": figures,
+            "rate": rate,
+            "seconds": seconds,
+            "sent_late_ms": found.behind,
+            "swaps": swaps,
+            "causes": figures,
             "flush_interval": settings.state.flush_interval,
         },
-    )  # fmt: skip
+    )
     shutil.rmtree(home, ignore_errors=True)
 
 
@@ -126,9 +130,13 @@ async def measure(settings: Settings, events: traffic.Records, rate: int, show: 
 
 
 async def _send(
-    settings: Settings, producer: AIOKafkaProducer, events: traffic.Records, rate: int, found: Found,
+    settings: Settings,
+    producer: AIOKafkaProducer,
+    events: traffic.Records,
+    rate: int,
+    found: Found,
     show: Callable[[int], None],
-) -> None:  # fmt: skip
+) -> None:
     clicks, purchases = settings.source_topics
     places = placed(events.keys, settings.topics.partitions).tolist()
     values = [_halves(value) for value in events.values]
@@ -138,9 +146,12 @@ async def _send(
         for i in range(sent, due):
             now = int(time.time() * 1000)
             await producer.send(
-                purchases if events.bought[i] else clicks, key=events.keys[i], partition=places[i], timestamp_ms=now,
+                purchases if events.bought[i] else clicks,
+                key=events.keys[i],
+                partition=places[i],
+                timestamp_ms=now,
                 value=b"%s%d%s" % (values[i][0], now, values[i][1]),
-            )  # fmt: skip
+            )
         sent = due
         show(sent)
         await asyncio.sleep(TICK)

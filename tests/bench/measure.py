@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from streams.broker import status, stop
+from streams.embedded_kafka.broker import status, stop
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("faust-streaming", "aiokafka", "msgspec", "numpy", "river", "rocksdict")
@@ -72,9 +72,13 @@ def child(module: str, passed: Mapping[str, object], timeout: float, *, command:
     names = {f"BENCH_{name.upper()}": str(value) for name, value in (*passed.items(), ("out", out))}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *command], env=os.environ | names, cwd=ROOT, stdin=subprocess.DEVNULL,
-            stdout=output, stderr=output,
-        )  # fmt: skip
+            [sys.executable, "-m", module, *command],
+            env=os.environ | names,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -110,11 +114,15 @@ def environment() -> dict[str, Any]:
     changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
     kafka = next(iter((ROOT / "streams").glob("kafka-*.sha256")), Path("unknown")).stem
     return {
-        "commit": commit or None, "changed_files": len(changed.splitlines()),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "cores": os.cpu_count(), "machine": platform.machine(),
-        "system": platform.platform(), "python": platform.python_version(),
+        "commit": commit or None,
+        "changed_files": len(changed.splitlines()),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES} | {"kafka": kafka.removeprefix("kafka-")},
-    }  # fmt: skip
+    }
 
 
 def write(path: Path | None, found: Mapping[str, Any]) -> None:
@@ -135,8 +143,12 @@ def fresh(home: Path) -> None:
 def progress() -> Iterator[Progress]:
     """A progress display on stderr, so that stdout is the table's."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         yield bar
 

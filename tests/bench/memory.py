@@ -23,8 +23,8 @@ import click
 import numpy as np
 from rich.table import Table
 
-from streams.broker import Broker
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.embedded_kafka.broker import Broker
 from tests.bench import traffic, worker
 from tests.bench.measure import cpu_seconds, fresh, memory_mib, progress, table_console, write
 
@@ -88,9 +88,13 @@ def main(
             found = asyncio.run(run(settings, shoal, stand, path, told))
         found["disk_mib"] = disk_mib(home / "worker" / "state")
     found |= {
-        "users": users, "cache_rows": rows, "visits_a_user": visits, "events_a_visit": each,
-        "block_cache_mb": settings.state.block_cache_mb, "starts": stand.starts,
-    }  # fmt: skip
+        "users": users,
+        "cache_rows": rows,
+        "visits_a_user": visits,
+        "events_a_visit": each,
+        "block_cache_mb": settings.state.block_cache_mb,
+        "starts": stand.starts,
+    }
     table(found)
     write(out, found)
     if not keep:
@@ -151,17 +155,25 @@ async def run(
     assert state is not None
     names = [traffic.ident(int(user)).decode() for user in order[:200]]
     spans = [
-        {"events": b[0] - a[0], "events_per_second": (b[0] - a[0]) / (b[1] - a[1]),
-         "cpu_seconds_per_million": (b[2] - a[2]) / (b[0] - a[0]) * 1e6}
-        for a, b in pairwise(marks) if b[0] > a[0]
-    ]  # fmt: skip
+        {
+            "events": b[0] - a[0],
+            "events_per_second": (b[0] - a[0]) / (b[1] - a[1]),
+            "cpu_seconds_per_million": (b[2] - a[2]) / (b[0] - a[0]) * 1e6,
+        }
+        for a, b in pairwise(marks)
+        if b[0] > a[0]
+    ]
     return {
         "users_counted": sum(part["users"] for part in state["partitions"].values()),
-        "base_mib": stand.base_mib, "settled_mib": settled, "peak_mib": max(peak, memory_mib(pid)),
+        "base_mib": stand.base_mib,
+        "settled_mib": settled,
+        "peak_mib": max(peak, memory_mib(pid)),
         "kib_a_user": (settled - stand.base_mib) * 1024 / stand.users,
         "row_bytes": float(np.mean([shoal.page(f"/users/{name}")["row_bytes"] for name in names])),
-        "visits": spans, "versions": state["newest_version"], "resident_mib_by_users": resident,
-    }  # fmt: skip
+        "visits": spans,
+        "versions": state["newest_version"],
+        "resident_mib_by_users": resident,
+    }
 
 
 def piece(order: np.ndarray, visit: int, per_visit: int, stand: Stand) -> traffic.Traffic:

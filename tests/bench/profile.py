@@ -25,17 +25,18 @@ from rich.table import Table
 from online_models.learner.learner import Learner
 from state import features
 from state.stores.rocksdb import Meta, RowStore, block_cache
-from streams import fetch, training
-from streams.broker import Broker
-from streams.learner import params
-from streams.outbox import Flush, Topics
-from streams.publisher import Publisher
-from streams.records import RecordBatch
-from streams.rules import rule_of, schema_of
-from streams.security import aiokafka_options
-from streams.settings import Settings
-from streams.task import Task
-from streams.wire import shoal
+from streams.config.factories import rule_of, schema_of
+from streams.config.settings import Settings
+from streams.embedded_kafka.broker import Broker
+from streams.kafka.client_options import aiokafka_options
+from streams.processing import training_records
+from streams.processing.output_buffer import Flush, Topics
+from streams.processing.partition_processor import Task
+from streams.runtime.publisher import Publisher
+from streams.schemas import flat_json
+from streams.schemas.record_batch import RecordBatch
+from streams.services.learner import params
+from streams.transport import fetch
 from tests.bench import traffic, worker
 from tests.bench.measure import fresh, progress, table_console, write
 from tests.bench.stages import STAGES, Clock, install
@@ -78,13 +79,18 @@ def main(events: int, users: int, shape: str, home: Path, out: Path | None) -> N
     write(
         out,
         {
-            "shape": shape, "events": events, "measured": count, "users": users, "not_found": missing,
+            "shape": shape,
+            "events": events,
+            "measured": count,
+            "users": users,
+            "not_found": missing,
             "microseconds": {stage: seconds * 1e6 for stage, seconds in lines.items()},
             "publish_wall_microseconds": waited / count * 1e6,
-            "rows_written": sum(len(flush.rows) for flush in flushes), "flushes": len(flushes),
+            "rows_written": sum(len(flush.rows) for flush in flushes),
+            "flushes": len(flushes),
             "outputs": sum(len(records) for flush in flushes for records in flush.outputs.values()),
         },
-    )  # fmt: skip
+    )
     shutil.rmtree(home, ignore_errors=True)
 
 
@@ -92,9 +98,11 @@ async def fetch_all(settings: Settings, total: int) -> tuple[list[RecordBatch], 
     """All records in the order they came, cut as the worker cuts, and the CPU-seconds that it took: sockets, protocol,
     sums, decompression and lists."""
     consumer = AIOKafkaConsumer(
-        **aiokafka_options(settings), enable_auto_commit=False, auto_offset_reset="earliest",
+        **aiokafka_options(settings),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
         isolation_level="read_committed",
-    )  # fmt: skip
+    )
     await consumer.start()
     found: list[RecordBatch] = []
     try:
@@ -126,7 +134,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
     schemas = [schema_of(source, settings) for source in settings.sources]
 
     def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> Any:
-        return shoal.decode(batch, schemas[source], source=source, key_before=key_before, now=now)
+        return flat_json.decode(batch, schemas[source], source=source, key_before=key_before, now=now)
 
     cache, count = block_cache(settings.state.block_cache_mb), settings.topics.partitions
     names = ("segment_changes", "segments", "alerts", "dead_letters", "training_rows", "commands_results")
@@ -184,7 +192,7 @@ def _teach(
     """A version from the training rows so far, in force everywhere, its pass done."""
     width = 2 * features.R + len(features.PLAIN)
     keys, values = zip(*learned, strict=True)
-    rows = training.decode(keys, values, range(len(keys)), training.layout(features.NAMES), width)
+    rows = training_records.decode(keys, values, range(len(keys)), training_records.layout(features.NAMES), width)
     version = Learner.start(params(settings)).learn(rows)[-1]
     for n, task in enumerate(tasks):
         task.adopt(version)

@@ -23,16 +23,16 @@ import click
 import numpy as np
 from rich.table import Table
 
-from streams import progress
-from streams.backfill import fold
-from streams.broker import Broker
-from streams.files import Line
-from streams.outbox import Flush
-from streams.partitioner import placed
-from streams.progress import PROGRESS_KEY, Progress, Source
-from streams.publisher import Publisher
-from streams.settings import Settings
-from streams.standing import look
+from streams.config.settings import Settings
+from streams.embedded_kafka.broker import Broker
+from streams.offline.backfill import fold
+from streams.offline.event_files import Line
+from streams.processing import progress
+from streams.processing.output_buffer import Flush
+from streams.processing.partitioner import placed
+from streams.processing.progress import PROGRESS_KEY, Progress, Source
+from streams.runtime.log_ends import look
+from streams.runtime.publisher import Publisher
 from tests.bench import traffic, worker
 from tests.bench.measure import cpu_seconds, fresh, memory_mib, table_console, write
 from tests.bench.measure import progress as bar_of
@@ -86,10 +86,13 @@ def start(settings: Settings, folder: Path) -> dict[str, float]:
         state = shoal.status()
         assert state is not None
         found = {
-            "seconds": float(told[0]), "records": float(told[1].replace(",", "")), "from_start": seconds,
-            "cpu_seconds": cpu_seconds(pid), "peak_mib": memory_mib(pid),
+            "seconds": float(told[0]),
+            "records": float(told[1].replace(",", "")),
+            "from_start": seconds,
+            "cpu_seconds": cpu_seconds(pid),
+            "peak_mib": memory_mib(pid),
             "users": float(sum(part["users"] for part in state["partitions"].values())),
-        }  # fmt: skip
+        }
         os.kill(pid, signal.SIGKILL)
         shoal.process.wait()
     return found
@@ -135,12 +138,24 @@ def rows_made(settings: Settings) -> list[bytes]:
 
 
 def table(users: int, found: dict[str, list[dict[str, float]]]) -> None:
-    lines = Table("disk", "ready after, s", "from the process's start, s", "records read", "CPU-s", "peak MiB",
-                  title=f"{users:,} users: from the assignment to ready, median (least-most)")  # fmt: skip
+    lines = Table(
+        "disk",
+        "ready after, s",
+        "from the process's start, s",
+        "records read",
+        "CPU-s",
+        "peak MiB",
+        title=f"{users:,} users: from the assignment to ready, median (least-most)",
+    )
     for disk, rounds in found.items():
         row = [disk]
-        for name, form in (("seconds", ".1f"), ("from_start", ".1f"), ("records", ",.0f"), ("cpu_seconds", ".1f"),
-                           ("peak_mib", ",.0f")):  # fmt: skip
+        for name, form in (
+            ("seconds", ".1f"),
+            ("from_start", ".1f"),
+            ("records", ",.0f"),
+            ("cpu_seconds", ".1f"),
+            ("peak_mib", ",.0f"),
+        ):
             values = [one[name] for one in rounds]
             row.append(f"{statistics.median(values):{form}} ({min(values):{form}}-{max(values):{form}})")
         lines.add_row(*row)

@@ -15,10 +15,10 @@ import numpy as np
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
-from streams.broker import Broker
-from streams.rekeyer import Rekeyer
-from streams.settings import load
-from streams.topics import ensure
+from streams.config.settings import load
+from streams.embedded_kafka.broker import Broker
+from streams.kafka.topics import ensure
+from streams.services.repartitioner import Rekeyer
 from tests.bench import traffic
 from tests.bench.measure import cpu_seconds, fresh, progress, write
 
@@ -39,10 +39,13 @@ def main(events: int, users: int, partitions: int, home: Path, out: Path | None)
         settings = load(
             environ={},
             **{
-                "kafka.bootstrap_servers": broker.bootstrap, "topics.replication": 1, "topics.min_insync_replicas": 1,
-                "topics.source_retention": -1, "sources": [{"name": "clickstream", "rekey_from": RAW}],
+                "kafka.bootstrap_servers": broker.bootstrap,
+                "topics.replication": 1,
+                "topics.min_insync_replicas": 1,
+                "topics.source_retention": -1,
+                "sources": [{"name": "clickstream", "rekey_from": RAW}],
             },
-        )  # fmt: skip
+        )
         admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
         admin.create_topics([NewTopic(RAW, partitions, 1)], wait_for_metadata=True)
         admin.close()

@@ -12,25 +12,37 @@ from typing import Any
 
 # The one place that knows the names: stage -> functions, as module:name. What is not found is told and left out.
 STAGES: dict[str, tuple[str, ...]] = {
-    "decode": ("streams.wire.shoal:decode",),
-    "merge": ("streams.merge:Merge.offer", "streams.merge:Merge.take"),
+    "decode": ("streams.schemas.flat_json:decode",),
+    "merge": ("streams.processing.time_merge:Merge.offer", "streams.processing.time_merge:Merge.take"),
     "fold": ("state.fold:fold", "state.recent_ids:first_sights"),
     "windows": ("state.windows:as_of", "state.windows:settle"),
     "vector": ("state.features:raw",),
     "assign": ("online_models.assignment:assign",),
-    "decide": ("streams.step:_decide", "streams.step:_alert", "streams.step:_train"),
+    "decide": (
+        "streams.processing.batch_step:_decide",
+        "streams.processing.batch_step:_alert",
+        "streams.processing.batch_step:_train",
+    ),
     "persist": (
-        "state.rows:join", "state.rows:cut", "state.stores.rocksdb:RowStore.get_many",
-        "state.stores.rocksdb:RowStore.put_many", "state.stores.rocksdb:RowStore.written",
+        "state.rows:join",
+        "state.rows:cut",
+        "state.stores.rocksdb:RowStore.get_many",
+        "state.stores.rocksdb:RowStore.put_many",
+        "state.stores.rocksdb:RowStore.written",
     ),
     "due": (
-        "state.expiry_index:next_due", "state.expiry_index:moved", "state.step_order:exits_due",
+        "state.expiry_index:next_due",
+        "state.expiry_index:moved",
+        "state.step_order:exits_due",
         "state.stores.rocksdb:RowStore.due",
     ),
     "rest of the task": (
-        "streams.task:Task.offer", "streams.task:Task.run", "streams.task:Task.cut", "streams.task:Task.sweep",
+        "streams.processing.partition_processor:Task.offer",
+        "streams.processing.partition_processor:Task.run",
+        "streams.processing.partition_processor:Task.cut",
+        "streams.processing.partition_processor:Task.sweep",
     ),
-}  # fmt: skip
+}
 PACKAGES = ("streams", "state", "online_models")
 
 

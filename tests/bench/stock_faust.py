@@ -23,25 +23,44 @@ HOUR, DAY = 12, 288  # in panes of five minutes
 UNIT = 300_000  # ms
 WINDOWS = ((1, 12), (HOUR, 24 * HOUR), (HOUR, 7 * DAY), (DAY, 30 * DAY))  # pane, length, as the worker has them
 COUNTED = {
-    "page_view": 0, "view": 1, "search": 2, "add_to_cart": 3, "remove_from_cart": 4, "checkout": 5,
-}  # fmt: skip
+    "page_view": 0,
+    "view": 1,
+    "search": 2,
+    "add_to_cart": 3,
+    "remove_from_cart": 4,
+    "checkout": 5,
+}
 ORDERS, ITEMS, SPEND, SESSIONS, MEASURES = 6, 7, 8, 9, 10
 RATIOS = (
-    ("views_per_page", (1,), (0, 1)), ("carts_per_view", (3,), (1,)), ("orders_per_cart", (ORDERS,), (3,)),
-    ("orders_per_view", (ORDERS,), (1,)), ("removals_per_cart", (4,), (3,)), ("searches_per_page", (2,), (0, 1)),
-    ("pages_per_session", (0, 1), (SESSIONS,)), ("spend_per_order", (SPEND,), (ORDERS,)),
-)  # fmt: skip
+    ("views_per_page", (1,), (0, 1)),
+    ("carts_per_view", (3,), (1,)),
+    ("orders_per_cart", (ORDERS,), (3,)),
+    ("orders_per_view", (ORDERS,), (1,)),
+    ("removals_per_cart", (4,), (3,)),
+    ("searches_per_page", (2,), (0, 1)),
+    ("pages_per_session", (0, 1), (SESSIONS,)),
+    ("spend_per_order", (SPEND,), (ORDERS,)),
+)
 PLAIN = (
-    ("pages_1h", 0, (0, 1)), ("pages_7d", 2, (0, 1)), ("carts_7d", 2, (3,)), ("orders_30d", 3, (ORDERS,)),
-    ("spend_30d", 3, (SPEND,)), ("sessions_30d", 3, (SESSIONS,)),
-)  # fmt: skip
+    ("pages_1h", 0, (0, 1)),
+    ("pages_7d", 2, (0, 1)),
+    ("carts_7d", 2, (3,)),
+    ("orders_30d", 3, (ORDERS,)),
+    ("spend_30d", 3, (SPEND,)),
+    ("sessions_30d", 3, (SESSIONS,)),
+)
 Row = dict[str, Any]
 
 TOTAL, NAME = int(os.environ["BENCH_TOTAL"]), os.environ["BENCH_NAME"]
 app = faust.App(
-    NAME, broker=f"kafka://{os.environ['BENCH_BOOTSTRAP']}", store="rocksdb://", topic_partitions=4,
-    topic_replication_factor=1, topic_disable_leader=True, consumer_auto_offset_reset="earliest",
-)  # fmt: skip
+    NAME,
+    broker=f"kafka://{os.environ['BENCH_BOOTSTRAP']}",
+    store="rocksdb://",
+    topic_partitions=4,
+    topic_replication_factor=1,
+    topic_disable_leader=True,
+    consumer_auto_offset_reset="earliest",
+)
 events = app.topic(*os.environ["BENCH_TOPICS"].split(","), key_type=str, key_serializer="raw", value_serializer="json")
 changes = app.topic(os.environ["BENCH_CHANGES"], key_serializer="raw", value_serializer="json")
 users = app.Table("users", default=dict, key_type=str, partitions=4, options={"driver": "rocksdict"})

@@ -20,16 +20,17 @@ from online_models.learner.learner import Learner
 from online_models.version import dumps
 from state import features
 from state.stores.rocksdb import Meta, RowStore
-from streams import heap, training
-from streams.learner import params
-from streams.models import assigning
-from streams.outbox import Topics
-from streams.records import RecordBatch
-from streams.rules import rule_of, schema_of
-from streams.settings import load
-from streams.task import Task
-from streams.wire import shoal
-from streams.worker import TURN_ROWS
+from streams.config.factories import rule_of, schema_of
+from streams.config.settings import load
+from streams.processing import training_records
+from streams.processing.output_buffer import Topics
+from streams.processing.partition_processor import Task
+from streams.runtime import heap
+from streams.runtime.worker import TURN_ROWS
+from streams.schemas import flat_json
+from streams.schemas.record_batch import RecordBatch
+from streams.services.learner import params
+from streams.services.model_feed import assigning
 from tests.bench import traffic
 from tests.bench.measure import fresh, progress, table_console, write
 
@@ -54,11 +55,13 @@ def main(users: int, home: Path, out: Path | None) -> None:
     topics = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows", "commands-results")
     task = Task(
         rule_of(settings, 0),
-        lambda batch, source, key_before, now: shoal.decode(
+        lambda batch, source, key_before, now: flat_json.decode(
             batch, schema, source=source, key_before=key_before, now=None
-        ), store, topics,
-    )  # fmt: skip
-    learner, columns = Learner.start(params(settings)), training.layout(features.NAMES)
+        ),
+        store,
+        topics,
+    )
+    learner, columns = Learner.start(params(settings)), training_records.layout(features.NAMES)
     source, width, taught = settings.source_topics[0], 2 * features.R + len(features.PLAIN), 0
     took: dict[str, list[float]] = {what: [] for what in WHAT}
 
@@ -78,7 +81,7 @@ def main(users: int, home: Path, out: Path | None) -> None:
         sent = cut.outputs.get((topics.training, 0), [])
         if sent:
             keys, values = [key for key, _, _ in sent], [value for _, value, _ in sent]
-            rows = training.decode(keys, values, range(taught, taught + len(sent)), columns, width)
+            rows = training_records.decode(keys, values, range(taught, taught + len(sent)), columns, width)
             taught += len(sent)
             fresh_versions.extend(learner.learn(rows))
 

@@ -18,9 +18,9 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
 
-from streams.partitioner import placed
-from streams.security import aiokafka_options
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.kafka.client_options import aiokafka_options
+from streams.processing.partitioner import placed
 
 Ints = NDArray[np.int64]
 SHAPES = ("bursty", "scattered")
@@ -28,15 +28,25 @@ HOURS = 12.0  # of event time: of 3 million events, a fetch of 8,000 has 4.6 a u
 CHUNK = 100_000  # events made and sent at a time
 BATCH = 128 << 10  # bytes of a producer's batch before compression
 KINDS = (
-    "page_view", "view", "search", "add_to_cart", "remove_from_cart", "checkout", "purchase", "refund", "click",
-)  # fmt: skip
+    "page_view",
+    "view",
+    "search",
+    "add_to_cart",
+    "remove_from_cart",
+    "checkout",
+    "purchase",
+    "refund",
+    "click",
+)
 # four kinds of shoppers, so that there is something to find: browsers, searchers, carters, buyers
-SHARES = np.array([
-    (0.70, 0.12, 0.01, 0.02, 0.002, 0.005, 0.002, 0.000, 0.141),
-    (0.50, 0.20, 0.12, 0.03, 0.003, 0.010, 0.006, 0.001, 0.130),
-    (0.55, 0.18, 0.01, 0.10, 0.010, 0.030, 0.010, 0.001, 0.109),
-    (0.52, 0.15, 0.02, 0.09, 0.005, 0.070, 0.040, 0.003, 0.102),
-])  # fmt: skip
+SHARES = np.array(
+    [
+        (0.70, 0.12, 0.01, 0.02, 0.002, 0.005, 0.002, 0.000, 0.141),
+        (0.50, 0.20, 0.12, 0.03, 0.003, 0.010, 0.006, 0.001, 0.130),
+        (0.55, 0.18, 0.01, 0.10, 0.010, 0.030, 0.010, 0.001, 0.109),
+        (0.52, 0.15, 0.02, 0.09, 0.005, 0.070, 0.040, 0.003, 0.102),
+    ]
+)
 PURCHASE, REFUND = 6, 7
 COUNTRIES = ("US", "DE", "IN", "GB", "FR", "BR", "JP", "CA")
 DEVICES = ("desktop", "mobile", "mobile", "tablet")
@@ -158,8 +168,11 @@ class Sender:
     def __init__(self, settings: Settings) -> None:
         self._topics, self._partitions = settings.source_topics, settings.topics.partitions
         self._producer = AIOKafkaProducer(
-            **aiokafka_options(settings), compression_type="lz4", max_batch_size=BATCH, max_request_size=4 << 20,
-        )  # fmt: skip
+            **aiokafka_options(settings),
+            compression_type="lz4",
+            max_batch_size=BATCH,
+            max_request_size=4 << 20,
+        )
 
     async def __aenter__(self) -> Sender:
         await self._producer.start()

@@ -82,13 +82,23 @@ def measured(plan: Plan, n: int, clock: Clock) -> dict[str, Any]:
     else:
         bound = "memory traffic: layers this narrow move more bytes than they multiply"
     return {
-        "rows": n, "device": report.device, "threads": report.threads, "bf16": report.bf16,
-        "compiled": report.compiled, "parameters": report.parameters, "batch": report.batch,
-        "load_seconds": report.load_seconds, "first_epoch_seconds": report.epochs[0].seconds,
-        "epoch_seconds": report.epoch_seconds, "rows_per_second": report.rows_per_second,
-        "step_ms": step * 1e3, "small_step_ms": one * 1e3, "gflops": reached, "possible_gflops": possible,
+        "rows": n,
+        "device": report.device,
+        "threads": report.threads,
+        "bf16": report.bf16,
+        "compiled": report.compiled,
+        "parameters": report.parameters,
+        "batch": report.batch,
+        "load_seconds": report.load_seconds,
+        "first_epoch_seconds": report.epochs[0].seconds,
+        "epoch_seconds": report.epoch_seconds,
+        "rows_per_second": report.rows_per_second,
+        "step_ms": step * 1e3,
+        "small_step_ms": one * 1e3,
+        "gflops": reached,
+        "possible_gflops": possible,
         "bound": bound,
-    }  # fmt: skip
+    }
 
 
 def trained(plan: Plan, n: int, clock: Clock) -> Report:

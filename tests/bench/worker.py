@@ -17,10 +17,10 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
-from streams import progress
-from streams.progress import PROGRESS_KEY
-from streams.reading import reader
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.kafka.reader import reader
+from streams.processing import progress
+from streams.processing.progress import PROGRESS_KEY
 from tests.bench.measure import Figure, cpu_seconds, memory_mib
 from tests.processes import SHOAL, deployment
 
@@ -35,9 +35,11 @@ def of_its_own(bootstrap: str, shape: str, name: str, **more: object) -> Setting
     """A deployment that shares nothing with the others over the same sources, which have the shape as prefix."""
     topics = {f"topics.{key}": f"{name}-{key.replace('_', '-')}" for key in OUTPUTS}
     return deployment(
-        bootstrap, f"{shape}-", application=name,
+        bootstrap,
+        f"{shape}-",
+        application=name,
         **{"state.session_timeout": 10.0, "state.rebalance_timeout": 30.0, **topics, **more},
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,13 @@ def running(settings: Settings, folder: Path) -> Iterator[Running]:
     log = folder / "worker.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*SHOAL, "worker"], env=names | dict(_variables(chosen)), stdin=subprocess.DEVNULL, stdout=output,
-            stderr=output, start_new_session=True,
-        )  # fmt: skip
+            [*SHOAL, "worker"],
+            env=names | dict(_variables(chosen)),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     try:
         yield Running(process, log)
     finally:
@@ -153,9 +159,14 @@ def measure(settings: Settings, folder: Path, total: int, show: Callable[[int], 
     if rejects or counts["events"] != total:
         raise RuntimeError(f"of {total} events {counts['events']} were counted, rejects: {rejects}")
     return Figure(
-        total - begun[0], end - begun[1], cpu - begun[2], peak,
+        total - begun[0],
+        end - begun[1],
+        cpu - begun[2],
+        peak,
         {
-            "model_in_force_from": model_from, "versions": state["newest_version"], "counts": counts,
+            "model_in_force_from": model_from,
+            "versions": state["newest_version"],
+            "counts": counts,
             "users": sum(part["users"] for part in state["partitions"].values()),
         },
-    )  # fmt: skip
+    )

@@ -24,9 +24,9 @@ from online_models.prediction import first_day_learner
 from online_models.prediction.first_day_learner import FirstDayLearner, FirstDayParams
 from online_models.prediction.hoeffding import Tree
 from online_models.training_rows import TrainingRows
-from streams.files import Line
-from streams.learner import params
-from streams.settings import load
+from streams.config.settings import load
+from streams.offline.event_files import Line
+from streams.services.learner import params
 from tests.bench.measure import progress, table_console, write
 from tests.quality.planted import chunks, shop
 from tests.taught import of_file, taught
@@ -95,9 +95,10 @@ def drive(rows: TrainingRows, **settings: float) -> tuple[Watched, float]:
 
 def planted(seed: int) -> TrainingRows:
     events = (
-        Line(*line) for part in chunks(shop(seed))
+        Line(*line)
+        for part in chunks(shop(seed))
         for line in zip(part.keys, part.values, part.times, part.bought, strict=True)
-    )  # fmt: skip
+    )
     return taught(events)
 
 
@@ -117,9 +118,12 @@ def main(file: Path | None, seed: int | None, timezone: str, k: int, forests: bo
     one, spent = drive(rows, k_least=k, k_most=k, first_rows=2_000, every=6 * 3_600)
     asked: list[Asked] = one.__dict__.get("asked", [])
     found: dict[str, Any] = {
-        "figures": one.figures(), "cpu_seconds": spent, "learned": len(asked), "state_bytes": len(one.state()),
+        "figures": one.figures(),
+        "cpu_seconds": spent,
+        "learned": len(asked),
+        "state_bytes": len(one.state()),
         "model_bytes": len(msgspec.msgpack.encode(one.model)),
-    }  # fmt: skip
+    }
     contenders: dict[str, Callable[[Asked], bool]] = {
         "all stay": lambda row: row.segment == row.label,
         "adaptive tree, one": Each(Tree, one=True).right,

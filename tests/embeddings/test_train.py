@@ -17,8 +17,8 @@ from online_models.learner import control_messages
 from online_models.learner.control_messages import ControlMessage
 from online_models.training_rows import SAMPLE_ROW
 from state import features
-from streams import training
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.processing import training_records
 from tests.embeddings.planted import shoppers
 from tests.processes import committed, deployment, start, wait_for
 from tests.support import sending
@@ -27,15 +27,20 @@ from tests.support.sending import Message
 
 pytestmark = pytest.mark.kafka
 PLAN = {
-    "FIRST_ROWS": "400", "WINDOW": "1500", "EPOCHS": "15", "HIDDEN": "[16]", "LATENT": "4", "THREADS": "1",
+    "FIRST_ROWS": "400",
+    "WINDOW": "1500",
+    "EPOCHS": "15",
+    "HIDDEN": "[16]",
+    "LATENT": "4",
+    "THREADS": "1",
     "EVERY": "600.0",
-}  # fmt: skip
+}
 
 
 def send(settings: Settings, raw: np.ndarray, seed: int = 1) -> None:
     """Rows to learn from, of as many users."""
-    head = np.zeros(1, training._HEAD)
-    head["columns"], head["kind"] = training.layout(features.NAMES), SAMPLE_ROW
+    head = np.zeros(1, training_records._HEAD)
+    head["columns"], head["kind"] = training_records.layout(features.NAMES), SAMPLE_ROW
     users = np.random.default_rng(seed).bytes(16 * len(raw))
     rows = [
         Message(head.tobytes() + line.tobytes(), users[16 * i : 16 * i + 16], 0)

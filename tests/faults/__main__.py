@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from streams.broker import Broker
+from streams.embedded_kafka.broker import Broker
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.runner import Run
 
@@ -43,15 +43,20 @@ def play(fault: Fault, seed: int, bootstrap: str | None, home: Path) -> dict[str
             run.close()
     report = run.report if run else None
     return {
-        "fault": fault.name, "seed": seed, "error": error,
+        "fault": fault.name,
+        "seed": seed,
+        "error": error,
         "ok": error is None and run is not None and (not report.faults() if report else run.over),
-        "seconds": run.seconds if run else None, "codes": run.codes if run else [],
-        "wall": round(time.monotonic() - begun, 1), "report": asdict(report) if report else None,
-    }  # fmt: skip
+        "seconds": run.seconds if run else None,
+        "codes": run.codes if run else [],
+        "wall": round(time.monotonic() - begun, 1),
+        "report": asdict(report) if report else None,
+    }
 
 
 def commit() -> str:
     """The commit that is tried, with a hash of the changes that the tree has beside it."""
+
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
@@ -68,8 +73,9 @@ def table(results: list[dict[str, Any]]) -> str:
         cells = [str(report[name]) for name in COLUMNS] if report else ["-"] * len(COLUMNS)
         others = f"{report['any_missing']}/{report['any_invented']}" if report else "-"
         said = "ok" if one["ok"] else one["error"] or "WRONG"
-        lines.append((one["fault"], str(one["seed"]), *cells, others, str(one["seconds"]), str(len(one["codes"])),
-                      said[:90]))  # fmt: skip
+        lines.append(
+            (one["fault"], str(one["seed"]), *cells, others, str(one["seconds"]), str(len(one["codes"])), said[:90])
+        )
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 

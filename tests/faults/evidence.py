@@ -15,11 +15,11 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from online_models.version import Version, loads
-from streams import progress
-from streams.progress import PROGRESS_KEY, Progress
-from streams.reading import reader, to_end
-from streams.security import aiokafka_options
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.kafka.client_options import aiokafka_options
+from streams.kafka.reader import reader, to_end
+from streams.processing import progress
+from streams.processing.progress import PROGRESS_KEY, Progress
 from tests.support.events.squeezed_month import TRUTH
 
 
@@ -90,8 +90,9 @@ def moved(change: dict[str, Any]) -> Move:
     """A transition as its CloudEvent tells it."""
     data: dict[str, Any] = change["data"]
     as_of = round(datetime.fromisoformat(data["as_of"]).timestamp() * 1000)
-    return Move(change["id"], data["user"], data["seq"], data["from"], data["to"], data["cause"], as_of,
-                data["model_version"])  # fmt: skip
+    return Move(
+        change["id"], data["user"], data["seq"], data["from"], data["to"], data["cause"], as_of, data["model_version"]
+    )
 
 
 async def _state(
@@ -156,20 +157,25 @@ async def _gather(settings: Settings) -> Evidence:
         await everything.stop()
     versions = {int(r.key): loads(r.value) for r in models[0] if r.value is not None}
     return Evidence(
-        settings.source_topics, int(settings.lateness * 1000), dict(logs), standing, rows, early,
-        changes, any_changes,
-        [letter(dict(r.headers)) for records in letters.values() for r in records], versions,
+        settings.source_topics,
+        int(settings.lateness * 1000),
+        dict(logs),
+        standing,
+        rows,
+        early,
+        changes,
+        any_changes,
+        [letter(dict(r.headers)) for records in letters.values() for r in records],
+        versions,
         [json.loads(r.value)["request_id"] for records in commands.values() for r in records],
         [json.loads(r.value)["data"]["request_id"] for records in receipts.values() for r in records],
         [json.loads(r.value)["id"] for records in alerts.values() for r in records],
-    )  # fmt: skip
+    )
 
 
 def letter(headers: dict[str, bytes]) -> tuple[str, int, int, str]:
     """Where a dead letter's record lay, and why it was rejected."""
-    return (
-        headers["topic"].decode(), int(headers["partition"]), int(headers["offset"]), headers["reason"].decode()
-    )  # fmt: skip
+    return (headers["topic"].decode(), int(headers["partition"]), int(headers["offset"]), headers["reason"].decode())
 
 
 def gather(settings: Settings) -> Evidence:

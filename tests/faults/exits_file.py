@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from streams import ask
-from streams.files import Line, lines
-from streams.partitioner import placed
-from streams.reading import reader
-from streams.replay import replay
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.kafka import requests
+from streams.kafka.reader import reader
+from streams.offline.event_files import Line, lines
+from streams.offline.replay import replay
+from streams.processing.partitioner import placed
 from tests.faults.evidence import gather, moved, read_topic
 from tests.faults.order import UNIT
 from tests.faults.runner import Run
@@ -35,8 +35,11 @@ from tests.support.events.squeezed_month import DAY, HOUR, MINUTE, Sent
 
 
 def sent(file: Path) -> list[Sent]:
-    return [Sent(int(line.bought), line.key, line.value, line.timestamp, "") for chunk in lines(file, "shoal")
-            for line in chunk]  # fmt: skip
+    return [
+        Sent(int(line.bought), line.key, line.value, line.timestamp, "")
+        for chunk in lines(file, "shoal")
+        for line in chunk
+    ]
 
 
 async def _changes(settings: Settings) -> list[tuple[int, Any]]:
@@ -50,9 +53,7 @@ async def _changes(settings: Settings) -> list[tuple[int, Any]]:
     return [(record.timestamp, moved(json.loads(record.value))) for records in found.values() for record in records]
 
 
-def delays(
-    settings: Settings, before: Sequence[Sent], paced: Sequence[Sent], begun: float, speed: float
-) -> np.ndarray:
+def delays(settings: Settings, before: Sequence[Sent], paced: Sequence[Sent], begun: float, speed: float) -> np.ndarray:
     """Event time (ms) from an edge that the watermark passed in the slice to the record of each change by expiry.
 
     begun: wall clock (s) at which the first record of the slice was due; the others follow by their event times.
@@ -96,27 +97,47 @@ def main() -> int:
         _send(run, records[:a], a)
         run.publish()
         if b > a:
-            run.wait(lambda: all(one.swept >= one.watermark and one.cursor is None and one.version == 2
-                                 for one in run.follower.standing.values()), "the sweep", 600)  # fmt: skip
+            run.wait(
+                lambda: all(
+                    one.swept >= one.watermark and one.cursor is None and one.version == 2
+                    for one in run.follower.standing.values()
+                ),
+                "the sweep",
+                600,
+            )
             begun = time.time()
-            replay(run.settings, [[Line(o.key, o.value, o.stamp, bool(o.source)) for o in records[a:b]]],
-                   speed=chosen.speed, allow_jumps=True)  # fmt: skip
+            replay(
+                run.settings,
+                [[Line(o.key, o.value, o.stamp, bool(o.source)) for o in records[a:b]]],
+                speed=chosen.speed,
+                allow_jumps=True,
+            )
             run.wait(lambda: run.follower.applied() >= b, "the slice")
             run.wait(lambda: all(o.swept >= o.watermark for o in run.follower.standing.values()), "the sweep")
             late = delays(run.settings, records[:a], records[a:b], begun, chosen.speed) / MINUTE
             told |= {
-                "expiries_in_slice": len(late), "minutes_after_watermark": {
-                    "median": round(float(np.median(late)), 2), "99%": round(float(np.quantile(late, 0.99)), 2),
-                    "most": round(float(late.max()), 2)} if len(late) else None,
+                "expiries_in_slice": len(late),
+                "minutes_after_watermark": {
+                    "median": round(float(np.median(late)), 2),
+                    "99%": round(float(np.quantile(late, 0.99)), 2),
+                    "most": round(float(late.max()), 2),
+                }
+                if len(late)
+                else None,
                 "in_time": bool((late < 5).all()),
-            }  # fmt: skip
+            }
         _send(run, records[b:], len(records))
         run.publish()
         to = records[-1].stamp // UNIT * UNIT + 32 * DAY
         started = time.monotonic()
-        ask.advance(run.settings, to, 120.0)
-        run.wait(lambda: all(one.swept >= to and one.cursor is None and one.version == 3
-                             for one in run.follower.standing.values()), "the last sweep", 900)  # fmt: skip
+        requests.advance(run.settings, to, 120.0)
+        run.wait(
+            lambda: all(
+                one.swept >= to and one.cursor is None and one.version == 3 for one in run.follower.standing.values()
+            ),
+            "the last sweep",
+            900,
+        )
         told["advance_seconds"] = round(time.monotonic() - started, 1)
         assert run.end("a") == 0
         report = verify(gather(run.settings))

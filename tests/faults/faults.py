@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from streams import progress
 from streams.errors import LossError, RecoveryError, StateError
-from streams.partitioner import placed
-from streams.progress import PROGRESS_KEY
+from streams.processing import progress
+from streams.processing.partitioner import placed
+from streams.processing.progress import PROGRESS_KEY
 from tests.faults.disk import fill, mount, small_files, unmount
 from tests.faults.evidence import gather
 from tests.faults.runner import Run
@@ -190,8 +190,12 @@ def _kill_and_start(run: Run) -> None:
 for _session in (10.0, 15.0, 30.0):
     _play = partial(_kill_and_start)
     _play.__name__ = f"kill_and_start_{_session:.0f}"  # type: ignore[attr-defined]
-    fault(rate=700.0, shape=Shape(events=210_000, users=4_000), patience=300.0,
-          **{"topics.partitions": 4, "state.session_timeout": _session})(_play)  # fmt: skip
+    fault(
+        rate=700.0,
+        shape=Shape(events=210_000, users=4_000),
+        patience=300.0,
+        **{"topics.partitions": 4, "state.session_timeout": _session},
+    )(_play)
 
 
 def _frozen(run: Run, point: str) -> None:

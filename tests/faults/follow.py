@@ -8,10 +8,10 @@ from contextlib import suppress
 
 from aiokafka.structs import TopicPartition
 
-from streams import progress
-from streams.progress import PROGRESS_KEY, Progress
-from streams.reading import reader
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.kafka.reader import reader
+from streams.processing import progress
+from streams.processing.progress import PROGRESS_KEY, Progress
 
 
 class Follower:

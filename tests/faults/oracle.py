@@ -114,8 +114,20 @@ def history(parts: Mapping[int, Applied]) -> History:
             state.hours[block] = min(state.hours[block] + 1, 65_535)
             state.last = event.time if state.last is None else max(state.last, event.time)
             hours.append(state.hours.copy())
-            lines.append((state.place, state.number, at, event.time, state.tau, event.type, event.price,
-                          event.quantity, new_session, new_order))  # fmt: skip
+            lines.append(
+                (
+                    state.place,
+                    state.number,
+                    at,
+                    event.time,
+                    state.tau,
+                    event.type,
+                    event.price,
+                    event.quantity,
+                    new_session,
+                    new_order,
+                )
+            )
     names = ("u", "n", "at", "t", "tau", "type", "price", "quantity", "new_session", "new_order")
     kinds = (*[pa.int64()] * 5, pa.string(), pa.float64(), *[pa.int64()] * 3)
     columns = list(zip(*lines, strict=True)) if lines else [()] * len(names)
@@ -138,10 +150,19 @@ def history(parts: Mapping[int, Applied]) -> History:
     order = np.lexsort((table[1], table[0]))
     user, number, at, time, tau = table[:, order]
     return History(
-        [one.name for one in everyone], [one.birth for one in everyone],
-        np.array([one.part for one in everyone], np.int64), gone, user, number, at, time, tau,
-        np.array(hours, np.int64).reshape(-1, 8)[order], [one.idents for one in everyone], con,
-    )  # fmt: skip
+        [one.name for one in everyone],
+        [one.birth for one in everyone],
+        np.array([one.part for one in everyone], np.int64),
+        gone,
+        user,
+        number,
+        at,
+        time,
+        tau,
+        np.array(hours, np.int64).reshape(-1, 8)[order],
+        [one.idents for one in everyone],
+        con,
+    )
 
 
 def _firsts(state: _User, event: Event) -> tuple[int, int]:
@@ -300,10 +321,30 @@ def features(windows: Ints, hours: Ints) -> NDArray[np.float64]:
     pages = lately["page_view"] + lately["view"]
     quarters = [(hours[:, 2 * i] + hours[:, 2 * i + 1]).astype(float) for i in range(4)]
     total = hours.sum(1).astype(float)
-    above = [lately["view"], lately["add_to_cart"], lately["orders"], lately["orders"], lately["remove_from_cart"],
-             lately["search"], pages, lately["spend"], lately["refunds"], *quarters]  # fmt: skip
-    below = [pages, lately["view"], lately["add_to_cart"], lately["view"], lately["add_to_cart"], pages,
-             lately["sessions"], lately["orders"], lately["orders"], *[total] * 4]  # fmt: skip
+    above = [
+        lately["view"],
+        lately["add_to_cart"],
+        lately["orders"],
+        lately["orders"],
+        lately["remove_from_cart"],
+        lately["search"],
+        pages,
+        lately["spend"],
+        lately["refunds"],
+        *quarters,
+    ]
+    below = [
+        pages,
+        lately["view"],
+        lately["add_to_cart"],
+        lately["view"],
+        lately["add_to_cart"],
+        pages,
+        lately["sessions"],
+        lately["orders"],
+        lately["orders"],
+        *[total] * 4,
+    ]
     week, month = windows[:, 2], windows[:, 3]
     plain = [week[:, 0] + week[:, 1], week[:, 3], month[:, 6], month[:, 8], month[:, 9]]
     return np.stack([np.maximum(one, 0.0) for one in above] + below + [np.log1p(np.maximum(p, 0.0)) for p in plain], 1)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from streams.progress import Entry, Progress
+from streams.processing.progress import Entry, Progress
 from tests.faults.evidence import Logged
 
 UNIT = 300_000  # ms
@@ -70,13 +70,21 @@ class Applied:
 def parse(value: bytes | None) -> Event:
     """An accepted record."""
     found: dict[str, Any] = json.loads(value or b"")
-    text = {name: None if found.get(name) in (None, "") else str(found[name]) for name in
-            ("event_id", "session_id", "transaction_id")}  # fmt: skip
+    text = {
+        name: None if found.get(name) in (None, "") else str(found[name])
+        for name in ("event_id", "session_id", "transaction_id")
+    }
     price, quantity = found.get("price"), found.get("quantity")
     return Event(
-        _ms(found["event_time"]), found["event_type"], str(found["user_id"]), text["event_id"], text["session_id"],
-        text["transaction_id"], 0.0 if price is None else float(price), 1 if quantity is None else int(quantity),
-    )  # fmt: skip
+        _ms(found["event_time"]),
+        found["event_type"],
+        str(found["user_id"]),
+        text["event_id"],
+        text["session_id"],
+        text["transaction_id"],
+        0.0 if price is None else float(price),
+        1 if quantity is None else int(quantity),
+    )
 
 
 def _ms(time: int | str) -> int:

@@ -10,12 +10,12 @@ import numpy as np
 
 from online_models.version import Version
 from state.stores.memory import MemoryStore
-from streams.outbox import Topics
-from streams.progress import PROGRESS_KEY, loads
-from streams.records import RecordBatch
-from streams.step import Rule
-from streams.task import Task
-from streams.wire import shoal
+from streams.processing.batch_step import Rule
+from streams.processing.output_buffer import Topics
+from streams.processing.partition_processor import Task
+from streams.processing.progress import PROGRESS_KEY, loads
+from streams.schemas import flat_json
+from streams.schemas.record_batch import RecordBatch
 from tests.faults.evidence import Evidence, Logged, letter, moved
 from tests.support.events.squeezed_month import DAY, Sent
 
@@ -23,15 +23,15 @@ TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 SOURCES = ("clickstream", "purchases")
 
 
-def _decode(batch: RecordBatch, source: int, key_before: int, now: int | None, *, schema: shoal.Schema):  # type: ignore[no-untyped-def]
-    return shoal.decode(batch, schema, source=source, key_before=key_before, now=now)
+def _decode(batch: RecordBatch, source: int, key_before: int, now: int | None, *, schema: flat_json.Schema):  # type: ignore[no-untyped-def]
+    return flat_json.decode(batch, schema, source=source, key_before=key_before, now=now)
 
 
 def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 60) -> Evidence:
     """One partition; fetches, turns and flushes fall as the seed says, a version comes after each third."""
     rng = np.random.default_rng(seed)
     store = MemoryStore()
-    decode = partial(_decode, schema=shoal.schema())
+    decode = partial(_decode, schema=flat_json.schema())
     task = Task(Rule(sources=SOURCES), decode, store, TOPICS, commands="commands", journal=True)
     queues = [[one for one in records if one.source == source] for source in (0, 1)]
     logs = [[Logged(i, one.value, one.reason, one.key) for i, one in enumerate(queue)] for queue in queues]
@@ -72,8 +72,18 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 6
             at, upto = read[source], min(len(queues[source]), read[source] + int(rng.integers(1, fetch)))
             if upto > at and SOURCES[source] not in task.held():
                 part = queues[source][at:upto]
-                task.offer(RecordBatch(SOURCES[source], 0, at, upto - 1, list(range(at, upto)), [o.key for o in part],
-                                       [o.value for o in part], [o.stamp for o in part]))  # fmt: skip
+                task.offer(
+                    RecordBatch(
+                        SOURCES[source],
+                        0,
+                        at,
+                        upto - 1,
+                        list(range(at, upto)),
+                        [o.key for o in part],
+                        [o.value for o in part],
+                        [o.stamp for o in part],
+                    )
+                )
                 read[source] = upto
         if rng.random() < 0.1:
             order({"command": "erase", "user_id": records[int(rng.integers(sum(read)))].key.decode()})

@@ -22,15 +22,15 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
 
 from online_models.version import Version, dumps
-from streams import ask
-from streams import broker as brokers
-from streams.commands import Command, encode
-from streams.overview import overview
-from streams.partitioner import placed
-from streams.progress import Progress
-from streams.security import kafka_python_options
-from streams.settings import Settings
-from streams.topics import ensure
+from streams.config.settings import Settings
+from streams.embedded_kafka import broker as brokers
+from streams.kafka import requests
+from streams.kafka.client_options import kafka_python_options
+from streams.kafka.topics import ensure
+from streams.operations.overview import overview
+from streams.processing.commands import Command, encode
+from streams.processing.partitioner import placed
+from streams.processing.progress import Progress
 from tests.faults import models
 from tests.faults.evidence import gather
 from tests.faults.follow import Follower
@@ -46,13 +46,19 @@ WORKER = [sys.executable, "-m", "tests.faults.worker"]
 SWAPS = (0.0, 0.35, 0.7)  # shares of the stream after which a model version is published
 ERASED = (0.25, 0.5, 0.6)  # after which a user is erased
 PINNED = {  # the learner publishes nothing
-    "learner.k_least": 10, "learner.k_most": 10, "learner.every_rows": 10**7, "learner.every": 31_536_000.0,
+    "learner.k_least": 10,
+    "learner.k_most": 10,
+    "learner.every_rows": 10**7,
+    "learner.every": 31_536_000.0,
     "learner.rows_per_hour": 4,
-}  # fmt: skip
+}
 QUICK = {
-    "topics.partitions": 2, "state.journal": True, "state.session_timeout": 4.0, "state.rebalance_timeout": 4.0,
+    "topics.partitions": 2,
+    "state.journal": True,
+    "state.session_timeout": 4.0,
+    "state.rebalance_timeout": 4.0,
     "state.transaction_timeout": 10.0,
-}  # fmt: skip
+}
 
 
 @dataclass(slots=True)
@@ -70,9 +76,16 @@ class Run:
     """What a fault is played on. The clock is wall time, seconds."""
 
     def __init__(
-        self, home: Path, seed: int, bootstrap: str | None = None, shape: Shape = Shape(),  # noqa: B008 (a tuple)
-        rate: float = 1_500.0, records: Sequence[Sent] | None = None, patience: float = 180.0, **more: object,
-    ) -> None:  # fmt: skip
+        self,
+        home: Path,
+        seed: int,
+        bootstrap: str | None = None,
+        shape: Shape = Shape(),  # noqa: B008 (a tuple)
+        rate: float = 1_500.0,
+        records: Sequence[Sent] | None = None,
+        patience: float = 180.0,
+        **more: object,
+    ) -> None:
         """bootstrap None: a broker of its own. more: settings."""
         self.home, self.seed, self.rate, self._patience = home, seed, rate, patience
         self.broker = None if bootstrap else brokers.start(home / "broker", die_with_parent=True)
@@ -155,9 +168,7 @@ class Run:
     def start(self, name: str, *options: str, failpoint: str | None = None, **more: Any) -> None:
         """failpoint holds for this start alone."""
         environ = {"FAILPOINT": failpoint} if failpoint else {}
-        process = start(
-            self.settings, self.home / name, "worker", *options, command=WORKER, environ=environ, **more
-        )
+        process = start(self.settings, self.home / name, "worker", *options, command=WORKER, environ=environ, **more)
         self.workers[name] = Managed(process, options, more, True, time.monotonic())
 
     def tend(self) -> None:
@@ -253,6 +264,7 @@ class Run:
 
     def recover(self, seconds: float = 120.0) -> None:
         """Until what was sent before the fault is committed, and a worker is ready."""
+
         def back() -> bool:
             ready = any(self.ready(name) for name, one in self.workers.items() if one.wanted)
             return ready and self.follower.applied() >= self.target
@@ -264,20 +276,24 @@ class Run:
         """All is sent and committed, all stands at the newest version, no pass is under way."""
         standing = list(self.follower.standing.values())
         return (
-            self.sender is not None and self.sender.done()
-            and self.published == len(SWAPS) and self.erased == len(ERASED)
+            self.sender is not None
+            and self.sender.done()
+            and self.published == len(SWAPS)
+            and self.erased == len(ERASED)
             and self.follower.applied() >= len(self.records)
             and all(one.version == self.published and one.cursor is None for one in standing)
-        )  # fmt: skip
+        )
 
     def finish(self) -> Report:
         """Wait for the end, stop the workers, look at everything."""
         self.wait(self.settled, "the end of the stream", self._patience)
         # a broker that is killed may take what the sender repeats for new: then there is more than was sent
-        self.wait(lambda: not any(source["lag"] for part in overview(self.settings)
-                                  for source in part["sources"].values()), "the end of the sources")  # fmt: skip
+        self.wait(
+            lambda: not any(source["lag"] for part in overview(self.settings) for source in part["sources"].values()),
+            "the end of the sources",
+        )
         to = max(one.stamp for one in self.records if not one.reason) // UNIT * UNIT + 33 * DAY
-        ask.advance(self.settings, to, 60.0)  # every exit there is
+        requests.advance(self.settings, to, 60.0)  # every exit there is
         self.wait(lambda: all(one.swept >= to for one in self.follower.standing.values()), "the sweep", self._patience)
         for name in [name for name, one in self.workers.items() if one.wanted]:
             self.wait(lambda name=name: self.ready(name), f"worker {name}")  # type: ignore[misc]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer
 
-from streams.security import aiokafka_options
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.kafka.client_options import aiokafka_options
 from tests.support.events.squeezed_month import TRUTH, Sent
 
 
@@ -32,9 +32,14 @@ class Sender:
 
     async def _run(self) -> None:
         producer = AIOKafkaProducer(
-            **aiokafka_options(self._settings), enable_idempotence=True, acks="all", linger_ms=5,
-            compression_type="gzip", request_timeout_ms=180_000, max_request_size=4 << 20,
-        )  # fmt: skip
+            **aiokafka_options(self._settings),
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=5,
+            compression_type="gzip",
+            request_timeout_ms=180_000,
+            max_request_size=4 << 20,
+        )
         await producer.start()
         try:
             topics, begun = self._settings.source_topics, time.monotonic()
@@ -44,11 +49,14 @@ class Sender:
                     await asyncio.sleep(max(0.0, begun + start / self._rate - time.monotonic()))
                 waiting = [
                     await producer.send(
-                        topics[one.source], key=one.key, value=one.value, timestamp_ms=one.stamp,
+                        topics[one.source],
+                        key=one.key,
+                        value=one.value,
+                        timestamp_ms=one.stamp,
                         headers=[(TRUTH, one.reason.encode())] if one.reason else None,
                     )
                     for one in self._records[start : start + size]
-                ]  # fmt: skip
+                ]
                 await asyncio.gather(*waiting)
                 self.sent += len(waiting)
         finally:

@@ -12,12 +12,19 @@ from tests.support.events.squeezed_month import Shape
 
 pytestmark = pytest.mark.kafka
 CHOSEN = (
-    "sigkill", "kill_before_rocksdb", "wiped", "frozen_in_transaction", "broker_killed", "dead_letters_unwritable",
-)  # fmt: skip
+    "sigkill",
+    "kill_before_rocksdb",
+    "wiped",
+    "frozen_in_transaction",
+    "broker_killed",
+    "dead_letters_unwritable",
+)
 SMALL = {
-    "shape": Shape(events=4_000, users=400), "rate": 800.0, "state.session_timeout": 3.0,
+    "shape": Shape(events=4_000, users=400),
+    "rate": 800.0,
+    "state.session_timeout": 3.0,
     "state.rebalance_timeout": 3.0,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CHOSEN)

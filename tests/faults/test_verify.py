@@ -29,8 +29,14 @@ def good() -> Evidence:
     return _run(1, Shape(events=5_000, users=400))
 
 
-@pytest.mark.parametrize("shape", [Shape(events=5_000, users=400), Shape(events=2_500, users=200, hot=True),
-                                   Shape(events=2_000, users=300, cold=2_000)])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(events=5_000, users=400),
+        Shape(events=2_500, users=200, hot=True),
+        Shape(events=2_000, users=300, cold=2_000),
+    ],
+)
 def test_a_good_run_is_good(shape: Shape) -> None:
     report = verify(_run(2, shape))
     assert report.faults() == {}, report.examples
@@ -124,22 +130,35 @@ def repeat_letter(evidence: Evidence) -> None:
     evidence.letters.append(evidence.letters[0])
 
 
-@pytest.mark.parametrize(("plant", "found"), [
-    (lose, {"lost": 1}), (repeat, {"repeated": 1}), (lose_and_repeat, {"lost": 1, "repeated": 1}),
-    (skip, {"lost": 1}), (leave_out, {"missing": 1, "any_missing": 1}), (invent, {"invented": 1}),
-    (send_twice, {"repeated_transitions": 1}), (lose_letter, {"letters": 1}), (repeat_letter, {"letters": 1}),
-    (forget, {"wrong_users": 2}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("plant", "found"),
+    [
+        (lose, {"lost": 1}),
+        (repeat, {"repeated": 1}),
+        (lose_and_repeat, {"lost": 1, "repeated": 1}),
+        (skip, {"lost": 1}),
+        (leave_out, {"missing": 1, "any_missing": 1}),
+        (invent, {"invented": 1}),
+        (send_twice, {"repeated_transitions": 1}),
+        (lose_letter, {"letters": 1}),
+        (repeat_letter, {"letters": 1}),
+        (forget, {"wrong_users": 2}),
+    ],
+)
 def test_it_counts_what_is_planted(good: Evidence, plant: Plant, found: dict[str, int]) -> None:
     planted = _copied(good)
     plant(planted)
     assert verify(planted).faults() == found
 
 
-@pytest.mark.parametrize(("plant", "found"), [
-    (miscount, {"wrong_cells"}), (move_in_time, {"missing", "invented", "any_missing"}),
-    (say_another_cause, {"missing", "invented", "any_missing"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("plant", "found"),
+    [
+        (miscount, {"wrong_cells"}),
+        (move_in_time, {"missing", "invented", "any_missing"}),
+        (say_another_cause, {"missing", "invented", "any_missing"}),
+    ],
+)
 def test_it_sees_what_is_planted(good: Evidence, plant: Plant, found: set[str]) -> None:
     planted = _copied(good)
     plant(planted)

@@ -10,7 +10,7 @@ import numpy as np
 
 from state import rows
 from state.vocabulary import VOCABULARY
-from streams import frame
+from streams.offline import feature_table
 from tests.faults import oracle
 from tests.faults.evidence import Evidence, Move
 from tests.faults.oracle import MEASURES, UNIT
@@ -53,8 +53,21 @@ class Report:
 
     def faults(self) -> dict[str, int]:
         """What is not nil and should be."""
-        names = ("lost", "repeated", "wrong_cells", "wrong_users", "missing", "invented", "repeated_transitions",
-                 "any_missing", "letters", "receipts", "clashes", "back", "repeated_ids")  # fmt: skip
+        names = (
+            "lost",
+            "repeated",
+            "wrong_cells",
+            "wrong_users",
+            "missing",
+            "invented",
+            "repeated_transitions",
+            "any_missing",
+            "letters",
+            "receipts",
+            "clashes",
+            "back",
+            "repeated_ids",
+        )
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
@@ -66,10 +79,13 @@ def verify(evidence: Evidence) -> Report:
     }
     found, wanted = oracle.expected(parts, evidence.versions)
     report = Report(
-        events=sum(len(applied.events) for applied in parts.values()), users=len(found.users), transitions=len(wanted),
-        causes=dict(Counter(move.cause for move in wanted)), clashes=sum(one.clashes for one in parts.values()),
+        events=sum(len(applied.events) for applied in parts.values()),
+        users=len(found.users),
+        transitions=len(wanted),
+        causes=dict(Counter(move.cause for move in wanted)),
+        clashes=sum(one.clashes for one in parts.values()),
         lost=sum(applied.left for applied in parts.values()),
-    )  # fmt: skip
+    )
     for part, standing in evidence.progress.items():
         back = steps_back(standing)
         report.back += len(back)
@@ -123,15 +139,16 @@ def _cells(report: Report, evidence: Evidence, found: oracle.History) -> None:
     now = max(rows.clock_of(row) for row in stored.values())
     number = np.bincount(found.user, minlength=len(found.users))
     for names in _chunks(both):
-        got = frame.window_sums([stored[name] for name in names], now)[1][:, :, _COLUMNS]
+        got = feature_table.window_sums([stored[name] for name in names], now)[1][:, :, _COLUMNS]
         at = np.array([place[name] for name in names])
         want = oracle.sums(found, at, number[at], np.full(len(at), now // UNIT))
         wrong = got != want
         report.wrong_cells += int(wrong.sum())
         for i in np.flatnonzero(wrong.any((1, 2)))[:3].tolist():
             window, measure = np.argwhere(wrong[i])[0].tolist()
-            report.examples.append(f"{names[i]} {MEASURES[measure]} {window}: {got[i, window, measure]} for "
-                                   f"{want[i, window, measure]}")  # fmt: skip
+            report.examples.append(
+                f"{names[i]} {MEASURES[measure]} {window}: {got[i, window, measure]} for {want[i, window, measure]}"
+            )
 
 
 def _chunks(given: list[str], size: int = 50_000) -> list[list[str]]:

@@ -12,12 +12,12 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import streams.publisher
-import streams.worker
+import streams.runtime.publisher
+import streams.runtime.worker
 from state.stores.rocksdb import RowStore
 from streams.cli import main
-from streams.publisher import Publisher
-from streams.task import Task
+from streams.processing.partition_processor import Task
+from streams.runtime.publisher import Publisher
 
 POINTS = ("in_transaction", "after_commit", "after_written", "before_cut", "in_pass", "in_sweep")
 
@@ -44,7 +44,7 @@ def arm(name: str, hit: int, how: str) -> None:
         setattr(owner, method, wrapped)
 
     if name == "in_transaction":
-        send = streams.publisher.send
+        send = streams.runtime.publisher.send
 
         async def sent(producer: Any, topic: str, *arguments: Any) -> Any:
             out = await send(producer, topic, *arguments)
@@ -53,7 +53,7 @@ def arm(name: str, hit: int, how: str) -> None:
                 fire()
             return out
 
-        streams.publisher.send = sent  # type: ignore[assignment]
+        streams.runtime.publisher.send = sent  # type: ignore[assignment]
     elif name == "after_commit":
         commit = Publisher.commit
 
@@ -83,7 +83,7 @@ def arm(name: str, hit: int, how: str) -> None:
 
 if __name__ == "__main__":
     if point := os.environ.get("FAILPOINT"):
-        streams.worker.TURN_ROWS = 25  # a pass of the few users here takes more than a turn
+        streams.runtime.worker.TURN_ROWS = 25  # a pass of the few users here takes more than a turn
         chosen, number, end = point.split(":")
         arm(chosen, int(number), end)
     main()

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from aiokafka import ConsumerRecord
 
-from streams.partitioner import placed
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.processing.partitioner import placed
 from tests.processes import applied, committed, deployment, views, wait_for, worker
 from tests.support import sending
 from tests.support.events.rejects import MARK, Record, event, odd, poison

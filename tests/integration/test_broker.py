@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-from streams.broker import Broker, start, status, stop
-from streams.broker_process import free_port, is_ours
 from streams.cli.broker import broker as command
+from streams.embedded_kafka.broker import Broker, start, status, stop
+from streams.embedded_kafka.process import free_port, is_ours
 from streams.errors import BrokerError
 
 pytestmark = pytest.mark.kafka
@@ -23,7 +23,7 @@ HOLD = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what it starts in the background
-from streams.broker import Broker
+from streams.embedded_kafka.broker import Broker
 with Broker.running(Path(sys.argv[1])) as broker:
     print(broker.pid, flush=True)
     input()

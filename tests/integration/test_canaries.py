@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.partitioner import placed
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.processing.partitioner import placed
 from tests.integration.test_trust import CANARY, HASH_KEY, KEYFILE_PASSWORD, PASSWORDS, Roles, broker, ok  # noqa: F401
 from tests.processes import applied, wait_for, worker
 from tests.support import sending
@@ -45,12 +45,20 @@ def bad_and_good(now: int) -> Iterator[tuple[bytes | None, bytes | None, int | N
         good = event(user, now + i, price=100.0, event_type=kind, event_id=f"{HIDDEN} {i}")  # no repeats: all teach
         yield user.encode(), good, None
     odd: dict[str, bytes | None] = {
-        "null": None, "no json": HIDDEN.encode(), "bytes": b"\xff\xfe" + HIDDEN.encode(),
-        "cut": event(f"{USER}-cut", now)[:-1], "NUL": event(f"{USER}\0", now),
+        "null": None,
+        "no json": HIDDEN.encode(),
+        "bytes": b"\xff\xfe" + HIDDEN.encode(),
+        "cut": event(f"{USER}-cut", now)[:-1],
+        "NUL": event(f"{USER}\0", now),
         "huge": event(USER * 200, now),
-    }  # fmt: skip
-    for field, value in (("note", HIDDEN * 10_000), ("event_time", HIDDEN), ("price", HIDDEN), ("currency", HIDDEN),
-                         ("brand", [HIDDEN])):  # fmt: skip
+    }
+    for field, value in (
+        ("note", HIDDEN * 10_000),
+        ("event_time", HIDDEN),
+        ("price", HIDDEN),
+        ("currency", HIDDEN),
+        ("brand", [HIDDEN]),
+    ):
         odd[field] = event(f"{USER}-{field}", now, **{field: value})
     yield from ((f"{USER}-{name}".encode(), value, None) for name, value in odd.items())
     for user in (f"{USER}-misplaced", f"{USER}-mismatched"):
@@ -93,8 +101,16 @@ def test_a_worker_tells_neither_secrets_nor_people(roles: Roles) -> None:
         assert f"{USER}-good-1" in asked(port, f"/users/{USER}-good-1")  # who asks for one is told
         for path, page in pages.items():
             clean(page, path)
-        for command in ("status", "status --json", "topics", "dead-letters", "dead-letters --json",
-                        "dead-letters --count", "-v status", "-v dead-letters --export out"):  # fmt: skip
+        for command in (
+            "status",
+            "status --json",
+            "topics",
+            "dead-letters",
+            "dead-letters --json",
+            "dead-letters --count",
+            "-v status",
+            "-v dead-letters --export out",
+        ):
             done = roles.shoal("operator", *command.split())
             assert done.returncode == 0, done.stderr
             clean(done.stdout + done.stderr, command)
@@ -131,7 +147,12 @@ def test_a_secret_that_cannot_be_used_is_not_told(roles: Roles) -> None:
         assert done.returncode == 2, done.stderr
         clean(done.stderr, name)
     for command in ("worker", "config"):
-        done = roles.shoal("worker", command, LEARNER__K_LEAST=HASH_KEY, KAFKA__SECURITY_PROTOCOL=KEYFILE_PASSWORD,
-                           KAFKA__SASL_MECHANISM=PASSWORDS["worker"])  # fmt: skip
+        done = roles.shoal(
+            "worker",
+            command,
+            LEARNER__K_LEAST=HASH_KEY,
+            KAFKA__SECURITY_PROTOCOL=KEYFILE_PASSWORD,
+            KAFKA__SASL_MECHANISM=PASSWORDS["worker"],
+        )
         assert done.returncode == 2
         clean(done.stdout + done.stderr, "settings that are refused")

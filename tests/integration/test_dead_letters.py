@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 
 from state import rows
 from state.vocabulary import VOCABULARY
-from streams import changelog
 from streams.cli import cli
-from streams.partitioner import placed
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.kafka import changelog
+from streams.processing.partitioner import placed
 from tests.integration.test_bad_input import At, send, view
 from tests.processes import applied, deployment, wait_for, worker
 from tests.support.events.rejects import MARK, Record, event
@@ -28,9 +28,10 @@ pytestmark = pytest.mark.kafka
 
 def shoal(settings: Settings, *arguments: str) -> Result:
     names = {
-        "SHOAL_TOPICS__PARTITIONS": "2", "SHOAL_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "SHOAL_TOPICS__PARTITIONS": "2",
+        "SHOAL_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
         "SHOAL_PREFIX": settings.prefix,
-    }  # fmt: skip
+    }
     return CliRunner().invoke(cli, ["dead-letters", *arguments], env=names, prog_name="shoal")
 
 
@@ -48,6 +49,7 @@ def totals(settings: Settings) -> dict[str, int]:
 
 def corpus(now: int) -> dict[str, tuple[Record, int | None]]:
     """Records by name; all but the first are rejects."""
+
     def record(user: str, reason: str, **other: object) -> Record:
         return Record(reason, json.dumps(event(user, now, **other)).encode(), user.encode(), now)
 
@@ -61,7 +63,7 @@ def corpus(now: int) -> dict[str, tuple[Record, int | None]]:
         "bytes": (Record("not_json", b"\xff\x00" + MARK.encode(), b"\xfe", now), 0),
         "null": (Record("null_value", None, b"null", now), None),
         "cut": (Record("too_large", large, b"large", now), None),
-    }  # fmt: skip
+    }
 
 
 def test_from_the_list_to_the_row(kafka: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +110,13 @@ def test_from_the_list_to_the_row(kafka: str, prefix: str, tmp_path: Path, monke
         refused = shoal(settings, "--send-back", "all.jsonl")
         assert refused.exit_code == 10
         told = {names[one["topic"], one["partition"], one["offset"]]: i for i, one in enumerate(lines, 1)}
-        for name, why in (("currency", "currency (currency)"), ("no id", "currency (currency)"), ("bytes", "not_json"),
-                          ("null", "null_value"), ("cut", "cut: the letter holds 524288 of ")):  # fmt: skip
+        for name, why in (
+            ("currency", "currency (currency)"),
+            ("no id", "currency (currency)"),
+            ("bytes", "not_json"),
+            ("null", "null_value"),
+            ("cut", "cut: the letter holds 524288 of "),
+        ):
             assert f"line {told[name]}: {why}" in refused.stderr
         assert refused.stderr.count("\n  line ") == 5
         assert applied(settings) == len(named)
@@ -117,8 +124,12 @@ def test_from_the_list_to_the_row(kafka: str, prefix: str, tmp_path: Path, monke
         # repaired: as text, as an object; a wrong key and a wrong place need none
         text = by_name["currency"]["value"].replace("EUR", "USD")
         whole = json.loads(by_name["no id"]["value"]) | {"currency": "USD"}
-        good = [by_name["currency"] | {"value": text}, by_name["no id"] | {"value": whole}, by_name["key"],
-                by_name["place"]]  # fmt: skip
+        good = [
+            by_name["currency"] | {"value": text},
+            by_name["no id"] | {"value": whole},
+            by_name["key"],
+            by_name["place"],
+        ]
         (tmp_path / "good.jsonl").write_text("".join(json.dumps(one) + "\n" for one in good))
         assert "4 sent" in ok(shoal(settings, "--send-back", "good.jsonl"))
         # once more, and one new among the old: each counts once, event_id or not

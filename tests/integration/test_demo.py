@@ -12,10 +12,22 @@ pytestmark = pytest.mark.kafka
 
 def test_demo(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from streams.cli import main; main()", "demo", "--exit", "--json", "--seconds", "8",
-         "--home", str(tmp_path / "demo")],
-        capture_output=True, timeout=240, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "from streams.cli import main; main()",
+            "demo",
+            "--exit",
+            "--json",
+            "--seconds",
+            "8",
+            "--home",
+            str(tmp_path / "demo"),
+        ],
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     summary = json.loads(done.stdout)
     assert (summary["events_read"], summary["rejects"], summary["users"]) == (17_435, 0, 4_505)

@@ -16,7 +16,7 @@ SELDOM = {"state.flush_interval": 40.0, "state.transaction_timeout": 60.0}  # so
 
 # a worker that loses its second and its fifth fetch of a source, after the consumer's position has moved
 HOLED = """
-import streams.transport as transport
+import streams.transport.batch_transport as transport
 whole, fetches = transport.unpack, 0
 def holed(tp, result, limit):
     global fetches

@@ -14,8 +14,8 @@ from online_models.version import Version, dumps, loads
 from state import features
 from state.fold import LIFETIME, Steps
 from state.vocabulary import VOCABULARY
-from streams import training
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.processing import training_records
 from tests.processes import committed, deployment, start, wait_for
 from tests.support.sending import Message, send
 
@@ -23,9 +23,12 @@ pytestmark = pytest.mark.kafka
 ROWS, EVERY = 2_400, 300
 VERSIONS = ROWS // EVERY
 SMALL = {
-    "topics.partitions": 1, "learner.first_rows": EVERY, "learner.every_rows": EVERY, "learner.every": 1e6,
+    "topics.partitions": 1,
+    "learner.first_rows": EVERY,
+    "learner.every_rows": EVERY,
+    "learner.every": 1e6,
     "learner.window": 900,
-}  # fmt: skip
+}
 
 
 def records() -> list[tuple[bytes, bytes]]:
@@ -38,12 +41,21 @@ def records() -> list[tuple[bytes, bytes]]:
     none = np.zeros(ROWS, np.int64)
     now = 1_700_000_000_000 + np.arange(ROWS) * 60_000
     steps = Steps(
-        none, now, none, none.astype(bool), np.zeros((0, 4, len(VOCABULARY.measures)), np.int64), none, none,
-        np.ones((ROWS, len(LIFETIME)), np.int64), none.astype(bool),
-    )  # fmt: skip
-    columns = training.layout(features.NAMES)
-    values = training.encode(none.astype(np.int8), steps, np.arange(ROWS), now // 300_000, columns, raw)
-    return [(training.pseudonym(b"%d" % one, b"k"), value) for one, value in zip(user.tolist(), values, strict=True)]
+        none,
+        now,
+        none,
+        none.astype(bool),
+        np.zeros((0, 4, len(VOCABULARY.measures)), np.int64),
+        none,
+        none,
+        np.ones((ROWS, len(LIFETIME)), np.int64),
+        none.astype(bool),
+    )
+    columns = training_records.layout(features.NAMES)
+    values = training_records.encode(none.astype(np.int8), steps, np.arange(ROWS), now // 300_000, columns, raw)
+    return [
+        (training_records.pseudonym(b"%d" % one, b"k"), value) for one, value in zip(user.tolist(), values, strict=True)
+    ]
 
 
 def fill(settings: Settings, rows: list[tuple[bytes, bytes]]) -> None:

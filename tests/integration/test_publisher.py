@@ -12,14 +12,14 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
 from state.stores.rocksdb import Meta, RowStore
-from streams import progress
+from streams.config.settings import Settings
 from streams.errors import RecoveryError, TransactionError
-from streams.outbox import Flush
-from streams.progress import PROGRESS_KEY, Progress, Serial
-from streams.publisher import BATCH, Publisher, told
-from streams.reading import reading
-from streams.rejects import Record
-from streams.settings import Settings
+from streams.kafka.reader import reading
+from streams.processing import progress
+from streams.processing.output_buffer import Flush
+from streams.processing.progress import PROGRESS_KEY, Progress, Serial
+from streams.processing.rejects import Record
+from streams.runtime.publisher import BATCH, Publisher, told
 from tests.processes import deployment, read, wait_for
 
 pytestmark = pytest.mark.kafka
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.kafka
 
 def flush(
     count: int, size: int = 1_000, outputs: dict[tuple[str, int], list[Record]] | None = None, number: int = 1
-) -> Flush:  # fmt: skip
+) -> Flush:
     """A flush of some rows whose progress has a number, the first of its partition if not told otherwise."""
     rows: dict[bytes, bytes | None] = {b"user-%d" % i: b"x" * size for i in range(count)}
     rows[PROGRESS_KEY] = progress.dumps(Progress(number=number, ordinal=count))
@@ -72,8 +72,12 @@ async def test_a_fenced_producer_leaves_no_trace(kafka: str, prefix: str) -> Non
     second.committed = Serial(1, 0)
     await second.commit(flush(2, number=2))
     assert [key for _, key in await committed(settings, settings.changelog, 5)] == [
-        b"user-0", PROGRESS_KEY, b"user-0", b"user-1", PROGRESS_KEY,
-    ]  # fmt: skip
+        b"user-0",
+        PROGRESS_KEY,
+        b"user-0",
+        b"user-1",
+        PROGRESS_KEY,
+    ]
     await second.stop()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from streams.progress import PROGRESS_KEY, Progress, loads
+from streams.processing.progress import PROGRESS_KEY, Progress, loads
 from tests.deployed import Deployed
 from tests.faults.order import steps_back
 from tests.processes import committed, wait_for
@@ -69,13 +69,13 @@ def rejoin(*_):
     loop.call_soon_threadsafe(coordinator.request_rejoin)
 signal.signal(signal.SIGWINCH, rejoin)
 
-import streams.faust_app
-build = streams.faust_app.build
+import streams.transport.faust_app
+build = streams.transport.faust_app.build
 def built(worker):
     app = build(worker)
     app.on_rebalance_complete.connect(lambda *_, **__: late("late-end"))
     return app
-streams.faust_app.build = built
+streams.transport.faust_app.build = built
 from streams.cli import main
 main()
 """

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from state.rows import BLANK
-from streams import progress
-from streams.outbox import Flush
-from streams.progress import PROGRESS_KEY, Progress
-from streams.publisher import Publisher
+from streams.processing import progress
+from streams.processing.output_buffer import Flush
+from streams.processing.progress import PROGRESS_KEY, Progress
+from streams.runtime.publisher import Publisher
 from tests.deployed import Deployed
 from tests.processes import wait_for
 from tests.rocks import biggest, flip

@@ -25,13 +25,14 @@ from kafka.partitioner.default import murmur2
 
 from online_models.version import dumps
 from state.rows import join
-from streams import changelog, publisher
+from streams.config.settings import Settings, load
 from streams.errors import LossError, TopicsError, TransactionError
-from streams.overview import overview
-from streams.records import RecordBatch
-from streams.rekeyer import Rekeyer
-from streams.settings import Settings, load
-from streams.topics import ensure
+from streams.kafka import changelog
+from streams.kafka.topics import ensure
+from streams.operations.overview import overview
+from streams.runtime import publisher
+from streams.schemas.record_batch import RecordBatch
+from streams.services.repartitioner import Rekeyer
 from tests.build import version
 from tests.processes import committed, deployment, wait_for, worker
 from tests.support import sending
@@ -84,10 +85,13 @@ def traffic() -> tuple[dict[int, list[Message]], dict[int, list[Message]], dict[
         user = f"käufer {rng.integers(USERS)}"
         session = f"{user} {time // 1_800_000}"
         event: dict[str, Any] = {
-            "event_time": time - (int(rng.integers(600_000)) if rng.random() < 0.02 else 0), "user_id": user,
-            "event_type": str(rng.choice(["view", "page_view", "add_to_cart", "search"])), "session_id": session,
-            "event_id": f"e{number}", "price": 9.5 if rng.random() > 0.005 else -1,
-        }  # fmt: skip
+            "event_time": time - (int(rng.integers(600_000)) if rng.random() < 0.02 else 0),
+            "user_id": user,
+            "event_type": str(rng.choice(["view", "page_view", "add_to_cart", "search"])),
+            "session_id": session,
+            "event_id": f"e{number}",
+            "price": 9.5 if rng.random() > 0.005 else -1,
+        }
         part = int(rng.choice(RAW, p=[0.7, 0.25, 0.05]))  # one with little in it, one that is far longer
         headers = [("trace", str(number).encode())] if number % 3 == 0 else []
         message = (session.encode() if number % 2 else None, json.dumps(event).encode(), headers, time + number % 7)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams import ask, changelog
+from streams.config.settings import Settings
 from streams.errors import DataError
-from streams.partitioner import placed
-from streams.settings import Settings
+from streams.kafka import changelog, requests
+from streams.processing.partitioner import placed
 from tests.build import stream
 from tests.processes import SHOAL, applied, committed, deployment, wait_for, worker
 from tests.support.forks import run
@@ -47,9 +47,9 @@ def test_expiry_erasure_and_oblivion(kafka: str, prefix: str, tmp_path: Path) ->
         wait_for(lambda: {c["cause"] for c in changes(settings)} >= {"first"}, "a model")
         wait_for(lambda: all(p.cursor is None for p in progress(settings).values()), "the pass")
         before = len([c for c in changes(settings) if c["cause"] == "expiry"])
-        receipts = ask.advance(settings, last + 32 * DAY, 60)
+        receipts = requests.advance(settings, last + 32 * DAY, 60)
         assert [(one["partition"], one["result"]) for one in receipts] == [(n, "advanced") for n in range(4)]
-        assert ask.advance(settings, last, 60)[0]["result"] == "unchanged"
+        assert requests.advance(settings, last, 60)[0]["result"] == "unchanged"
         wait_for(lambda: all(p.swept == p.watermark for p in progress(settings).values()), "the sweep")
         expired = [c for c in changes(settings) if c["cause"] == "expiry"][before:]
         assert len(expired) > 10
@@ -61,7 +61,7 @@ def test_expiry_erasure_and_oblivion(kafka: str, prefix: str, tmp_path: Path) ->
         command = [*SHOAL, "--config", str(home / "shoal.toml"), "erase", "u3"]
         done = run(command)
         assert (done.returncode, done.stdout[:6]) == (0, "erased"), done.stderr
-        assert ask.erase(settings, "u3", 60)["result"] == "unknown"
+        assert requests.erase(settings, "u3", 60)["result"] == "unknown"
         assert b"u3" not in asyncio.run(changelog.read(settings))[0]
         mine = [c for c in changes(settings) if c["user"] == "u3"]
         assert (mine[-1]["to"], mine[-1]["cause"], mine[-1]["seq"]) == (None, "erased", mine[-2]["seq"] + 1)
@@ -93,13 +93,13 @@ def test_expiry_erasure_and_oblivion(kafka: str, prefix: str, tmp_path: Path) ->
         wait_for(lambda: len(reasons()) == 4, "the dead letters")
         assert reasons() == [b"bad_command"] * 3 + [b"wrong_partition"]
 
-        ask.advance(settings, last + 100 * DAY, 60)
+        requests.advance(settings, last + 100 * DAY, 60)
         wait_for(lambda: not asyncio.run(changelog.read(settings))[0], "oblivion")
         gone = [c for c in changes(settings) if c["cause"] == "forgotten"]
         assert sorted(c["user"] for c in gone) == sorted(f"u{i}" for i in range(40))
         assert all(c["to"] is None for c in gone)
     with pytest.raises(DataError, match="no receipt within"):
-        ask.erase(settings, "u1", 0.5)
+        requests.erase(settings, "u1", 0.5)
 
 
 def same(settings: Settings, one: bytes, other: bytes) -> bool:

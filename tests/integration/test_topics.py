@@ -10,9 +10,9 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, NewTopic
 
 from streams.cli import cli
+from streams.config.settings import Settings, load
 from streams.errors import TopicsError
-from streams.settings import Settings, load
-from streams.topics import ensure, specs
+from streams.kafka.topics import ensure, specs
 
 pytestmark = pytest.mark.kafka
 
@@ -91,9 +91,10 @@ def test_the_command(settings: Settings, tmp_path: Path, monkeypatch: pytest.Mon
     assert {topic["state"] for topic in json.loads(made.stdout)} == {"created"}
     assert CliRunner().invoke(cli, [*options, "--check"], env=environ).exit_code == 0
     more = environ | {
-        "SHOAL_TOPICS__SOURCE_RETENTION": "200", "SHOAL_TOPICS__REPLICATION": "2",
+        "SHOAL_TOPICS__SOURCE_RETENTION": "200",
+        "SHOAL_TOPICS__REPLICATION": "2",
         "SHOAL_TOPICS__MIN_INSYNC_REPLICAS": "2",
-    }  # fmt: skip
+    }
     short = CliRunner().invoke(cli, [*options, "--check"], env=more)
     clicks = f"{settings.prefix}clickstream"
     assert short.exit_code == 5
@@ -101,5 +102,11 @@ def test_the_command(settings: Settings, tmp_path: Path, monkeypatch: pytest.Mon
     assert f"{clicks}: min.insync.replicas: expected at least 2, found 1" in short.stderr
     assert f"{clicks}: replication: expected 2, found 1" in short.stderr
     assert f"{settings.prefix}segments: retention.ms" not in short.stderr
-    ensure(load(environ=more, prefix=settings.prefix, **{"topics.partitions": 4,
-                "kafka.bootstrap_servers": settings.kafka.bootstrap_servers}), create=False)  # a worker lives with it
+    ensure(
+        load(
+            environ=more,
+            prefix=settings.prefix,
+            **{"topics.partitions": 4, "kafka.bootstrap_servers": settings.kafka.bootstrap_servers},
+        ),
+        create=False,
+    )  # a worker lives with it

@@ -15,8 +15,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from kafka import KafkaProducer
 
-from streams.security import aiokafka_options, kafka_python_options
-from streams.settings import Settings, load
+from streams.config.settings import Settings, load
+from streams.kafka.client_options import aiokafka_options, kafka_python_options
 from tests.processes import SHOAL, applied, wait_for, worker
 from tests.support.acls import GRANTS, Grant, grant, revoke
 from tests.support.events.month import write
@@ -48,30 +48,46 @@ class Roles:
         return load(
             environ={},
             **{
-                "prefix": self.prefix, "topics.replication": 1, "topics.min_insync_replicas": 1,
-                "topics.partitions": 2, "topics.source_retention": -1, "web.port": 0, "learner.first_rows": 50,
-                "state.session_timeout": 6.0, "state.rebalance_timeout": 6.0, "learner.hash_key": HASH_KEY,
+                "prefix": self.prefix,
+                "topics.replication": 1,
+                "topics.min_insync_replicas": 1,
+                "topics.partitions": 2,
+                "topics.source_retention": -1,
+                "web.port": 0,
+                "learner.first_rows": 50,
+                "state.session_timeout": 6.0,
+                "state.rebalance_timeout": 6.0,
+                "learner.hash_key": HASH_KEY,
                 "kafka.ssl_certfile": str(self.broker.home / "client.pem"),
                 "kafka.ssl_keyfile": str(self.broker.home / "client.key"),
                 "kafka.ssl_keyfile_password": KEYFILE_PASSWORD,
-                **self.broker.settings(role, PASSWORDS[role]), **more,
+                **self.broker.settings(role, PASSWORDS[role]),
+                **more,
             },
-        )  # fmt: skip
+        )
 
     def shoal(self, role: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """A command line as a role runs it: settings from variables, secrets from variables and files."""
         secret = self.home / f"{role}.secret"
         secret.write_text(PASSWORDS[role] + "\n")
         names = {
-            "PREFIX": self.prefix, "TOPICS__REPLICATION": "1", "TOPICS__PARTITIONS": "2",
-            "TOPICS__MIN_INSYNC_REPLICAS": "1", "TOPICS__SOURCE_RETENTION": "-1", "WEB__PORT": "1",
-            "KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap, "KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
-            "KAFKA__SASL_USERNAME": role, "KAFKA__SASL_PASSWORD_FILE": str(secret),
-            "KAFKA__SSL_CAFILE": str(self.broker.home / "ca.pem"), "LEARNER__HASH_KEY": HASH_KEY,
+            "PREFIX": self.prefix,
+            "TOPICS__REPLICATION": "1",
+            "TOPICS__PARTITIONS": "2",
+            "TOPICS__MIN_INSYNC_REPLICAS": "1",
+            "TOPICS__SOURCE_RETENTION": "-1",
+            "WEB__PORT": "1",
+            "KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap,
+            "KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA__SASL_USERNAME": role,
+            "KAFKA__SASL_PASSWORD_FILE": str(secret),
+            "KAFKA__SSL_CAFILE": str(self.broker.home / "ca.pem"),
+            "LEARNER__HASH_KEY": HASH_KEY,
             "KAFKA__SSL_CERTFILE": str(self.broker.home / "client.pem"),
             "KAFKA__SSL_KEYFILE": str(self.broker.home / "client.key"),
-            "KAFKA__SSL_KEYFILE_PASSWORD": KEYFILE_PASSWORD, **more,
-        }  # fmt: skip
+            "KAFKA__SSL_KEYFILE_PASSWORD": KEYFILE_PASSWORD,
+            **more,
+        }
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SHOAL_")}
         environ |= {f"SHOAL_{name}": value for name, value in names.items()}
         done = run([*SHOAL, *arguments], env=environ, cwd=self.home)
@@ -90,9 +106,12 @@ def changes(settings: Settings, topic: str, group: str, least: int = 1) -> list[
 
     async def run() -> list[dict[str, Any]]:
         consumer = AIOKafkaConsumer(
-            topic, **aiokafka_options(settings), group_id=group, isolation_level="read_committed",
+            topic,
+            **aiokafka_options(settings),
+            group_id=group,
+            isolation_level="read_committed",
             auto_offset_reset="earliest",
-        )  # fmt: skip
+        )
         await consumer.start()
         try:
             found: list[dict[str, Any]] = []

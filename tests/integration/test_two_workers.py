@@ -18,15 +18,15 @@ from online_models.assignment import assign
 from online_models.version import Version, loads
 from state import features, rows, windows
 from state.vocabulary import VOCABULARY
-from streams import changelog
-from streams.demo import DATA, SCHEMA
-from streams.files import lines
-from streams.models import read_newest
-from streams.overview import overview
-from streams.partitioner import placed
-from streams.progress import Progress
-from streams.replay import replay
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.kafka import changelog
+from streams.offline.demo import DATA, SCHEMA
+from streams.offline.event_files import lines
+from streams.offline.replay import replay
+from streams.operations.overview import overview
+from streams.processing.partitioner import placed
+from streams.processing.progress import Progress
+from streams.services.model_feed import read_newest
 from tests.processes import committed, deployment, wait_for, worker
 
 pytestmark = pytest.mark.kafka
@@ -50,9 +50,7 @@ def judged(stored: dict[bytes, bytes], progress: dict[int, Progress], version: V
     swept = np.array([progress[number].swept for number in placed(list(stored), len(progress)).tolist()])
     now = np.maximum(heads["clock"], swept)
     at = np.arange(len(heads))
-    sums = windows.as_of(
-        at, now // windows.UNIT, owner, panes["start"].astype(np.int64), owner, rows.values(panes)
-    )
+    sums = windows.as_of(at, now // windows.UNIT, owner, panes["start"].astype(np.int64), owner, rows.values(panes))
     raw = features.raw(sums, heads["hours"].astype(np.int64))
     return assign(version, raw, at, heads["segment"].astype(np.int64)).segment
 
@@ -107,8 +105,10 @@ def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) 
                 stored, progress = asyncio.run(changelog.read(settings))
                 found[:] = [stored, progress, version, states(settings)]
                 again = asyncio.run(read_newest(settings))
-                return again is not None and again.number == version.number and all(
-                    (part.version, part.cursor) == (version.number, None) for part in progress.values()
+                return (
+                    again is not None
+                    and again.number == version.number
+                    and all((part.version, part.cursor) == (version.number, None) for part in progress.values())
                 )
 
             wait_for(consistent, "the last pass in the changelog")

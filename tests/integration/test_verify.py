@@ -12,10 +12,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from streams import changelog, frame
-from streams.backfill import backfill
-from streams.files import lines
-from streams.replay import replay
+from streams.kafka import changelog
+from streams.offline import parquet
+from streams.offline.backfill import backfill
+from streams.offline.event_files import lines
+from streams.offline.replay import replay
 from tests.processes import applied, deployment, wait_for, worker
 from tests.support import window_oracle as oracle
 from tests.support.events import month
@@ -42,7 +43,7 @@ def test_backfill_equals_sql_inside_the_month(
     for third in (1, 2):
         now = first + (last - first) * third // 3
         rows, rejects = backfill(settings, data, "shoal", now)
-        frame.write(tmp_path / "backfill.parquet", rows.items(), now)
+        parquet.write(tmp_path / "backfill.parquet", rows.items(), now)
         oracle.expected(raw, now, until=now)
         assert (rejects, oracle.differences(raw, tmp_path / "backfill.parquet")) == (0, {})
 
@@ -60,8 +61,8 @@ def test_snapshot_equals_backfill_equals_sql(
     filed, _ = backfill(settings, data, "shoal")
     for later in (0, 50 * oracle.MINUTE, 3 * oracle.DAY):
         now = last + later
-        frame.write(tmp_path / "snapshot.parquet", rows.items(), now)
-        frame.write(tmp_path / "backfill.parquet", filed.items(), now)
+        parquet.write(tmp_path / "snapshot.parquet", rows.items(), now)
+        parquet.write(tmp_path / "backfill.parquet", filed.items(), now)
         oracle.expected(raw, now)
         assert oracle.differences(raw, tmp_path / "snapshot.parquet") == {}
         assert oracle.differences(raw, tmp_path / "backfill.parquet") == {}

@@ -16,11 +16,12 @@ from aiokafka.structs import TopicPartition
 
 from state import rows
 from state.vocabulary import VOCABULARY
-from streams import changelog, progress
-from streams.progress import PROGRESS_KEY, Progress
-from streams.reading import reader
-from streams.settings import Settings, load
-from streams.topics import ensure
+from streams.config.settings import Settings, load
+from streams.kafka import changelog
+from streams.kafka.reader import reader
+from streams.kafka.topics import ensure
+from streams.processing import progress
+from streams.processing.progress import PROGRESS_KEY, Progress
 from tests.processes import SHOAL, remove_dead_members
 from tests.support.forks import Process, spawn
 from tests.support.sending import Message, send_records
@@ -38,10 +39,17 @@ class Shell:
     def __init__(self, bootstrap: str, prefix: str, home: Path) -> None:
         self.home = home
         self.values: dict[str, Any] = {
-            "prefix": prefix, "kafka.bootstrap_servers": bootstrap, "topics.partitions": PARTITIONS,
-            "topics.replication": 1, "topics.min_insync_replicas": 1, "learner.first_rows": 1_000_000, "web.port": 0,
-            "state.max_poll_records": 300, "state.session_timeout": 6.0, "state.rebalance_timeout": 6.0,
-        }  # fmt: skip
+            "prefix": prefix,
+            "kafka.bootstrap_servers": bootstrap,
+            "topics.partitions": PARTITIONS,
+            "topics.replication": 1,
+            "topics.min_insync_replicas": 1,
+            "learner.first_rows": 1_000_000,
+            "web.port": 0,
+            "state.max_poll_records": 300,
+            "state.session_timeout": 6.0,
+            "state.rebalance_timeout": 6.0,
+        }
         self.settings: Settings = load(environ={}, **self.values)
         self.workers: dict[str, Process] = {}
         self._ended: list[Process] = []

@@ -48,18 +48,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no such contender; there are: {', '.join(runs.names())}")
     console = Console(stderr=True)
     failed = carry_out(todo, chosen.jobs, console)
-    found = {seed: {run.name: runs.figures(run) for run in todo if run.seed == seed and run not in failed}
-             for seed in seeds}  # fmt: skip
+    found = {
+        seed: {run.name: runs.figures(run) for run in todo if run.seed == seed and run not in failed} for seed in seeds
+    }
     for seed in seeds:
-        same = [run for run in todo if run.seed == seed and run.contender == runs.SHOAL and run not in failed
-                and (not run.variant or run.variant.startswith("seed "))]  # fmt: skip
+        same = [
+            run
+            for run in todo
+            if run.seed == seed
+            and run.contender == runs.SHOAL
+            and run not in failed
+            and (not run.variant or run.variant.startswith("seed "))
+        ]
         if len(same) > 1:
             found[seed][runs.SHOAL] |= runs.agreement(same)
     verdicts = report.verdicts(found)
     Console(width=None if sys.stdout.isatty() else 200).print(report.table(found), report.judgement(verdicts))
     if chosen.out:
-        whole = {"seeds": found, "verdicts": [verdict._asdict() for verdict in verdicts], "users": chosen.users,
-                 "days": chosen.days}  # fmt: skip
+        whole = {
+            "seeds": found,
+            "verdicts": [verdict._asdict() for verdict in verdicts],
+            "users": chosen.users,
+            "days": chosen.days,
+        }
         chosen.out.write_text(json.dumps(whole, indent=1, default=float))
     return 1 if failed or any(not verdict.kept for verdict in verdicts) else 0
 
@@ -70,8 +81,13 @@ def carry_out(todo: Iterable[Run], jobs: int, console: Console) -> list[Run]:
     # threads of their own in each process would wait for each other
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     failed: list[Run] = []
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())  # fmt: skip
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with (
         Progress(*columns, console=console) as progress,
         ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,

@@ -25,18 +25,39 @@ def grid() -> Iterator[tuple[str, str, Callable[[int], Contender]]]:
     for half in (0.002, 0.005, 0.02, 0.05, 0.1):
         yield "River KMeans", f"halflife {half}", lambda s, h=half: River(Started(h, s), centres)
     for size, half in product((100, 500, 2_000), (0.1, 0.5)):
-        yield "STREAMKMeans", f"chunks of {size}, halflife {half}", lambda s, c=size, h=half: River(
-            cluster.STREAMKMeans(c, K, halflife=h, sigma=1.0, seed=s), centres)  # fmt: skip
+        yield (
+            "STREAMKMeans",
+            f"chunks of {size}, halflife {half}",
+            lambda s, c=size, h=half: River(cluster.STREAMKMeans(c, K, halflife=h, sigma=1.0, seed=s), centres),
+        )
     for half in (0.1, 0.4, 0.8):
-        yield "CluStream", f"halflife {half}", lambda s, h=half: River(
-            cluster.CluStream(K, 100, time_window=1_250, time_gap=200, seed=s, halflife=h), micro, 8)  # fmt: skip
+        yield (
+            "CluStream",
+            f"halflife {half}",
+            lambda s, h=half: River(
+                cluster.CluStream(K, 100, time_window=1_250, time_gap=200, seed=s, halflife=h), micro, 8
+            ),
+        )
     for epsilon, mu in product((0.4, 0.6, 0.9, 1.5), (4.0, 10.0)):
-        yield "DenStream", f"epsilon {epsilon}, mu {mu}", lambda s, e=epsilon, m=mu: River(
-            cluster.DenStream(0.01, beta=0.5, mu=m, epsilon=e, n_samples_init=500), asked)  # fmt: skip
+        yield (
+            "DenStream",
+            f"epsilon {epsilon}, mu {mu}",
+            lambda s, e=epsilon, m=mu: River(
+                cluster.DenStream(0.01, beta=0.5, mu=m, epsilon=e, n_samples_init=500), asked
+            ),
+        )
     for threshold, shared in product((0.8, 1.1, 1.4), (0.05, 0.1, 0.3)):
-        yield "DBSTREAM", f"threshold {threshold}, shared {shared}", lambda s, t=threshold, x=shared: River(
-            cluster.DBSTREAM(t, fading_factor=0.001, cleanup_interval=200, intersection_factor=x,
-                             minimum_weight=3.0), asked, 8)  # fmt: skip
+        yield (
+            "DBSTREAM",
+            f"threshold {threshold}, shared {shared}",
+            lambda s, t=threshold, x=shared: River(
+                cluster.DBSTREAM(
+                    t, fading_factor=0.001, cleanup_interval=200, intersection_factor=x, minimum_weight=3.0
+                ),
+                asked,
+                8,
+            ),
+        )
     for half in (500.0, 2_000.0, 9_000.0):
         yield "Spark's rule", f"half-life {half:g} rows", lambda s, h=half: Spark(s, h)
     for size in (256, 1_024):

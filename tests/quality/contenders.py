@@ -200,16 +200,34 @@ ENTRIES = (
     Entry("batch k-means on rows", "the rows of 7 days at each time, k as it is, 10 starts", lambda s: Batch(s, True)),
     Entry("River KMeans", "its defaults", lambda s: River(cluster.KMeans(K, seed=s), by_centres)),
     Entry("River KMeans, tuned", "halflife 0.05, a Lloyd start", lambda s: River(Started(0.05, s), by_centres)),
-    Entry("STREAMKMeans", "chunks of 500, halflife 0.5",
-          lambda s: River(cluster.STREAMKMeans(500, K, halflife=0.5, seed=s), by_centres)),
-    Entry("CluStream", "every 8th row; 100 micro-clusters, a window of a week, halflife 0.8",
-          lambda s: River(cluster.CluStream(K, 100, time_window=1_250, time_gap=200, seed=s, halflife=0.8),
-                          by_micro_clusters, 8)),
-    Entry("DenStream", "epsilon 0.6",
-          lambda s: River(cluster.DenStream(0.01, beta=0.5, mu=4.0, epsilon=0.6, n_samples_init=500), after_predict)),
-    Entry("DBSTREAM", "every 8th row; threshold 1.1, shared 0.05",
-          lambda s: River(cluster.DBSTREAM(1.1, fading_factor=0.001, cleanup_interval=200, intersection_factor=0.05,
-                                           minimum_weight=3.0), after_predict, 8)),
+    Entry(
+        "STREAMKMeans",
+        "chunks of 500, halflife 0.5",
+        lambda s: River(cluster.STREAMKMeans(500, K, halflife=0.5, seed=s), by_centres),
+    ),
+    Entry(
+        "CluStream",
+        "every 8th row; 100 micro-clusters, a window of a week, halflife 0.8",
+        lambda s: River(
+            cluster.CluStream(K, 100, time_window=1_250, time_gap=200, seed=s, halflife=0.8), by_micro_clusters, 8
+        ),
+    ),
+    Entry(
+        "DenStream",
+        "epsilon 0.6",
+        lambda s: River(cluster.DenStream(0.01, beta=0.5, mu=4.0, epsilon=0.6, n_samples_init=500), after_predict),
+    ),
+    Entry(
+        "DBSTREAM",
+        "every 8th row; threshold 1.1, shared 0.05",
+        lambda s: River(
+            cluster.DBSTREAM(
+                1.1, fading_factor=0.001, cleanup_interval=200, intersection_factor=0.05, minimum_weight=3.0
+            ),
+            after_predict,
+            8,
+        ),
+    ),
     Entry("MiniBatchKMeans", "partial_fit, 1,024 rows at a time", MiniBatch),
     Entry("Spark's rule", "256 rows at a time, half-life 500 rows, a Lloyd start", Spark),
-)  # fmt: skip
+)

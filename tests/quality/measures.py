@@ -94,8 +94,10 @@ def switchers_right(data: Data, label: Ints) -> float:
         at = at[data.active(i)[phases.user[at]] & (label[i][phases.user[at]] >= 0)]
         if len(at):
             kind = kind_of_segment(data, i, label[i])
-            right += sum(kind.get(int(label[i][u]), NOBODY) == k
-                         for u, k in zip(phases.user[at].tolist(), phases.kind[at].tolist(), strict=True))  # fmt: skip
+            right += sum(
+                kind.get(int(label[i][u]), NOBODY) == k
+                for u, k in zip(phases.user[at].tolist(), phases.kind[at].tolist(), strict=True)
+            )
             asked += len(at)
     return right / asked if asked else float("nan")
 
@@ -106,8 +108,9 @@ def daily_churn(data: Data, labels: Labels) -> float:
         return float("nan")
     found = [
         float((labels.again[i] != labels.now[i - 2])[data.active(i - 2)].mean())
-        for i in np.flatnonzero(steady(data)).tolist() if i >= 2
-    ]  # fmt: skip
+        for i in np.flatnonzero(steady(data)).tolist()
+        if i >= 2
+    ]
     return float(np.mean(found))
 
 

@@ -144,13 +144,18 @@ def changing(seed: int, users: int = 3_000, days: int = 46) -> Planted:
     start = _arrivals(rng, kind, days)
     start[kind == GIFTER] //= 2
     changes = tuple(
-        Change(share * days, event, what, other) for share, event, what, other in (
-            (0.30, "split", kinds.PLANNER, number("window")), (0.37, "born", kinds.LISTER, NOBODY),
-            (0.44, "merged", number("abandoner"), number("bargain")), (0.51, "retired", number("night"), NOBODY),
-            (0.58, "split", kinds.TRADER, number("loyal")), (0.65, "born", kinds.GALLERY, NOBODY),
-            (0.72, "merged", GIFTER, number("business")), (0.79, "retired", number("researcher"), NOBODY),
+        Change(share * days, event, what, other)
+        for share, event, what, other in (
+            (0.30, "split", kinds.PLANNER, number("window")),
+            (0.37, "born", kinds.LISTER, NOBODY),
+            (0.44, "merged", number("abandoner"), number("bargain")),
+            (0.51, "retired", number("night"), NOBODY),
+            (0.58, "split", kinds.TRADER, number("loyal")),
+            (0.65, "born", kinds.GALLERY, NOBODY),
+            (0.72, "merged", GIFTER, number("business")),
+            (0.79, "retired", number("researcher"), NOBODY),
         )
-    )  # fmt: skip
+    )
     touched = {change.kind for change in changes} | {change.other for change in changes}
     phases: list[tuple[Ints, Ints, Ints]] = []
     for change in changes:
@@ -196,9 +201,18 @@ def _sorted(phases: list[tuple[Ints, Ints, Ints]]) -> Phases:
 
 # how far shoppers lie from their kind: standard deviations, of logarithms (rates, prices) or of logits (shares)
 SPREAD = {
-    "visits": 0.35, "pages": 0.25, "views": 0.25, "searches": 0.35, "carts": 0.35, "removals": 0.35, "buys": 0.35,
-    "doubts": 0.3, "price": 0.3, "quantity": 0.25, "refunds": 0.4,
-}  # fmt: skip
+    "visits": 0.35,
+    "pages": 0.25,
+    "views": 0.25,
+    "searches": 0.35,
+    "carts": 0.35,
+    "removals": 0.35,
+    "buys": 0.35,
+    "doubts": 0.3,
+    "price": 0.3,
+    "quantity": 0.25,
+    "refunds": 0.4,
+}
 _SHARE = ("carts", "removals", "buys", "doubts", "refunds")
 
 
@@ -228,9 +242,15 @@ def _events(
     checkouts = (buys | (rng.random(visits) < of("doubts"))) & (lines > 0)
     lines = np.where(buys, lines, 0)
     columns = []
-    spans = ((PAGE, pages, 0.0, 1.0), (VIEW, views, 0.0, 1.0), (SEARCH, searches, 0.0, 0.8), (CART, carts, 0.2, 1.0),
-             (REMOVE, removals, 1.0, 1.1), (CHECKOUT, checkouts.astype(np.int64), 1.1, 1.2),
-             (PURCHASE, lines, 1.3, 1.3))  # fmt: skip
+    spans = (
+        (PAGE, pages, 0.0, 1.0),
+        (VIEW, views, 0.0, 1.0),
+        (SEARCH, searches, 0.0, 0.8),
+        (CART, carts, 0.2, 1.0),
+        (REMOVE, removals, 1.0, 1.1),
+        (CHECKOUT, checkouts.astype(np.int64), 1.1, 1.2),
+        (PURCHASE, lines, 1.3, 1.3),
+    )
     for kind, count, low, high in spans:
         visit = np.repeat(np.arange(visits), count)
         columns.append((visit, np.full(len(visit), kind, np.int8), rng.uniform(low, high, len(visit))))
@@ -254,12 +274,22 @@ def _events(
     sent_back = time[back] + (rng.uniform(1, 6, len(back)) * DAY).astype(np.int64)
 
     made = Planted(
-        seed, users, days, phases, changes, np.r_[time, sent_back], np.r_[time, sent_back],
-        np.r_[visit_user[visit], visit_user[visit[back]]], np.r_[kind, np.full(len(back), REFUND, np.int8)],
-        np.arange(len(time) + len(back)), np.r_[visit, np.full(len(back), -1)],
-        np.r_[np.where(kind == PURCHASE, visit, -1), visit[back]], np.r_[product, product[back]],
-        np.r_[price, price[back]], np.r_[quantity, quantity[back]],
-    )  # fmt: skip
+        seed,
+        users,
+        days,
+        phases,
+        changes,
+        np.r_[time, sent_back],
+        np.r_[time, sent_back],
+        np.r_[visit_user[visit], visit_user[visit[back]]],
+        np.r_[kind, np.full(len(back), REFUND, np.int8)],
+        np.arange(len(time) + len(back)),
+        np.r_[visit, np.full(len(back), -1)],
+        np.r_[np.where(kind == PURCHASE, visit, -1), visit[back]],
+        np.r_[product, product[back]],
+        np.r_[price, price[back]],
+        np.r_[quantity, quantity[back]],
+    )
     later = np.r_[time, time[back]] >= START + price_day * DAY  # what comes back is paid back at its price
     price = np.where(later & (made.price >= 0), np.rint(made.price * prices).astype(np.int64), made.price)
     return _delivered(rng, replace(made, price=price))
@@ -355,11 +385,18 @@ def records(planted: Planted, start: int = 0, stop: int | None = None) -> Record
             + "}"
         ).encode()
         for time, what, user, number, session, order, product, price, quantity in zip(
-            planted.time[at].tolist(), kind.tolist(), users, planted.number[at].tolist(),
-            planted.session[at].tolist(), planted.order[at].tolist(), planted.product[at].tolist(),
-            planted.price[at].tolist(), planted.quantity[at].tolist(), strict=True,
+            planted.time[at].tolist(),
+            kind.tolist(),
+            users,
+            planted.number[at].tolist(),
+            planted.session[at].tolist(),
+            planted.order[at].tolist(),
+            planted.product[at].tolist(),
+            planted.price[at].tolist(),
+            planted.quantity[at].tolist(),
+            strict=True,
         )
-    ]  # fmt: skip
+    ]
     keys = [one.encode() for one in ids]
     return Records([keys[user] for user in users], values, planted.arrival[at].tolist(), bought.tolist())
 
@@ -384,6 +421,7 @@ if __name__ == "__main__":
     names = made.ids()
     with chosen.out.with_suffix(".truth.csv").open("w", encoding="utf-8") as truth:
         truth.write("user_id,from_ms,kind\n")
-        for user, since, kind in zip(*(column.tolist() for column in (
-            made.phases.user, made.phases.start, made.phases.kind)), strict=True):  # fmt: skip
+        for user, since, kind in zip(
+            *(column.tolist() for column in (made.phases.user, made.phases.start, made.phases.kind)), strict=True
+        ):
             truth.write(f"{names[user]},{since},{kinds.NAMES[kind] if kind >= 0 else ''}\n")

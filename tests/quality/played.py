@@ -1,7 +1,7 @@
 """A planted stream through shoal's own core: training rows as a worker sends them, features of all users as of times.
 
-The events go through `Task` with rows in memory, as in streams/backfill.py, in the order of their arrival. What does
-not depend on a model is kept by seed under .shoal/quality, named by the code that made it.
+The events go through `Task` with rows in memory, as in streams/offline/backfill.py, in the order of their arrival. What
+does not depend on a model is kept by seed under .shoal/quality, named by the code that made it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from online_models.training_rows import SAMPLE_ROW, TrainingRows
 from online_models.version import Version
 from state import features, rows
 from state.stores.memory import MemoryStore
-from streams import frame, training
-from streams.outbox import Topics
-from streams.partitioner import placed
-from streams.records import RecordBatch
-from streams.rules import rule_of, schema_of
-from streams.settings import Settings, SourceSettings
-from streams.task import Task
+from streams.config.factories import rule_of, schema_of
+from streams.config.settings import Settings, SourceSettings
+from streams.offline import feature_table
+from streams.processing import training_records
+from streams.processing.output_buffer import Topics
+from streams.processing.partition_processor import Task
+from streams.processing.partitioner import placed
+from streams.schemas.record_batch import RecordBatch
 from tests.quality import planted as planted_
 from tests.quality.planted import DAY, HOUR, START, Ints, Planted
 from tests.support.decoding import decoder
@@ -36,9 +37,15 @@ Floats = NDArray[np.float64]
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".shoal" / "quality"
 CODE = (
-    "state/*.py", "online_models/training_rows.py", "streams/training.py", "streams/step.py", "streams/task.py",
-    "tests/quality/kinds.py", "tests/quality/planted.py", "tests/quality/played.py",
-)  # fmt: skip
+    "state/*.py",
+    "online_models/training_rows.py",
+    "streams/processing/training_records.py",
+    "streams/processing/batch_step.py",
+    "streams/processing/partition_processor.py",
+    "tests/quality/kinds.py",
+    "tests/quality/planted.py",
+    "tests/quality/played.py",
+)
 EVERY = 12 * HOUR  # what is measured is measured each so much event time
 LIMIT = 1 << 30
 _TRAINING, _CHANGES = "training-rows", "segment-changes"
@@ -138,10 +145,16 @@ class Core:
                     self._ends[number, topic] += len(at)
                     task.offer(
                         RecordBatch(
-                            topic, number, first, first + len(at) - 1, list(range(first, first + len(at))),
-                            [found.keys[i] for i in at], [found.values[i] for i in at], [found.times[i] for i in at],
+                            topic,
+                            number,
+                            first,
+                            first + len(at) - 1,
+                            list(range(first, first + len(at))),
+                            [found.keys[i] for i in at],
+                            [found.values[i] for i in at],
+                            [found.times[i] for i in at],
                         )
-                    )  # fmt: skip
+                    )
             task.run(0, dict(task.queued_ends()))
 
     def flush(self) -> Flushed:
@@ -191,14 +204,14 @@ def _rows(task: Task) -> dict[bytes, bytes]:
 
 def raw_and_last(stored: Sequence[bytes], now: int) -> tuple[Floats, Ints]:
     """Raw matrix (n, 2R + L) and latest event (n,) of rows as of now (ms)."""
-    heads, sums = frame.window_sums(stored, now)
+    heads, sums = feature_table.window_sums(stored, now)
     return features.raw(sums, heads["hours"].astype(np.int64)), heads["last"].copy()
 
 
 def taught(planted: Planted, keys: list[bytes], values: list[bytes], first: int, settings: Settings) -> Taught:
     """Training records from an offset on, with the truth beside them. The one place that reads their bytes."""
-    width, columns = 2 * features.R + len(features.PLAIN), training.layout(features.NAMES)
-    found = training.decode(keys, values, range(first, first + len(keys)), columns, width)
+    width, columns = 2 * features.R + len(features.PLAIN), training_records.layout(features.NAMES)
+    found = training_records.decode(keys, values, range(first, first + len(keys)), columns, width)
     number = _pseudonyms(planted.seed, planted.users, settings.learner.hash_key.get_secret_value().encode())
     user = np.array([number[one.tobytes()] for one in found.user], np.int64)
     return Taught(found, user, planted.kind_of(user, found.now))
@@ -206,7 +219,7 @@ def taught(planted: Planted, keys: list[bytes], values: list[bytes], first: int,
 
 @cache
 def _pseudonyms(seed: int, users: int, secret: bytes) -> dict[bytes, int]:
-    return {training.pseudonym(name.encode(), secret): i for i, name in enumerate(planted_.ids(seed, users))}
+    return {training_records.pseudonym(name.encode(), secret): i for i, name in enumerate(planted_.ids(seed, users))}
 
 
 def times_of(planted: Planted) -> Ints:
@@ -230,10 +243,14 @@ def data(planted: Planted, name: str, progress: Callable[[float], None] = lambda
         CACHE.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part.npz")
         np.savez_compressed(
-            part, keys=np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1),
-            values=np.frombuffer(b"".join(values), np.uint8), cuts=np.cumsum([len(v) for v in values])[:-1],
-            upto=upto, raw=raw, last=last,
-        )  # fmt: skip
+            part,
+            keys=np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1),
+            values=np.frombuffer(b"".join(values), np.uint8),
+            cuts=np.cumsum([len(v) for v in values])[:-1],
+            upto=upto,
+            raw=raw,
+            last=last,
+        )
         part.rename(path)
     return Data(planted, taught(planted, keys, values, 0, chosen), times, upto, raw, last)
 

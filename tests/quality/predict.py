@@ -42,9 +42,16 @@ RIVALS = (predictors.RFM, predictors.WINDOWS)  # that the others are compared wi
 @click.option("--fresh", is_flag=True, help="Fold the file again, though it was folded before.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
 def main(
-    file: Path, days: tuple[int, ...], ks: tuple[int, ...], encoders: int, draws: int, seed: int, home: Path,
-    fresh: bool, out: Path | None,
-) -> None:  # fmt: skip
+    file: Path,
+    days: tuple[int, ...],
+    ks: tuple[int, ...],
+    encoders: int,
+    draws: int,
+    seed: int,
+    home: Path,
+    fresh: bool,
+    out: Path | None,
+) -> None:
     """Foretell from FILE (in shoal's schema) as of several days, from what was known before each."""
     asked = tuple(sorted(set(days or DAYS)))
     told = tuple(sorted({*asked, *(day - WEEK for day in asked)}))
@@ -70,17 +77,22 @@ def main(
     write(
         out,
         {
-            "file": file.name, "days": asked, "draws": draws, "seed": seed, "skipped": questions[0].skipped,
+            "file": file.name,
+            "days": asked,
+            "draws": draws,
+            "seed": seed,
+            "skipped": questions[0].skipped,
             "seconds": round(time.monotonic() - began, 1),
             "outcomes": {
                 one.outcome: {
-                    "shoppers": len(one.lines), "events": int(one.came.sum()),
+                    "shoppers": len(one.lines),
+                    "events": int(one.came.sum()),
                     "figures": msgspec.to_builtins(figures),
                 }
                 for one, figures in zip(questions, found, strict=True)
             },
         },
-    )  # fmt: skip
+    )
 
 
 @dataclass
@@ -136,8 +148,11 @@ class Field:
                 if rival in areas and rival != name
             }
             found[name] = {
-                "auc": interval(area.value(), drawn[name]), "over": over, "by_time": at_times, "note": self.notes[name],
-            }  # fmt: skip
+                "auc": interval(area.value(), drawn[name]),
+                "over": over,
+                "by_time": at_times,
+                "note": self.notes[name],
+            }
         return found
 
 

@@ -26,8 +26,8 @@ from online_models.prediction.propensity_learner import PropensityLearner, Prope
 from online_models.training_rows import SAMPLE_ROW
 from online_models.version import Version
 from state import features
-from streams.learner import params
-from streams.settings import load
+from streams.config.settings import load
+from streams.services.learner import params
 from tests.quality.shoppers import Shoppers
 
 RFM, WINDOWS, EMBEDDING = "RFM quintiles", "segments on the windows", "segments on the embedding"
@@ -209,9 +209,13 @@ class Boosting:
 
     def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
         model = HistGradientBoostingClassifier(
-            learning_rate=0.05, max_iter=120, max_leaf_nodes=12, min_samples_leaf=60, l2_regularization=5.0,
+            learning_rate=0.05,
+            max_iter=120,
+            max_leaf_nodes=12,
+            min_samples_leaf=60,
+            l2_regularization=5.0,
             random_state=0,
-        )  # fmt: skip
+        )
         return model.fit(self._table[known], outcome[known]).predict_proba(self._table[asked])[:, 1]
 
 
@@ -220,9 +224,10 @@ def contenders(data: Shoppers, ks: tuple[int, ...], encoders: int = 0) -> dict[s
     seeds, to try beside the default."""
     learned = Learned(data)
     embedded = {
-        EMBEDDING: Embedded(data, learned), f"{EMBEDDING}, clustered": Embedded(data, learned, clustered=True),
+        EMBEDDING: Embedded(data, learned),
+        f"{EMBEDDING}, clustered": Embedded(data, learned, clustered=True),
         **{f"{EMBEDDING}, seed {one}": Embedded(data, learned, seed=one) for one in range(1, encoders + 1)},
-    }  # fmt: skip
+    }
     return {
         RFM: lambda: Rfm(data),
         "carts_30d alone": lambda: Column(data, "carts_30d"),

@@ -28,8 +28,17 @@ def table(found: Found) -> Table:
     """A line a contender: mean over the seeds, and the worst one."""
     out = Table(title=f"{len(found)} seeds: {', '.join(map(str, found))}; mean (worst)")
     out.add_column("method")
-    for name in ("index at the end", "of batch", "while things change", "of batch", "new kind, days",
-                 "switchers right", "churn a day", "churn of idle", "µs a row"):  # fmt: skip
+    for name in (
+        "index at the end",
+        "of batch",
+        "while things change",
+        "of batch",
+        "new kind, days",
+        "switchers right",
+        "churn a day",
+        "churn of idle",
+        "µs a row",
+    ):
         out.add_column(name, justify="right")
     out.add_column("what it gets")
     names = [name for seed in found.values() for name in seed if ":" not in name]
@@ -37,13 +46,18 @@ def table(found: Found) -> Table:
     for name in dict.fromkeys(names):
         share = 100.0
         out.add_row(
-            name, _both(found, name, "end"), _ratio(found, name, "end"), _both(found, name, "prequential"),
-            _ratio(found, name, "prequential"), _both(found, name, "found_after", worst=max, form="{:.1f}"),
+            name,
+            _both(found, name, "end"),
+            _ratio(found, name, "end"),
+            _both(found, name, "prequential"),
+            _ratio(found, name, "prequential"),
+            _both(found, name, "found_after", worst=max, form="{:.1f}"),
             _both(found, name, "switchers", form="{:.0f}%", factor=share),
             _both(found, name, "churn_day", worst=max, form="{:.2f}%", factor=share),
             _both(found, name, "churn_idle", worst=max, form="{:.2f}%", factor=share),
-            _both(found, name, "us_a_row", worst=max, form="{:.0f}"), notes.get(name, ""),
-        )  # fmt: skip
+            _both(found, name, "us_a_row", worst=max, form="{:.0f}"),
+            notes.get(name, ""),
+        )
     return out
 
 
@@ -58,9 +72,14 @@ def ratios(found: Found, name: str, key: str) -> list[float]:
 
 
 def _both(
-    found: Found, name: str, key: str, *, worst: Callable[[list[float]], float] = min, form: str = "{:.3f}",
+    found: Found,
+    name: str,
+    key: str,
+    *,
+    worst: Callable[[list[float]], float] = min,
+    form: str = "{:.3f}",
     factor: float = 1.0,
-) -> str:  # fmt: skip
+) -> str:
     given = values(found, name, key)
     if not given:
         return ""
@@ -77,9 +96,13 @@ def verdicts(found: Found) -> list[Verdict]:
     out: list[Verdict] = []
 
     def ask(
-        what: str, given: list[float], least: float | None = None, most: float | None = None,
-        of: Callable[[list[float]], float] = lambda v: float(np.mean(v)), form: str = "{:.3f}",
-    ) -> None:  # fmt: skip
+        what: str,
+        given: list[float],
+        least: float | None = None,
+        most: float | None = None,
+        of: Callable[[list[float]], float] = lambda v: float(np.mean(v)),
+        form: str = "{:.3f}",
+    ) -> None:
         if given:
             value = of(given)
             kept = not np.isnan(value) and (least is None or value >= least) and (most is None or value <= most)
@@ -95,19 +118,33 @@ def verdicts(found: Found) -> list[Verdict]:
             theirs = values(found, entry.name, key)
             if entry.name not in NOT_ONLINE and mine and theirs:
                 better = float(np.mean(mine)) > float(np.mean(theirs))
-                out.append(Verdict(f"better than {entry.name} {when}", better, f"{np.mean(mine):.3f}",
-                                   f"> {np.mean(theirs):.3f}"))  # fmt: skip
+                out.append(
+                    Verdict(
+                        f"better than {entry.name} {when}", better, f"{np.mean(mine):.3f}", f"> {np.mean(theirs):.3f}"
+                    )
+                )
     ask("churn a day of unchanged rows", values(found, SHOAL, "churn_day"), most=0.01, form="{:.4f}")
     ask("churn of idle users on a retrain", values(found, SHOAL, "churn_idle"), most=0.003, form="{:.5f}")
     ask("agreement from other seeds of the algorithm", values(found, SHOAL, "agreement"), 0.92)
-    ask("days until a new kind has its segment, median", values(found, SHOAL, "found_after"), most=3.0,
-        of=lambda v: float(np.median(v)), form="{:.1f}")  # fmt: skip
-    ask("days until a new kind has its segment, worst seed", values(found, SHOAL, "found_after"), most=3.0, of=max,
-        form="{:.1f}")  # fmt: skip
+    ask(
+        "days until a new kind has its segment, median",
+        values(found, SHOAL, "found_after"),
+        most=3.0,
+        of=lambda v: float(np.median(v)),
+        form="{:.1f}",
+    )
+    ask(
+        "days until a new kind has its segment, worst seed",
+        values(found, SHOAL, "found_after"),
+        most=3.0,
+        of=max,
+        form="{:.1f}",
+    )
     ask("switchers right after 7 to 10 days", values(found, SHOAL, "switchers"), 0.5)
     priced = f"{SHOAL}:prices"
-    cost = [a - b for a, b in zip(values(found, SHOAL, "last_quarter"), values(found, priced, "last_quarter"),
-                                  strict=False)]  # fmt: skip
+    cost = [
+        a - b for a, b in zip(values(found, SHOAL, "last_quarter"), values(found, priced, "last_quarter"), strict=False)
+    ]
     if len(cost) == len(values(found, priced, "last_quarter")):
         ask(f"index that prices x {PRICES:g} cost", cost, most=0.05)
     lineage = f"{SHOAL}:lineage"

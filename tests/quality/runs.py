@@ -25,9 +25,9 @@ PRICES = 4.0
 RETRAINS: dict[str, Any] = {"every": 1.5 * 86_400, "every_rows": 10_000}  # some twenty while the kinds change
 _OURS = (
     "online_models/**/*.py",
-    "streams/changes.py",
-    "streams/learner.py",
-    "streams/settings.py",
+    "streams/processing/segment_changes.py",
+    "streams/services/learner.py",
+    "streams/config/settings.py",
     "tests/quality/worker.py",
 )
 _THEIRS = (
@@ -66,9 +66,11 @@ def wanted(seeds: list[int], users: int, days: int, only: list[str]) -> list[Run
     ours = [SHOAL, f"{SHOAL}:prices", *(f"{SHOAL}:seed {seed}" for seed in SEEDS[1:]), f"{SHOAL}:lineage"]
     whole = [*ours, *names()[1:], f"{names()[1]}:prices"]
     return [
-        Run(seed, name, users, days) for seed in seeds for name in whole
+        Run(seed, name, users, days)
+        for seed in seeds
+        for name in whole
         if not only or any(name == one or name.startswith(one + ":") for one in only)
-    ]  # fmt: skip
+    ]
 
 
 def names() -> list[str]:
@@ -108,9 +110,12 @@ def carry_out(run: Run) -> Run:
         assert labels.again is not None
         assert labels.before is not None
         np.savez_compressed(
-            part, now=labels.now.astype(np.int32), again=labels.again.astype(np.int32),
-            before=labels.before.astype(np.int32), us_a_row=spent,
-        )  # fmt: skip
+            part,
+            now=labels.now.astype(np.int32),
+            again=labels.again.astype(np.int32),
+            before=labels.before.astype(np.int32),
+            us_a_row=spent,
+        )
     part.rename(run.file)
     return run
 
@@ -135,12 +140,14 @@ def figures(run: Run) -> dict[str, Any]:
     calm = [swap for swap in seen.swaps if swap.idle and (np.abs(given.times[steady] - swap.time) < DAY / 2).any()]
     idle = [swap.idle_moved / swap.idle for swap in calm]
     return measures.measures(given, labels) | {
-        "churn_day": float(np.mean(daily)), "churn_day_worst": float(np.max(daily)),
-        "churn_idle": float(np.mean(idle)) if idle else 0.0, "churn_idle_worst": float(np.max(idle, initial=0.0)),
+        "churn_day": float(np.mean(daily)),
+        "churn_day_worst": float(np.max(daily)),
+        "churn_idle": float(np.mean(idle)) if idle else 0.0,
+        "churn_idle_worst": float(np.max(idle, initial=0.0)),
         "versions": len(seen.versions),
         "index": [None if np.isnan(x) else round(float(x), 4) for x in measures.index(given, labels.now)],
         "sizes": [len(np.unique(one[one >= 0])) for one in seen.segments],
-    }  # fmt: skip
+    }
 
 
 def agreement(runs: list[Run]) -> dict[str, float]:

@@ -20,13 +20,14 @@ from state import features
 from state import rows as stored
 from state.stores.memory import MemoryStore
 from state.vocabulary import VOCABULARY
-from streams import frame, training
-from streams.files import Line, lines
-from streams.outbox import Topics
-from streams.records import RecordBatch
-from streams.rules import rule_of, schema_of
-from streams.settings import load
-from streams.task import Task
+from streams.config.factories import rule_of, schema_of
+from streams.config.settings import load
+from streams.offline import feature_table
+from streams.offline.event_files import Line, lines
+from streams.processing import training_records
+from streams.processing.output_buffer import Topics
+from streams.processing.partition_processor import Task
+from streams.schemas.record_batch import RecordBatch
 from tests.support.decoding import decoder
 
 DAY = 86_400_000
@@ -45,7 +46,7 @@ class Shoppers:
     time: Ints  # (n,) ms: as of when
     user: Ints  # (n,) 0 to u - 1
     raw: np.ndarray  # (n, 2R + L)
-    windows: Ints  # (n, 40) the windowed columns, as streams/frame.py names them
+    windows: Ints  # (n, 40) the windowed columns, as streams/offline/feature_table.py names them
     last: Ints  # (n,) ms: the newest event
     bought: np.ndarray  # (n,) a purchase within HORIZON after the time
     returned: np.ndarray  # (n,) a session began within it
@@ -53,7 +54,7 @@ class Shoppers:
     rows: TrainingRows
 
     def column(self, name: str) -> Ints:
-        return self.windows[:, frame.COLUMNS.index(name)]
+        return self.windows[:, feature_table.COLUMNS.index(name)]
 
     def save(self, path: Path) -> None:
         found = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "rows"}
@@ -77,7 +78,7 @@ def shoppers(
 ) -> tuple[Shoppers, int]:
     """As of so many days after the file's first hour, and that hour (ms); kept in the folder home for the next time."""
     home.mkdir(parents=True, exist_ok=True)
-    code = [*sorted(Path(stored.__file__).parent.glob("*.py")), Path(training.__file__), Path(__file__)]
+    code = [*sorted(Path(stored.__file__).parent.glob("*.py")), Path(training_records.__file__), Path(__file__)]
     kind = hashlib.sha256(repr((path.stat().st_size, path.stat().st_mtime_ns, days)).encode())
     for one in code:
         kind.update(one.read_bytes())
@@ -108,7 +109,7 @@ def _fold(path: Path, days: tuple[int, ...], progress: Callable[[int, int], None
 
 def _as_of(core: _Core, log: _Log, time: int) -> tuple[np.ndarray, ...]:
     users = sorted(core.store.rows.keys() & log.number.keys())
-    heads, sums = frame.window_sums([core.store.rows[user] for user in users], time)
+    heads, sums = feature_table.window_sums([core.store.rows[user] for user in users], time)
     number = np.array([log.number[user] for user in users])
     windows = sums[:, :, VOCABULARY.columns(VOCABULARY.published)].reshape(len(users), -1)
     raw = features.raw(sums, heads["hours"].astype(np.int64))
@@ -135,11 +136,16 @@ class _Core:
                 first = self._task.queued_ends()[topic]
                 self._task.offer(
                     RecordBatch(
-                        topic, 0, first, first + len(chosen) - 1, list(range(first, first + len(chosen))),
-                        [line.key for line in chosen], [line.value for line in chosen],
+                        topic,
+                        0,
+                        first,
+                        first + len(chosen) - 1,
+                        list(range(first, first + len(chosen))),
+                        [line.key for line in chosen],
+                        [line.value for line in chosen],
                         [line.timestamp for line in chosen],
                     )
-                )  # fmt: skip
+                )
         self._task.run(0, dict(self._task.queued_ends()))
         while self._task.progress.sweeping or self._task.progress.swept < self._task.progress.watermark:
             self._task.sweep(FEED)  # first days end also of those who never come back
@@ -152,7 +158,7 @@ class _Core:
         """Training rows, in log order."""
         width = 2 * features.R + len(features.PLAIN)
         keys, values = ([record[i] for record in self._records] for i in (0, 1))
-        return training.decode(keys, values, range(len(keys)), training.layout(features.NAMES), width)
+        return training_records.decode(keys, values, range(len(keys)), training_records.layout(features.NAMES), width)
 
 
 class _Log:

@@ -75,8 +75,10 @@ def test_prices_change_prices_and_nothing_else(shop: Planted) -> None:
     alone = np.bincount(dear.order[bought], minlength=int(dear.order.max()) + 1) == 1
     one_line = back & alone[dear.order]
     assert one_line.sum() > 5
-    assert all(paid[order] == price for order, price in zip(
-        dear.order[one_line].tolist(), dear.price[one_line].tolist(), strict=True))  # fmt: skip
+    assert all(
+        paid[order] == price
+        for order, price in zip(dear.order[one_line].tolist(), dear.price[one_line].tolist(), strict=True)
+    )
 
 
 def test_some_come_late_and_some_twice(shop: Planted) -> None:

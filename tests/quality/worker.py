@@ -14,8 +14,8 @@ from online_models.learner.learner import Learner
 from online_models.lineage import Lineage
 from online_models.version import Version
 from state import rows
-from streams import learner as service
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.services import learner as service
 from tests.quality.planted import DAY, HOUR, START, Ints, Planted
 from tests.quality.played import EVERY, Core, Taught, taught
 
@@ -48,19 +48,25 @@ class Seen:
 def save(seen: Seen, path: Path) -> None:
     said = [[came, msgspec.to_builtins(lineage)] for came, lineage in seen.versions]
     np.savez_compressed(
-        path, times=np.array(seen.times), segments=np.array(seen.segments, np.int32),
-        remodelled=np.array(seen.remodelled, np.int32), swaps=np.array(seen.swaps, np.int64).reshape(-1, 6),
+        path,
+        times=np.array(seen.times),
+        segments=np.array(seen.segments, np.int32),
+        remodelled=np.array(seen.remodelled, np.int32),
+        swaps=np.array(seen.swaps, np.int64).reshape(-1, 6),
         versions=np.frombuffer(msgspec.json.encode(said), np.uint8),
-    )  # fmt: skip
+    )
 
 
 def load(path: Path) -> Seen:
     with np.load(path, allow_pickle=False) as kept:
         versions = msgspec.json.decode(kept["versions"].tobytes(), type=list[tuple[int, list[Lineage]]])
         return Seen(
-            kept["times"].tolist(), list(kept["segments"].astype(np.int64)), versions,
-            [Swap(*line) for line in kept["swaps"].tolist()], list(kept["remodelled"].astype(np.int64)),
-        )  # fmt: skip
+            kept["times"].tolist(),
+            list(kept["segments"].astype(np.int64)),
+            versions,
+            [Swap(*line) for line in kept["swaps"].tolist()],
+            list(kept["remodelled"].astype(np.int64)),
+        )
 
 
 def teach(learner: Learner, rows_: Taught) -> list[Version]:
@@ -80,8 +86,9 @@ def live(planted: Planted, chosen: Settings, progress: Callable[[float], None] =
         first = core.flush()  # swaps, too
         core.settle()
         second = core.flush()  # what the swap's pass and the sweep have said
-        moved = np.array([user for user, cause in zip(second.moved, second.causes, strict=True) if cause == "model"],
-                         np.int64)  # fmt: skip
+        moved = np.array(
+            [user for user, cause in zip(second.moved, second.causes, strict=True) if cause == "model"], np.int64
+        )
         np.add.at(remodelled, moved, 1)
         if core.tasks[0].progress.version != number:
             number = core.tasks[0].progress.version

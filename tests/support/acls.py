@@ -62,8 +62,10 @@ GRANTS: tuple[Grant, ...] = (
 )
 
 _TYPES = {
-    "topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "transactional id": ResourceType.TRANSACTIONAL_ID,
-}  # fmt: skip
+    "topic": ResourceType.TOPIC,
+    "group": ResourceType.GROUP,
+    "transactional id": ResourceType.TRANSACTIONAL_ID,
+}
 
 
 def _operation(name: str) -> ACLOperation:
@@ -77,10 +79,16 @@ def _kind(name: str) -> ACLResourcePatternType:
 def grant(admin: KafkaAdminClient, grants: Iterable[Grant], prefix: str) -> None:
     """Allow each role (a user of that name) what its lines say, names behind the prefix."""
     acls = [
-        ACL(f"User:{one.role}", "*", _operation(operation), ACLPermissionType.ALLOW,
-            ResourcePattern(_TYPES[one.resource], prefix + one.name.rstrip("*"), _kind(one.name)))
-        for one in grants for operation in one.operations
-    ]  # fmt: skip
+        ACL(
+            f"User:{one.role}",
+            "*",
+            _operation(operation),
+            ACLPermissionType.ALLOW,
+            ResourcePattern(_TYPES[one.resource], prefix + one.name.rstrip("*"), _kind(one.name)),
+        )
+        for one in grants
+        for operation in one.operations
+    ]
     failed = admin.create_acls(acls)["failed"]
     assert not failed, failed
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from streams import broker as brokers
-from streams.broker_process import locked
+from streams.embedded_kafka import broker as brokers
+from streams.embedded_kafka.process import locked
 
 
 @contextmanager
@@ -39,9 +39,12 @@ def _keeper(home: Path, overrides: Mapping[str, str]) -> str:
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.broker", str(home), json.dumps(dict(overrides))],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
             cwd=Path(__file__).parents[2],
-        )  # fmt: skip
+        )
     assert process.stdout is not None
     told = process.stdout.readline().decode().strip()
     process.stdout.close()

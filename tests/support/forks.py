@@ -26,7 +26,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, Protocol
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
-PRELOADED = ("streams.serve", "streams.cli", "streams.overview", "streams.dead_letters")
+PRELOADED = ("streams.runtime.process", "streams.cli", "streams.operations.overview", "streams.kafka.dead_letter_topic")
 ONLY_AT_START = ("PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONDEVMODE", "PYTHONUTF8")
 
 
@@ -44,9 +44,14 @@ class Process(Protocol):
 
 
 def spawn(
-    command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes], errors: IO[bytes] | None = None,
-    cwd: Path | None = None, **more: Any,
-) -> Process:  # fmt: skip
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    output: IO[bytes],
+    errors: IO[bytes] | None = None,
+    cwd: Path | None = None,
+    **more: Any,
+) -> Process:
     """A Python process with nothing to read, which writes to files; more: options of subprocess.Popen."""
     errors = errors or output
     if not more and _can_fork(command, env):
@@ -75,9 +80,11 @@ def run(
 
 def _can_fork(command: Sequence[str], env: Mapping[str, str]) -> bool:
     return (
-        sys.platform == "linux" and command[0] == sys.executable and command[1] in ("-c", "-m")
+        sys.platform == "linux"
+        and command[0] == sys.executable
+        and command[1] in ("-c", "-m")
         and all(env.get(name) == os.environ.get(name) for name in ONLY_AT_START)
-    )  # fmt: skip
+    )
 
 
 class Forked:
@@ -124,13 +131,13 @@ class ForkServer:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.forks", str(theirs.fileno())], pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL, cwd=Path(__file__).parents[2],
-            )  # fmt: skip
+                [sys.executable, "-m", "tests.support.forks", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                cwd=Path(__file__).parents[2],
+            )
 
-    def fork(
-        self, arguments: Sequence[str], env: Mapping[str, str], output: int, errors: int, cwd: Path
-    ) -> Forked:  # fmt: skip
+    def fork(self, arguments: Sequence[str], env: Mapping[str, str], output: int, errors: int, cwd: Path) -> Forked:
         """A process that runs what follows `python` on a command line; output, errors: file descriptors."""
         request = json.dumps({"arguments": list(arguments), "env": dict(env), "cwd": str(cwd)}).encode()
         socket.send_fds(self._channel, [request], [output, errors])
@@ -203,7 +210,7 @@ def _quicken() -> None:
     from faust.tables.manager import TableManager
     from mode import Service
 
-    from streams import worker
+    from streams.runtime import worker
 
     assert worker.HOUSEKEEPING > 0.5
     worker.HOUSEKEEPING = 0.5

@@ -21,8 +21,10 @@ from cryptography.hazmat.primitives.serialization import (
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
-from streams.broker_process import free_port, locked
+from streams.embedded_kafka.process import free_port, locked
 from tests.support.broker import shared_broker
+
+SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,12 @@ class Secured:
     def settings(self, user: str, password: str) -> dict[str, Any]:
         """The settings by which a client comes in as that user."""
         return {
-            "kafka.bootstrap_servers": self.bootstrap, "kafka.security_protocol": "SASL_SSL",
-            "kafka.sasl_username": user, "kafka.sasl_password": password, "kafka.ssl_cafile": str(self.home / "ca.pem"),
-        }  # fmt: skip
+            "kafka.bootstrap_servers": self.bootstrap,
+            "kafka.security_protocol": "SASL_SSL",
+            "kafka.sasl_username": user,
+            "kafka.sasl_password": password,
+            "kafka.ssl_cafile": str(self.home / "ca.pem"),
+        }
 
 
 def _key(found: trustme.Blob, encryption: KeySerializationEncryption) -> bytes:
@@ -75,9 +80,7 @@ def _certificates(home: Path, keyfile_password: str) -> None:
     trustme.CA().cert_pem.write_to_path(home / "other-ca.pem")
     client = ca.issue_cert("shoal@example.org")
     (home / "client.pem").write_bytes(b"".join(blob.bytes() for blob in client.cert_chain_pems))
-    (home / "client.key").write_bytes(
-        _key(client.private_key_pem, BestAvailableEncryption(keyfile_password.encode()))
-    )
+    (home / "client.key").write_bytes(_key(client.private_key_pem, BestAvailableEncryption(keyfile_password.encode())))
     server = ca.issue_cert("127.0.0.1")
     (home / "server.pem").write_bytes(
         _key(server.private_key_pem, NoEncryption()) + b"".join(blob.bytes() for blob in server.cert_chain_pems)
@@ -88,13 +91,16 @@ def _overrides(home: Path, port: int) -> dict[str, str]:
     """Lines of server.properties."""
     listener = "listener.name.secured"
     return {
-        "listeners": f"SECURED://127.0.0.1:{port}", "advertised.listeners": f"SECURED://127.0.0.1:{port}",
+        "listeners": f"SECURED://127.0.0.1:{port}",
+        "advertised.listeners": f"SECURED://127.0.0.1:{port}",
         "listener.security.protocol.map": "SECURED:SASL_SSL",
-        f"{listener}.ssl.keystore.type": "PEM", f"{listener}.ssl.keystore.location": str(home / "server.pem"),
-        f"{listener}.ssl.truststore.type": "PEM", f"{listener}.ssl.truststore.location": str(home / "ca.pem"),
-        f"{listener}.ssl.client.auth": "requested", f"{listener}.sasl.enabled.mechanisms": "SCRAM-SHA-512",
-        f"{listener}.scram-sha-512.sasl.jaas.config":
-            "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+        f"{listener}.ssl.keystore.type": "PEM",
+        f"{listener}.ssl.keystore.location": str(home / "server.pem"),
+        f"{listener}.ssl.truststore.type": "PEM",
+        f"{listener}.ssl.truststore.location": str(home / "ca.pem"),
+        f"{listener}.ssl.client.auth": "requested",
+        f"{listener}.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        f"{listener}.scram-sha-512.sasl.jaas.config": f"{SCRAM} required;",
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",  # the plain listeners: the broker itself and the set-up
-    }  # fmt: skip
+    }

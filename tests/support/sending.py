@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
-from streams.security import aiokafka_options
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.kafka.client_options import aiokafka_options
 
 
 class Message(NamedTuple):
@@ -33,11 +33,15 @@ async def send_records(
     try:
         waiting = [
             await sender.send(
-                topic, message.value, key=message.key, partition=message.partition, timestamp_ms=message.stamp,
+                topic,
+                message.value,
+                key=message.key,
+                partition=message.partition,
+                timestamp_ms=message.stamp,
                 headers=list(message.headers),
             )
             for topic, message in records
-        ]  # fmt: skip
+        ]
         return await asyncio.gather(*waiting)
     finally:
         await sender.stop()

@@ -10,9 +10,13 @@ from kafka.partitioner.default import murmur2
 
 FIELDS = ("event_time", "event_type", "user_id", "event_id", "session_id", "transaction_id", "price", "quantity")
 TYPES = {
-    "page_views": "page_view", "product_views": "view", "searches": "search", "carts": "add_to_cart",
-    "cart_removals": "remove_from_cart", "checkouts": "checkout",
-}  # fmt: skip
+    "page_views": "page_view",
+    "product_views": "view",
+    "searches": "search",
+    "carts": "add_to_cart",
+    "cart_removals": "remove_from_cart",
+    "checkouts": "checkout",
+}
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 WINDOWS = {"1h": (5 * MINUTE, HOUR), "24h": (HOUR, DAY), "7d": (HOUR, 7 * DAY), "30d": (DAY, 30 * DAY)}
 

@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 import yaml
 
-from streams.settings import Settings, load
-from streams.topics import specs
+from streams.config.settings import Settings, load
+from streams.kafka.topics import specs
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -131,10 +131,15 @@ def test_mounts_are_there_and_nothing_else_goes_into_the_image() -> None:
 def test_prometheus_and_grafana_are_told_of_each_other_and_of_the_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    read = {path: yaml.safe_load((ROOT / "monitoring" / path).read_text()) for path in (
-        "prometheus.yml", "alerts.yml", "grafana/provisioning/datasources/prometheus.yml",
-        "grafana/provisioning/dashboards/shoal.yml",
-    )}  # fmt: skip
+    read = {
+        path: yaml.safe_load((ROOT / "monitoring" / path).read_text())
+        for path in (
+            "prometheus.yml",
+            "alerts.yml",
+            "grafana/provisioning/datasources/prometheus.yml",
+            "grafana/provisioning/dashboards/shoal.yml",
+        )
+    }
     prometheus, alerts, datasources, dashboards = read.values()
     (job,) = prometheus["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"worker:{settings('worker', monkeypatch, tmp_path).web.port}"]}]

@@ -17,26 +17,48 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.metrics import LATENCY, PREFIX, STATUSES, VOCABULARY, Gauges, Metrics
-from streams.alerts import RULES
-from streams.changes import CAUSES
-from streams.wire.events import REASONS
+from streams.processing.alerts import RULES
+from streams.processing.segment_changes import CAUSES
+from streams.schemas.event_batch import REASONS
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = json.loads((ROOT / "monitoring/grafana/dashboards/shoal.json").read_text())
 COUNTS = {
-    "batches": 3, "events": 100, "repeated": 2, "training": 5, "rows": 40, "row_bytes": 16_000, "recovered": 7,
-    "learned": 4, "exits": 6, "ended": 1,
-    "reject:bad_time": 1, "reject:currency": 2, "change:first": 9, "change:model": 1,
-    "alert:spend:open": 1, "alert:spend:resolved": 1, "seek:clickstream": 1,
-    "rekeyed:clickstream": 6, "lineage:split": 1,
-}  # fmt: skip
+    "batches": 3,
+    "events": 100,
+    "repeated": 2,
+    "training": 5,
+    "rows": 40,
+    "row_bytes": 16_000,
+    "recovered": 7,
+    "learned": 4,
+    "exits": 6,
+    "ended": 1,
+    "reject:bad_time": 1,
+    "reject:currency": 2,
+    "change:first": 9,
+    "change:model": 1,
+    "alert:spend:open": 1,
+    "alert:spend:resolved": 1,
+    "seek:clickstream": 1,
+    "rekeyed:clickstream": 6,
+    "lineage:split": 1,
+}
 TWO = Gauges(
-    lag={("clickstream", 0): 12, ("purchases", 0): 0, ("clickstream", 3): 5}, watermark={0: 1_700_000_000.25, 3: 5.0},
+    lag={("clickstream", 0): 12, ("purchases", 0): 0, ("clickstream", 3): 5},
+    watermark={0: 1_700_000_000.25, 3: 5.0},
     sweep_lag={0: 300.0, 3: 0.0},
-    users={0: 10, 3: 20}, segment_users={0: 4, 7: 26}, model_version={0: 2, 3: 1}, newest_version=2, ready=True,
-    pass_under_way={0: True, 3: False}, learner=True, cache_rows=30, rekey_lag={"clickstream": 8},
+    users={0: 10, 3: 20},
+    segment_users={0: 4, 7: 26},
+    model_version={0: 2, 3: 1},
+    newest_version=2,
+    ready=True,
+    pass_under_way={0: True, 3: False},
+    learner=True,
+    cache_rows=30,
+    rekey_lag={"clickstream": 8},
     model_quality={"silhouette": 0.25},
-)  # fmt: skip
+)
 ONE = Gauges({("clickstream", 0): 0}, {0: 6.0}, {0: 0.0}, {0: 10}, {7: 10}, {0: 2}, 2, False, {0: False}, False, 10)
 
 

@@ -64,8 +64,11 @@ def test_init_files_hold_a_docstring_only(package: str) -> None:
 
 
 PAGES = [path for pattern in ("*.md", "docs/**/*.md") for path in ROOT.glob(pattern) if path.name != "CHANGELOG.md"]
-UNKEPT = re.compile(r"\bnot (?:there|available|implemented|supported|built) yet\b|\bnot yet (?:there|available|"
-                    r"implemented|supported|built)\b|\bcoming soon\b|\bplanned\b|\bto come\b", re.I)  # fmt: skip
+UNKEPT = re.compile(
+    r"\bnot (?:there|available|implemented|supported|built) yet\b|\bnot yet (?:there|available|"
+    r"implemented|supported|built)\b|\bcoming soon\b|\bplanned\b|\bto come\b",
+    re.I,
+)
 
 
 def said_to_be_missing(page: str) -> list[str]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from streams.wire import shoal
+from streams.schemas import flat_json
 
 AHEAD = 300_000  # ms that an event may lie ahead of the clocks
 MARK = "qz7"  # part of each user id and value below: it may stand in no detail and no log
@@ -97,7 +97,7 @@ def poison(user: str, now: int) -> dict[str, Record]:
         "nested 100,000 deep": ("too_large", spelt("note", "[" * 100_000 + "]" * 100_000)),
         "10,000 digits as price": ("bad_price", spelt("price", "9" * 10_000)),
     }
-    for field in shoal.FIELDS:
+    for field in flat_json.FIELDS:
         for text in ("true", "[]", f'["{MARK}"]', f'{{"{MARK}": 1}}'):
             values[f"{field} {text}"] = ("bad_type", spelt(field, text))
         if field != "price":
@@ -106,9 +106,20 @@ def poison(user: str, now: int) -> dict[str, Record]:
         values[f"{field} {wrong}"] = ("bad_type", spelt(field, wrong))
     for field in ("event_id", "session_id", "transaction_id"):
         values[f"a NUL in {field}"] = ("bad_type", made(**{field: f"{MARK}\0"}))
-    for text in ("null", '""', f'"{MARK}"', '"2024-02-30T00:00:00Z"', '"2024-05-01"', '"2024-05-01T12:00:00"', "-7",
-                 '"2024-05-01T24:00:00Z"', '"1969-12-31T23:59:59Z"', "253402300800000", "1" * 25,
-                 '"2024-05-01T12:00:0²Z"'):  # fmt: skip
+    for text in (
+        "null",
+        '""',
+        f'"{MARK}"',
+        '"2024-02-30T00:00:00Z"',
+        '"2024-05-01"',
+        '"2024-05-01T12:00:00"',
+        "-7",
+        '"2024-05-01T24:00:00Z"',
+        '"1969-12-31T23:59:59Z"',
+        "253402300800000",
+        "1" * 25,
+        '"2024-05-01T12:00:0²Z"',
+    ):
         values[f"time {text}"] = ("bad_time", spelt("event_time", text))
     for text in ("-0.01", "1e999", "-1e999", "1e300", "1e11", "1" * 400):
         values[f"price {text[:6]}"] = ("bad_price", spelt("price", text))

@@ -54,9 +54,12 @@ def stream(seed: int, shape: Shape = Shape()) -> list[Sent]:  # noqa: B008 (a tu
             numbers[user] = number = numbers.get(user, 0) + 1
             kind = str(rng.choice(KINDS, p=SHARES))
             event: dict[str, Any] = {
-                "event_time": time, "event_type": kind, "user_id": user, "event_id": f"{user}-{number}",
+                "event_time": time,
+                "event_type": kind,
+                "user_id": user,
+                "event_id": f"{user}-{number}",
                 "product_id": f"p{number}",
-            }  # fmt: skip
+            }
             if session:
                 event["session_id"] = session
             if kind in ("purchase", "refund", "add_to_cart"):
@@ -90,7 +93,15 @@ def cold(users: int) -> list[Sent]:
     """Users of one event each, all within the hour before the stream begins."""
     times = [START - HOUR + number * HOUR // users for number in range(users)]
     return [
-        _sent(time, {"event_time": time, "event_type": KINDS[number % 4], "user_id": f"cold{number}",
-                     "event_id": f"cold{number}-1"}, "")
+        _sent(
+            time,
+            {
+                "event_time": time,
+                "event_type": KINDS[number % 4],
+                "user_id": f"cold{number}",
+                "event_id": f"cold{number}-1",
+            },
+            "",
+        )
         for number, time in enumerate(times)
-    ]  # fmt: skip
+    ]

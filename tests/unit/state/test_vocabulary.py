@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from state.vocabulary import ANY, TABLE, VOCABULARY, Adds, Line, Unit, Vocabulary
-from streams.frame import COLUMNS
+from streams.offline.feature_table import COLUMNS
 
 PAGE = Path(__file__).parents[3] / "docs" / "measures.md"
 

@@ -23,13 +23,13 @@ from online_models.learner.panel import ACTIVE
 from online_models.outcomes import outcomes
 from online_models.training_rows import DAY_MS, OUTCOME_ROW, SAMPLE_ROW, TrainingRows
 from state import features
-from streams import training_log
-from streams import tune as tune_
 from streams.cli import cli
+from streams.config.settings import LearnerSettings, Settings
 from streams.errors import DataError
-from streams.learner import params
-from streams.settings import LearnerSettings, Settings
-from streams.training_log import WIDTH, Chunk
+from streams.kafka import training_log
+from streams.kafka.training_log import WIDTH, Chunk
+from streams.operations import tune as tune_
+from streams.services.learner import params
 from tests.build import training_rows
 
 LEARNER = {"k_least": 2, "k_most": 2, "first_rows": 600, "every_rows": 3_000, "window": 1_200, "hysteresis": 0.1}

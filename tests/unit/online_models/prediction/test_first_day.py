@@ -24,7 +24,7 @@ from online_models.prediction.hoeffding import Tree, add_tree
 from online_models.training_rows import FIRST_DAY_ROW, HOUR_MS, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows
 from online_models.version import Version
 from state import features
-from streams import training
+from streams.processing import training_records
 from tests import build
 from tests.processes import under_hash_seeds
 
@@ -334,7 +334,7 @@ def test_an_heir_that_ends_too_hands_on() -> None:
 
 def test_the_first_day_is_the_workers() -> None:
     born = START + np.array([0, 1, 11, 12, 25]) * 300_000
-    assert (first_day_end(born) == training.day_end(born // 300_000)).all()
+    assert (first_day_end(born) == training_records.day_end(born // 300_000)).all()
     assert in_first_day(np.array([START, START + 25 * HOUR_MS, START]), np.array([START, START, 0])).tolist() == [
         True,
         False,

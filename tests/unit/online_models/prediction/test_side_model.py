@@ -12,7 +12,7 @@ from online_models.prediction import registry
 from online_models.prediction.side_model import OWN_FIELDS, Column, Shoppers, SideLearner, Values
 from online_models.training_rows import TrainingRows
 from online_models.version import Version, dumps, loads
-from streams import frame
+from streams.offline import feature_table
 from tests.people import PARAMS, learned, rows_in_time
 
 
@@ -111,6 +111,6 @@ def test_versions_without_a_third_have_no_place_for_it_in_their_bytes() -> None:
 @pytest.mark.usefixtures("third")
 def test_tables_have_a_third_ones_columns() -> None:
     version = learned(rows_in_time(3, 600))[-1]
-    assert frame.schema(version).field("expected_sessions").type == pa.float32()
+    assert feature_table.schema(version).field("expected_sessions").type == pa.float32()
     shown = registry.in_tables()
     assert [kind.name for kind in shown] == ["propensity", "sessions", "young"]

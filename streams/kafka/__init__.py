@@ -1,0 +1,1 @@
+"""Topics and clients: options, checks, readers, and what lies in each of shoal's own topics."""

@@ -1,0 +1,1 @@
+"""Files instead of topics: backfill, replay, feature tables, the demo."""

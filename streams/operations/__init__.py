@@ -1,0 +1,1 @@
+"""What an operator asks for: overviews, segments, versions, promotion, tuning."""

@@ -1,0 +1,154 @@
+"""Training rows: which steps the learner sees, and their bytes.
+
+At most one row a user and active hour: the event whose number within the hour is 1, 2, 4 or 8, as a hash of
+user and hour says, so that short and long visits are both seen. In a busy shop only those of some users. Of the same
+users carts and purchases are told at once, so that it is known what came after a row; and of those who are new, their
+features a day later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.learner import control_messages
+from online_models.learner.control_messages import ControlMessage
+from online_models.prediction import first_day
+from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows
+from state import fold, windows
+from state.fold import HOUR_MS, Steps
+from state.rows import Heads, Ints
+from streams.processing.progress import Shop
+
+LARGEST = float(1 << 53)  # below it whole numbers are exact
+_HEAD = np.dtype(
+    [
+        ("columns", "<u4"),
+        ("kind", "u1"),
+        ("now", "<i8"),
+        ("born", "<i8"),
+        ("carts", "<u4"),
+        ("orders", "<u4"),
+        ("sessions", "<u4"),
+    ]
+)
+
+
+def chosen(steps: Steps, birth: Ints) -> tuple[Ints, NDArray[np.int8], NDArray[np.uint64]]:
+    """Steps (indices) that could be sent, what each is (ROW, OUTCOME), and a hash of each one's user, uniform over
+    2**32 values.
+
+    birth (s,) of each step's row, which with the partition names the user.
+    """
+    user = _mix(birth.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))  # splitmix64's constants
+    mixed = _mix(user ^ (steps.now // HOUR_MS).astype(np.uint64) * np.uint64(0xBF58476D1CE4E5B9))
+    wanted = np.int64(1) << (mixed >> np.uint64(62)).astype(np.int64)
+    row = (steps.event >= 0) & (steps.ordinal == wanted)
+    found = np.flatnonzero(row | steps.outcome)
+    return found, np.where(row[found], SAMPLE_ROW, OUTCOME_ROW).astype(np.int8), user[found] >> np.uint64(32)
+
+
+def day_end(born: Ints) -> Ints:
+    """The edge (ms) at which the hour of a first event (units of five minutes) leaves the window of 24 hours."""
+    return first_day.first_day_end(born * windows.UNIT)
+
+
+def day_ends(heads: Heads, steps: Steps) -> Ints:
+    """Steps (indices) that end the first day of a followed user."""
+    end = day_end(heads["born"].astype(np.int64))[steps.row]
+    return np.flatnonzero((steps.event == fold.EXIT) & (steps.now == end) & (heads["followed"][steps.row] != 0))
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    value = value ^ value >> np.uint64(29)
+    value *= np.uint64(0x94D049BB133111EB)
+    return value ^ value >> np.uint64(32)
+
+
+def sampled(shop: Shop, hour: Ints, user: NDArray[np.uint64], hourly: int) -> Ints:
+    """Which of the candidates (indices, in applied order) are sent: those of users whose hash lies below a share.
+
+    The share is what the hour before would have needed to send `hourly` rows, so the same users are followed through
+    time; twice as many are never sent. hour (n,): accounting hours, never falling; folds them into shop, in place.
+    """
+    if not len(hour):
+        return hour
+    kept = []
+    start = np.flatnonzero(np.r_[True, hour[1:] != hour[:-1]])
+    for a, b in zip(start.tolist(), [*start.tolist()[1:], len(hour)], strict=True):
+        if int(hour[a]) > shop.training_hour:
+            if shop.training_hour >= 0:
+                shop.share = min(1 << 32, (hourly << 32) // max(1, shop.candidates))
+            shop.training_hour, shop.candidates, shop.training = int(hour[a]), 0, 0
+        shop.candidates += b - a
+        taken = a + np.flatnonzero(user[a:b] < np.uint64(shop.share))[: max(0, 2 * hourly - shop.training)]
+        shop.training += len(taken)
+        kept.append(taken)
+    return np.concatenate(kept)
+
+
+def pseudonym(user: bytes, key: bytes) -> bytes:
+    """Keyed hash of a user id, 16 bytes: the same user over time, and no way back without the key."""
+    return hashlib.blake2b(user, key=key[:64], digest_size=16).digest()
+
+
+def layout(names: Sequence[str]) -> int:
+    """A number for the columns' names and order."""
+    return int.from_bytes(hashlib.blake2b("\n".join(names).encode(), digest_size=4).digest(), "little")
+
+
+def encode(
+    kind: NDArray[np.int8], steps: Steps, at: Ints, born: Ints, columns: int, raw: NDArray[np.float64]
+) -> list[bytes]:
+    """Records of steps at (n,), each of a kind (n,); born (n,), units; raw (s, width), a line a step."""
+    head = np.zeros(len(at), _HEAD)
+    head["columns"], head["kind"], head["now"], head["born"] = columns, kind, steps.now[at], born * windows.UNIT
+    for i, name in enumerate(fold.LIFETIME):
+        head[name] = steps.lifetime[at, i]
+    heads, size = head.tobytes(), _HEAD.itemsize
+    return [heads[i * size : (i + 1) * size] + line.tobytes() for i, line in enumerate(raw[at].astype("<f8"))]
+
+
+def pieces(
+    keys: Sequence[bytes | None], values: Sequence[bytes | None], offsets: Sequence[int], columns: int, width: int
+) -> Iterator[TrainingRows | tuple[int, ControlMessage | str]]:
+    """The log in its order: rows, and between them control messages (or what is wrong with one) with their offsets."""
+    start = 0
+    for at in [*(i for i, key in enumerate(keys) if key == control_messages.KEY), len(keys)]:
+        rows = decode(keys[start:at], values[start:at], offsets[start:at], columns, width)
+        if len(rows):
+            yield rows
+        if at < len(keys):
+            yield offsets[at], control_messages.decode(values[at])
+        start = at + 1
+
+
+def decode(
+    keys: Sequence[bytes | None], values: Sequence[bytes | None], offsets: Sequence[int], columns: int, width: int
+) -> TrainingRows:
+    """The records that are rows of this layout; others, control messages among them, are left out
+    (online_models/learner/control_messages.py), as is what no worker sends: numbers that are none or LARGEST, unknown
+    kinds."""
+    size = _HEAD.itemsize + 8 * width
+    fits = [
+        i
+        for i, (key, value) in enumerate(zip(keys, values, strict=True))
+        if value is not None
+        and len(value) == size
+        and key is not None
+        and len(key) == USER.itemsize
+        and value[:4] == columns.to_bytes(4, "little")
+    ]
+    data = np.frombuffer(b"".join([values[i] or b"" for i in fits]), np.uint8).reshape(len(fits), size)
+    head = np.ascontiguousarray(data[:, : _HEAD.itemsize]).view(_HEAD)[:, 0]
+    raw = np.ascontiguousarray(data[:, _HEAD.itemsize :]).view("<f8").astype(np.float64)
+    wide = {name: head[name].astype(np.int64) for name in ("now", "born", "carts", "orders", "sessions")}
+    user = np.frombuffer(b"".join([keys[i] or b"" for i in fits]), USER)
+    offset = np.array([offsets[i] for i in fits], np.int64)
+    rows = TrainingRows(offset=offset, kind=head["kind"].astype(np.int8), user=user, raw=raw, **wide)
+    kinds = (SAMPLE_ROW, OUTCOME_ROW, FIRST_DAY_ROW)
+    whole = (np.abs(raw) < LARGEST).all(1) & np.isin(rows.kind, kinds)  # a comparison with nan is false
+    return rows if whole.all() else rows.take(whole)

@@ -1,0 +1,1 @@
+"""Bytes to columns: record batches, event batches, one file a schema. No IO."""

@@ -1,0 +1,1 @@
+"""What one of all workers does beside its partitions: learning, repartitioning; and the feed of models."""

@@ -1,0 +1,1 @@
+"""`shoal train`: training rows to an encoder."""

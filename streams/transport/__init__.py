@@ -1,0 +1,1 @@
+"""Faust around the worker: whole fetches as messages."""

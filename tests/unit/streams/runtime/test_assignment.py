@@ -1,0 +1,118 @@
+"""What a worker owns: a later assignment follows a closed one, and a worker that has ended takes none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from state.stores.rocksdb import RowStore
+from streams.config.settings import Settings, load
+from streams.errors import RecoveryError
+from streams.kafka import changelog
+from streams.processing import progress
+from streams.processing.progress import PROGRESS_KEY, Progress, Serial
+from streams.runtime import assignment, worker
+from streams.runtime.log_ends import Standing
+
+
+class Producer:
+    """A publisher that is there once it is let; how many are open."""
+
+    open = 0
+    free: asyncio.Event
+
+    def __init__(self, *_: object) -> None:
+        self.committed = Serial(0, 0)
+
+    async def start(self) -> None:
+        Producer.open += 1
+        await Producer.free.wait()
+
+    async def stop(self) -> None:
+        Producer.open -= 1
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    settings = load(environ={}, **{"state.datadir": str(tmp_path), "topics.partitions": 2})
+    topics = (*settings.source_topics, "commands", settings.changelog)
+    every = [(name, number) for name in topics for number in range(2)]
+    standing = Standing(dict.fromkeys(topics, "id"), dict.fromkeys(every, 0), dict.fromkeys(every, 0), {}, 1 << 40)
+    Producer.open, Producer.free = 0, asyncio.Event()
+    monkeypatch.setattr(assignment, "Publisher", Producer)
+    monkeypatch.setattr(assignment, "look", lambda *_: standing)
+    return settings
+
+
+async def newest(_: Settings, numbers: list[int]) -> dict[int, Serial]:
+    return {}
+
+
+async def until(condition: object) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.01)
+
+
+async def test_only_the_last_of_several_assignments_begins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changelog, "newest_serials", newest)
+    one = worker.Worker(settings)
+    read: list[tuple[int, set[tuple[str, int]]]] = []
+
+    async def reading(number: int, positions: Mapping[tuple[str, int], int]) -> None:
+        read.append((number, set(positions)))
+
+    monkeypatch.setattr(one, "_read", reading)
+    one.own({0, 1})
+    await until(lambda: Producer.open == 2)  # it waits for its producers
+    one.own({0})
+    one.own({1})
+    Producer.free.set()
+    assert not one.ready
+    await until(lambda: one.ready)
+    assert [number for number, _ in read] == [3]
+    assert {partition for _, partition in read[0][1]} == {1}
+    assert set(one.partitions) == {1}
+    assert Producer.open == 1
+    await one.rest()
+    assert not one.ready
+    await one.release()
+    assert (Producer.open, one.partitions) == (0, {})
+    one.own({0, 1})  # told while it ends
+    await asyncio.sleep(0.05)
+    assert (Producer.open, one.ready) == (0, False)
+
+
+async def test_a_progress_that_is_not_the_newest_begins_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the recovery says of itself."""
+
+    async def ahead(_: Settings, numbers: list[int]) -> dict[int, Serial]:
+        return {number: Serial(8, 40) for number in numbers}
+
+    monkeypatch.setattr(changelog, "newest_serials", ahead)
+    store_of = assignment.open_store
+
+    def opened(*arguments: object, **more: object) -> RowStore:
+        store = store_of(*arguments, **more)  # type: ignore[arg-type]
+        store.apply([PROGRESS_KEY], [progress.dumps(Progress(number=7, ordinal=40))], 0)
+        return store
+
+    monkeypatch.setattr(assignment, "open_store", opened)
+    failed: list[BaseException] = []
+    one = worker.Worker(settings)
+    monkeypatch.setattr(worker, "fail", failed.append)
+    Producer.free.set()
+    one.own({1})
+    await until(lambda: failed)
+    assert isinstance(failed[0], RecoveryError)
+    assert str(failed[0]) == (
+        f"partition 1: the newest progress in {settings.changelog}/1 is number 8 after 40 records, the recovered one "
+        "is number 7 after 40 records: nothing is begun from it"
+    )
+    assert not one.ready
+    await one.release()

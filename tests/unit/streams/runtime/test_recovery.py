@@ -1,0 +1,90 @@
+"""What a recovery says of itself, and records of the changelog that are none of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitoring.metrics import Metrics
+from state.stores.rocksdb import Meta, RowStore
+from streams.errors import RecoveryError, StateError
+from streams.processing import progress
+from streams.processing.progress import PROGRESS_KEY, Progress
+from streams.runtime.partition import Partition
+from streams.runtime.recovery import Recovery
+from streams.schemas.record_batch import RecordBatch
+from tests.build import stream
+from tests.unit.streams.processing.test_partition_processor import Scene, play
+
+TOPIC = "shop-shoal-state-changelog"
+EVENTS = stream(np.random.default_rng(1), 30, 4)
+ROW = next(iter(play(Scene(EVENTS, 30), [], [])[0].values()))
+
+
+def batch(pairs: list[tuple[bytes | None, bytes | None]], first: int = 0) -> RecordBatch:
+    n = len(pairs)
+    keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+    return RecordBatch(TOPIC, 3, first, first + n - 1, list(range(first, first + n)), keys, values, [0] * n)
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Partition:
+    store = RowStore(tmp_path / "3", Meta("shop-shoal", 3, 4), cache_rows=10)
+    return Partition(3, store, None, Metrics())  # type: ignore[arg-type]
+
+
+def test_rows_tombstones_and_progress_are_read(part: Partition) -> None:
+    mark = progress.dumps(Progress(ordinal=7))
+    assert part.recover(batch([(b"a", ROW), (b"b", ROW), (PROGRESS_KEY, mark), (b"\0later", b"?"), (b"a", None)]))
+    assert part.store.get_many([b"a", b"b", PROGRESS_KEY]) == [None, ROW, mark]
+    assert part.store.offset() == 5
+    assert part.recover(batch([(b"c", ROW)], first=5))
+    assert not part.recover(batch([(b"c", None)], first=5))  # a leftover
+    assert part.store.get_many([b"c"]) == [ROW]
+    with pytest.raises(StateError, match="goes on at 7, the rows end at 6"):
+        part.recover(batch([(b"d", ROW)], first=7))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        (None, ROW, "it has no key"),
+        (b"", ROW, "it has no key"),
+        (b"u", b"", "no row"),
+        (b"u", b"{}", "no row"),
+        (b"u", ROW[:-1], "no row"),
+        (b"u", ROW + b"\0", "no row"),
+        (b"u", b"\x63" + ROW[1:], "no row"),
+        (PROGRESS_KEY, b"\xc1", "no progress"),
+        (PROGRESS_KEY, None, "no progress"),
+        (PROGRESS_KEY, progress.dumps(Progress(layout=99)), "layout 99"),
+    ],
+)
+def test_a_record_that_cannot_be_read_ends_it_with_its_place(
+    part: Partition, key: bytes | None, value: bytes | None, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = batch([(b"a", ROW), (key, value), (b"b", ROW)], first=0)
+    with pytest.raises(RecoveryError) as caught:
+        part.recover(made)
+    assert str(caught.value).startswith(f"{TOPIC}/3: the record at offset 1 cannot be read: ")
+    assert why in str(caught.value)
+    assert "{}" not in str(caught.value)
+    assert part.store.offset() is None
+    assert part.recover(made, accept_loss=True)
+    assert part.store.get_many([b"a", b"b", b"u"]) == [ROW, ROW, None]
+    assert "loss accepted" in capsys.readouterr().err
+
+
+def test_the_line_and_the_deadline_tell_where_it_stands() -> None:
+    recovery = Recovery(TOPIC, 60.0)
+    assert recovery.where() == "former owners are not fenced off yet"
+    recovery.measure(0, 1_000, 11_000)
+    recovery.measure(1, 0, 5_000)
+    recovery.measure(2, 5, 5)
+    recovery.advance(1, 5_000)
+    recovery.advance(0, 2_000)
+    assert (recovery.left, recovery.total) == (9_000, 15_000)
+    assert recovery.where() == f"{TOPIC}/0 at 2000 of 11000"
+    assert recovery.line(2.0) == ("recovering partition 0: 6,000 of 15,000 changelog records, 3,000 a second, 3 s left")
