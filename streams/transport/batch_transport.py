@@ -152,6 +152,7 @@ class BatchConsumer(driver.Consumer):
     async def read(self, assignment: int, positions: Mapping[tuple[str, int], int]) -> None:
         """Read the sources of an assignment, each from an offset on; before this call none of them is read."""
         self.assignment_number = assignment
+        self.expected.clear()
         self.resume_partitions({TP(topic, partition) for topic, partition in positions})
         for (topic, partition), offset in positions.items():
             await self.read_from(topic, partition, offset)
