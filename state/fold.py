@@ -1,4 +1,4 @@
-"""Old rows + events -> new rows, and the windows as of each step.
+"""Old rows and events to new rows, and the windows as of each step.
 
 A step is something a user's history is judged at: an event; an exit, when a pane with something in it leaves a
 window; a swap, when a new model version takes over; an end, when the user is erased or forgotten. All but events are
@@ -13,35 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from state import affinity, rows, seen, windows
-from state.rows import Heads, Ints, Panes
+from state import affinity, windows
+from state.events import Events, firsts, measures
+from state.layout import NEVER, Heads, Ints, Panes
+from state.rows import CODEC, RowCodec
+from state.step_order import StepOrder, copy_from_event_before, exits_due, in_order
 
-SESSION_GAP = 30 * 60_000  # ms without an event
 HOUR_MS = 3_600_000
-PURCHASE, REFUND = 6, 7
-_STEP = np.int64(36)  # bits of a step's place within its row in a key
-SWAP, EXIT, FORGOTTEN, ERASED = -1, -2, -3, -4  # in Steps.event
-LIFETIME = ("carts", "orders", "sessions")
-_LIFETIME = [rows.CARTS, rows.ORDERS, rows.SESSIONS]
-_SESSION_AS_ORDER = np.uint64(0x9E3779B97F4A7C15)  # keeps an order named by its session apart from a transaction
-
-
-@dataclass(frozen=True, slots=True)
-class Events:
-    """Accepted events, not repeated, sorted by row and within a row in the applied order; n entries each."""
-
-    row: Ints
-    time: Ints  # ms
-    watermark: Ints  # ms, before the event
-    type: NDArray[np.int8]
-    amount: Ints
-    quantity: Ints
-    session: NDArray[np.uint64]
-    order: NDArray[np.uint64]
-    category: NDArray[np.uint32]
-    brand: NDArray[np.uint32]
-    place: NDArray[np.uint32]  # (n, 3)
-    block: Ints  # three-hour block of the shop's day, 0-7
+SWAP, EXIT, FORGOTTEN, ERASED = -1, -2, -3, -4  # in Steps.event: steps that are no events
+LIFETIME = ("carts", "orders", "sessions")  # measures whose sums over the user's life every step carries
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +32,11 @@ class Steps:
     now: Ints  # ms: as of when the step is judged
     event: Ints  # index into the events; SWAP, EXIT, FORGOTTEN, ERASED
     late: NDArray[np.bool_]
-    windows: NDArray[np.int64]  # (s, 4, 11)
+    windows: NDArray[np.int64]  # (s, 4, measures) sums over the windows, measures in the order of the vocabulary
     hours: NDArray[np.int64]  # (s, 8) decayed events by block, of the day, as of the step
     ordinal: Ints  # of the event within the user's active hour, from 1; 0 for others
     lifetime: Ints  # (s, 3) carts, orders and sessions of the user so far, as of the step
     outcome: NDArray[np.bool_]  # a cart or an order
-
-
-def measures(events: Events, new_session: NDArray[np.bool_], new_order: NDArray[np.bool_]) -> Ints:
-    """What each event adds: (n, 11), columns as MEASURES, then refunds."""
-    n = len(events.row)
-    out = np.zeros((n, rows.KEPT), np.int64)
-    plain = np.flatnonzero(events.type < PURCHASE)
-    out[plain, events.type[plain]] = 1
-    bought = (events.type == PURCHASE) & (events.quantity >= 0)
-    out[:, rows.ORDERS] = new_order
-    out[:, rows.ITEMS] = np.where(bought, events.quantity, 0)
-    spend = np.where(events.type == PURCHASE, events.amount, 0)
-    out[:, rows.SPEND] = np.where(events.type == REFUND, -np.abs(events.amount), spend)
-    out[:, rows.SESSIONS] = new_session
-    out[:, rows.REFUNDS] = (events.type == REFUND) | ((events.type == PURCHASE) & (events.quantity < 0))
-    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +53,19 @@ class Asked:
     @classmethod
     def by_events(cls, swap: NDArray[np.bool_], mark: int = 0, swept: int = 0) -> Asked:
         """What a batch asks: no more than its events."""
-        never = np.full(len(swap), rows.NEVER)
+        never = np.full(len(swap), NEVER)
         return cls(swap, mark, swept, never, never)
 
 
-def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) -> tuple[Steps, Panes, Ints]:
-    """Apply events to rows and bring them up to what is asked. heads (r,) are changed in place, but for the clock of
-    rows without an event; returns the steps and the new panes and owners."""
-    n, row = len(events.row), events.row
+def fold(
+    heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked, codec: RowCodec = CODEC
+) -> tuple[Steps, Panes, Ints]:
+    """Apply events to rows and bring them up to what is asked.
+
+    heads (r,), panes (p,) and owner (p,): as the codec joins rows. heads are changed in place, but for the clock of
+    rows without an event. Returns the steps, and the new panes and owners.
+    """
+    n, row, unit = len(events.row), events.row, windows.UNIT
     first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) if n else np.zeros(0, np.int64)
     end = np.r_[first[1:], n] if n else first
     touched = row[first]
@@ -107,140 +76,81 @@ def fold(heads: Heads, panes: Panes, owner: Ints, events: Events, asked: Asked) 
     clock[swap_rows] = swap_now
     now = _running_max(np.maximum(np.maximum(events.time, events.watermark), clock[row]), first, end)
     latest = _running_max(np.maximum(events.time, heads["last"][row]), first, end)
-    before = np.empty(n, np.int64)
+    before = np.empty(n, np.int64)  # the largest event time before each event
     before[1:] = latest[:-1]
     before[first] = heads["last"][touched]
 
-    new_session = seen.first_sights(row, events.session, heads["sessions"])
-    # NEVER plus the gap is still before all times, so a first event opens a session
-    new_session |= (events.session == 0) & (events.time > before + SESSION_GAP)
-    bought = (events.type == PURCHASE) & (events.quantity >= 0)
-    by_session = np.where(events.session != 0, (events.session ^ _SESSION_AS_ORDER) | np.uint64(1), np.uint64(0))
-    named = np.where(events.order != 0, events.order, by_session)
-    order = np.where(bought, named, np.uint64(0))
-    new_order = seen.first_sights(row, order, heads["orders"]) | (bought & (order == 0))
-    added = measures(events, new_session, new_order)
+    new_session, new_order = firsts(heads, events, before, codec.vocabulary.code("purchase"))
+    added = measures(events, new_session, new_order, codec.vocabulary)
 
-    unit = windows.UNIT
-    start = events.time // unit
+    start, pane_start = events.time // unit, panes["start"].astype(np.int64)
+    whole_row, whole_start = np.concatenate((owner, row)), np.concatenate((pane_start, start))
     decided = np.maximum(clock, asked.swept)
     upto = asked.until.copy()
     upto[touched] = np.maximum(upto[touched], now[end - 1])
-    exit_row, exit_at = _exits(
-        np.concatenate((owner, row)), np.concatenate((panes["start"].astype(np.int64), start)),
-        np.concatenate((decided[owner], now)) // unit, upto // unit,
-    )  # fmt: skip
-    end_rows = np.flatnonzero(asked.end != rows.NEVER)
-    step_row, step_now, step_event, event_at, other_at = _in_order(
-        row, now, (swap_rows, swap_now, SWAP), (exit_row, exit_at * unit, EXIT),
-        (end_rows, asked.end[end_rows], asked.ending),
-    )  # fmt: skip
-    count = len(step_row)
+    exit_row, exit_at = exits_due(whole_row, whole_start, np.concatenate((decided[owner], now)) // unit, upto // unit)
+    end_rows = np.flatnonzero(asked.end != NEVER)
+    exits, ends = (exit_row, exit_at * unit, EXIT), (end_rows, asked.end[end_rows], asked.ending)
+    order = in_order(row, now, (swap_rows, swap_now, SWAP), exits, ends)
 
-    pane_row = owner
-    stepping = np.searchsorted(step_row, pane_row)
-    has_step = stepping < count
-    has_step[has_step] = step_row[stepping[has_step]] == pane_row[has_step]
-    old = rows.values(panes)
-    join = np.concatenate((stepping[has_step], event_at))
-    element_row = np.concatenate((pane_row[has_step], row))
-    element_start = np.concatenate((panes["start"][has_step].astype(np.int64), start))
-    element = np.concatenate((old[has_step], added))
-    by_join = np.argsort(join, kind="stable")
-    sums = windows.as_of(
-        step_row, step_now // unit, element_row[by_join], element_start[by_join], join[by_join], element[by_join]
-    )
-
+    old = codec.values(panes)
+    sums = _window_sums(order, owner, pane_start, old, row, start, added)
     ordinal = _ordinals(heads, row, now, first, end)
-    lifetime = heads["totals"][step_row][:, _LIFETIME]
-    hours = heads["hours"][step_row].astype(np.int64)
+    lifelong = codec.vocabulary.columns(LIFETIME)
+    lifetime = heads["totals"][order.row][:, lifelong]
+    hours = heads["hours"][order.row].astype(np.int64)
     if n:
-        last = end - 1
-        hours[event_at] = affinity.add(heads, row, now, events.block, events.category, events.brand)
-        grown = np.cumsum(added[:, _LIFETIME], axis=0)
-        grown -= np.repeat((grown - added[:, _LIFETIME])[first], end - first, axis=0)
-        lifetime[event_at] += grown
-        if len(other_at):  # an exit has the hours of the event before it
-            before_it = np.maximum.accumulate(np.where(step_event >= 0, np.arange(count), -1))[other_at]
-            same = (before_it >= 0) & (step_row[before_it] == step_row[other_at])
-            hours[other_at[same]] = hours[before_it[same]]
-            lifetime[other_at[same]] = lifetime[before_it[same]]
-        heads["clock"][touched] = now[last]
-        heads["last"][touched] = latest[last]
+        hours[order.event_at] = affinity.add(heads, row, now, events.block, events.category, events.brand)
+        grown = np.cumsum(added[:, lifelong], axis=0)
+        grown -= np.repeat((grown - added[:, lifelong])[first], end - first, axis=0)
+        lifetime[order.event_at] += grown
+        copy_from_event_before(order, hours, lifetime)
+        heads["clock"][touched] = now[end - 1]
+        heads["last"][touched] = latest[end - 1]
         heads["totals"][touched] += np.add.reduceat(added, first, axis=0)
         for i in range(3):
             known = np.flatnonzero(events.place[:, i])
             heads["place"][row[known], i] = events.place[known, i]  # the last of a row wins
-    step_ordinal = np.zeros(count, np.int64)
-    step_ordinal[event_at] = ordinal
-    step_late = np.zeros(count, bool)
-    step_late[event_at] = start < now // unit
-    step_outcome = np.zeros(count, bool)
-    step_outcome[event_at] = (added[:, rows.CARTS] > 0) | (added[:, rows.ORDERS] > 0)
-    steps = Steps(step_row, step_now, step_event, step_late, sums, hours, step_ordinal, lifetime, step_outcome)
+
+    count = len(order.row)
+    step_ordinal, late, outcome = np.zeros(count, np.int64), np.zeros(count, bool), np.zeros(count, bool)
+    step_ordinal[order.event_at] = ordinal
+    late[order.event_at] = start < now // unit
+    outcome[order.event_at] = (added[:, codec.vocabulary.columns(("carts", "orders"))] > 0).any(1)
+    steps = Steps(order.row, order.now, order.event, late, sums, hours, step_ordinal, lifetime, outcome)
     if not n:
         return steps, panes, owner
-    whole_row = np.concatenate((pane_row, row))
     new_owner, kept_start, kept = windows.settle(
-        whole_row,
-        np.concatenate((panes["start"].astype(np.int64), start)),
-        np.concatenate((old, added)),
-        heads["clock"][whole_row] // unit,
+        whole_row, whole_start, np.concatenate((old, added)), heads["clock"][whole_row] // unit
     )
-    return steps, rows.pack(kept_start, kept), new_owner
+    return steps, codec.pack(kept_start, kept), new_owner
 
 
-Others = tuple[Ints, Ints, int]  # rows, times (ms), what they are in Steps.event
+def _window_sums(
+    order: StepOrder, owner: Ints, pane_start: Ints, old: Ints, row: Ints, start: Ints, added: Ints
+) -> NDArray[np.int64]:
+    """Sums of each window as of each step, (s, 4, measures).
 
-
-def _in_order(
-    row: Ints, now: Ints, swaps: Others, exits: Others, ends: Others
-) -> tuple[Ints, Ints, Ints, Ints, Ints]:  # fmt: skip
-    """Steps by row and time: row, time and event of each, where the events lie among them and where the others.
-
-    row, now (n,): the events. A row's swap comes first; an exit before the events of its unit, an end after the exits.
+    owner, pane_start (p,), old (p, measures): the panes; row, start (n,), added (n, measures): the events. Panes count
+    from their row's first step on, events from their own.
     """
-    n, unit = len(row), windows.UNIT
-    event_key = (row << _STEP) | (now // unit << 2) | 2
-    other_key = np.concatenate((
-        swaps[0] << _STEP, (exits[0] << _STEP) | (exits[1] // unit << 2) | 1,
-        (ends[0] << _STEP) | (ends[1] // unit << 2) | 3,
-    ))  # fmt: skip
-    by_key = np.argsort(other_key, kind="stable")
-    other_key = other_key[by_key]
-    event_at = np.arange(n) + np.searchsorted(other_key, event_key)
-    other_at = np.arange(len(other_key)) + np.searchsorted(event_key, other_key)
-    kinds = [kind for *_, kind in (swaps, exits, ends)]
-    others = (
-        np.concatenate((swaps[0], exits[0], ends[0])), np.concatenate((swaps[1], exits[1], ends[1])),
-        np.repeat(kinds, (len(swaps[0]), len(exits[0]), len(ends[0]))),
-    )  # fmt: skip
-    out = []
-    for mine, other in zip((row, now, np.arange(n)), others, strict=True):
-        column = np.empty(n + len(other_key), np.int64)
-        column[event_at], column[other_at] = mine, other[by_key]
-        out.append(column)
-    return out[0], out[1], out[2], event_at, other_at
-
-
-def _exits(row: Ints, start: Ints, decided: Ints, upto: Ints) -> tuple[Ints, Ints]:
-    """The exits to decide, each edge of a row once: rows and edges (units), ascending.
-
-    row, start (e,): panes and events; decided (e,): edges up to there are done with; upto (r,): nor are later ones.
-    """
-    due_row: list[Ints] = []
-    due: list[Ints] = []
-    last = upto[row]
-    at = np.flatnonzero(last > decided)  # most rows' events follow each other within a pane
-    if not len(at):
-        return row[:0], start[:0]
-    row, decided, last = row[at], decided[at], last[at]
-    for edge in windows.exits(start[at]):
-        found = np.flatnonzero((edge > decided) & (edge <= last))
-        due_row.append(row[found])
-        due.append(edge[found])
-    key = np.unique((np.concatenate(due_row) << _STEP) | np.concatenate(due))
-    return key >> _STEP, key & ((1 << int(_STEP)) - 1)
+    count = len(order.row)
+    first_step = np.searchsorted(order.row, owner)
+    has_step = first_step < count
+    has_step[has_step] = order.row[first_step[has_step]] == owner[has_step]
+    join = np.concatenate((first_step[has_step], order.event_at))
+    element_row = np.concatenate((owner[has_step], row))
+    element_start = np.concatenate((pane_start[has_step], start))
+    element = np.concatenate((old[has_step], added))
+    by_join = np.argsort(join, kind="stable")
+    return windows.as_of(
+        order.row,
+        order.now // windows.UNIT,
+        element_row[by_join],
+        element_start[by_join],
+        join[by_join],
+        element[by_join],
+    )
 
 
 def _running_max(value: Ints, first: Ints, end: Ints) -> Ints:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from state.rows import Ints
+from state.layout import Ints
 
 UNIT = 300_000  # ms, five minutes
 HOUR, DAY = 12, 288  # in units
@@ -41,9 +41,7 @@ def next_exit(start: Ints, after: Ints) -> Ints:
     return out
 
 
-def as_of(
-    step_row: Ints, step_now: Ints, row: Ints, start: Ints, join: Ints, measures: Ints
-) -> NDArray[np.int64]:
+def as_of(step_row: Ints, step_now: Ints, row: Ints, start: Ints, join: Ints, measures: Ints) -> NDArray[np.int64]:
     """Sums of each window as of each step: (s, 4, m) int64.
 
     step_row (s,) ascending and step_now (s,) in units, never falling within a row; elements (panes and

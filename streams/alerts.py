@@ -11,15 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from state import fold, rows
+from state import fold
 from state.fold import HOUR_MS, Steps
 from state.rows import Heads, Ints
+from state.vocabulary import VOCABULARY
 from streams.cloudevents import encoder, event_ids, rfc3339
 from streams.progress import BINS, Shop
 
 RULES = ("request_rate", "spend", "refund_burst", "unusual")
 LEVELS = ("none", "warning", "critical")
 _1H, _24H, _7D, _30D = range(4)
+_REQUESTS = VOCABULARY.columns(VOCABULARY.requests)
+_ORDERS, _SPEND, _REFUNDS = VOCABULARY.columns(("orders", "spend", "refunds"))
 EDGES = np.array([int(2 ** (i / 4)) for i in range(BINS)], np.int64)  # lower edges of the spend bins
 WEEK_HOURS = 168
 
@@ -70,19 +73,19 @@ def levels(rules: Rules, steps: Steps, shop: Ints, error: NDArray[np.float64] | 
     out = np.zeros((len(steps.row), len(RULES)), np.uint8)
     windows = steps.windows
     if rules.rate:
-        rate = windows[:, _1H, : rows.ORDERS].sum(1)
+        rate = windows[:, _1H, _REQUESTS].sum(1)
         out[:, 0] = (rate >= rules.rate[0]).astype(np.uint8) + (rate >= rules.rate[1])
     if rules.spend_factor:
-        day = windows[:, _24H, rows.SPEND]
-        own = (windows[:, _30D, rows.SPEND] - day) / 29.0
+        day = windows[:, _24H, _SPEND]
+        own = (windows[:, _30D, _SPEND] - day) / 29.0
         # what the shop's threshold was when the alert opened is not asked again as windows pass
         high = (day >= rules.spend_least) & ((day > shop) | (steps.event == fold.EXIT))
         out[:, 1] = (high & (day > rules.spend_factor[0] * own)).astype(np.uint8) + (
             high & (own > 0) & (day > rules.spend_factor[1] * own)
         )
     if rules.refunds:
-        burst, back = windows[:, _24H, rows.REFUNDS], windows[:, _7D, rows.REFUNDS]
-        share = back >= rules.refund_share * (back + windows[:, _7D, rows.ORDERS])
+        burst, back = windows[:, _24H, _REFUNDS], windows[:, _7D, _REFUNDS]
+        share = back >= rules.refund_share * (back + windows[:, _7D, _ORDERS])
         out[:, 2] = ((burst >= rules.refunds[0]) & share).astype(np.uint8) + ((burst >= rules.refunds[1]) & share)
     if rules.unusual and error is not None:
         out[:, 3] = (error >= rules.unusual[0]).astype(np.uint8) + (error >= rules.unusual[1])
@@ -167,18 +170,18 @@ def documents(
 def _evidence(
     alert: Alert, window: Ints, rules: Rules, limit: int, error: float
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """What was found, windows (4, 11) as of the step, and the thresholds; money in major units."""
+    """What was found, windows (4, measures) as of the step, and the thresholds; money in major units."""
     if alert.rule == 0:
-        return {"events_1h": int(window[_1H, : rows.ORDERS].sum())}, {"events_1h": rules.rate}
+        return {"events_1h": int(window[_1H, _REQUESTS].sum())}, {"events_1h": rules.rate}
     if alert.rule == 1:
-        return {name: int(window[w, rows.SPEND]) / 100 for name, w in (("spend_24h", _24H), ("spend_30d", _30D))}, {
+        return {name: int(window[w, _SPEND]) / 100 for name, w in (("spend_24h", _24H), ("spend_30d", _30D))}, {
             "times_own_daily_spend": rules.spend_factor, "least": rules.spend_least / 100,
             "shop_spend_24h": None if limit == np.iinfo(np.int64).max else limit / 100,
         }  # fmt: skip
     if alert.rule == 3:
         return {"reconstruction_error": round(error, 6)}, {"reconstruction_error": rules.unusual}
     return (
-        {"refunds_24h": int(window[_24H, rows.REFUNDS]), "orders_7d": int(window[_7D, rows.ORDERS])},
+        {"refunds_24h": int(window[_24H, _REFUNDS]), "orders_7d": int(window[_7D, _ORDERS])},
         {"refunds_24h": rules.refunds, "share_7d": rules.refund_share},
     )
 

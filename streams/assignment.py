@@ -10,7 +10,7 @@ from contextlib import suppress
 from rocksdict import Cache
 
 from monitoring.metrics import Metrics
-from state.store import RowStore
+from state.stores.rocksdb import RowStore
 from streams import changelog
 from streams.disk import open_store
 from streams.errors import RecoveryError, StateError
@@ -121,7 +121,7 @@ class Assignment:
         part, at = self.partitions[number], f"{self._settings.changelog}/{number}"
         if self.recovery.left_of(number):
             raise RecoveryError(f"partition {number}: its recovery ended early: {self.recovery.where()}")
-        part.store.index()
+        part.store.build_index()
         try:
             task = self._make_task(number, part.store)
         except ValueError as error:
@@ -136,7 +136,7 @@ class Assignment:
             searched=f"{at} was read from {standing.starts[self._settings.changelog, number]} to "
             f"{standing.ends[self._settings.changelog, number]}",
         )  # fmt: skip
-        part.store.see(int(time.time() * 1000))
+        part.store.note_complete(int(time.time() * 1000))
         return task
 
     async def flush(self, *, last: bool = False) -> None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from state.memory import MemoryStore
+from state.stores.memory import MemoryStore
 from streams.files import Line, lines
 from streams.outbox import Topics
 from streams.partitioner import placed

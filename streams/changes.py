@@ -13,7 +13,8 @@ from online_models.assignment import Assignment
 from online_models.prediction.first_day import in_first_day, predict
 from online_models.segment_ids import centre_index
 from online_models.version import Version
-from state import fold, rows, vector, windows
+from state import fold, rows, windows
+from state.features import NAMES as FEATURE_NAMES
 from state.fold import Steps
 from state.rows import Heads, Ints
 from streams.cloudevents import encoder, event_ids, rfc3339
@@ -139,7 +140,7 @@ def reasons(version: Version, features: NDArray[np.float64], frm: Ints, to: Ints
     best = np.argsort(-weight, axis=1, kind="stable")[:, :SHOWN]
     value = np.round(np.take_along_axis(features, best, 1), 6).tolist()
     weights = np.round(np.take_along_axis(weight, best, 1), 6).tolist()
-    names = vector.NAMES
+    names = FEATURE_NAMES
     return [
         [Reason(names[j], x, w) for j, x, w in zip(*line, strict=True)]
         for line in zip(best.tolist(), value, weights, strict=True)

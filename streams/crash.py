@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 
 from state.rows import LayoutError
-from state.store import BrokenStore
+from state.stores.rocksdb import BrokenStore
 from streams.errors import BrokerError, ShoalError, StateError
 
 log = logging.getLogger(__name__)

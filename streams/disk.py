@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rocksdict import Cache
 
-from state.store import BrokenStore, ForeignStore, LostChangelog, Meta, RowStore, remove, set_aside
+from state.stores.rocksdb import BrokenStore, ForeignStore, LostChangelog, Meta, RowStore, remove, set_aside
 from streams import progress
 from streams.errors import StateError
 from streams.loss import refuse, tell
@@ -53,7 +53,7 @@ def open_store(
                     refuse(accept_loss, lost, "goes on with the rows that there are")
                     store.apply([], [], standing.starts[at])
                 if held is None:  # what the changelog holds is read from now on
-                    store.see(now)
+                    store.note_complete(now)
                 return store
             _close(store)
             remove(path)
@@ -79,7 +79,7 @@ def _close(store: RowStore | None) -> None:
 def _age(store: RowStore, now: int) -> int:
     """ms since the rows were last known to be in step with the changelog, or since a recovery that was cut short began
     with nothing. The files' own times do not tell: each open touches them."""
-    marks = [store.seen()]
+    marks = [store.last_complete()]
     (stored,) = store.get_many([PROGRESS_KEY])
     if stored is not None:
         marks.append(progress.loads(stored).wall)

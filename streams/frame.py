@@ -14,14 +14,17 @@ from online_models.distances import Floats
 from online_models.prediction import registry
 from online_models.prediction.side_model import Shoppers
 from online_models.version import Version
-from state import rows, vector, windows
+from state import features, rows, windows
+from state.vocabulary import VOCABULARY, Unit
 from streams.errors import DataError
 
-COLUMNS = [f"{measure}_{window}" for window in windows.WINDOWS for measure in rows.MEASURES]
-_SPEND = pa.decimal128(18, 2)
+_MEASURES = [(f"{name}_{window}", name) for window in windows.WINDOWS for name in VOCABULARY.published]
+COLUMNS = [column for column, _ in _MEASURES]
+IN_MONEY = frozenset(column for column, name in _MEASURES if VOCABULARY.unit(name) is Unit.MONEY)
+_MONEY = pa.decimal128(18, 2)
 SCHEMA = pa.schema(
     [("user_id", pa.string()), ("segment", pa.int32())]
-    + [(name, _SPEND if name.startswith("spend") else pa.int64()) for name in COLUMNS]
+    + [(column, _MONEY if column in IN_MONEY else pa.int64()) for column in COLUMNS]
 )
 FORETOLD = tuple(column.name for kind in registry.in_tables() for column in kind.columns)
 
@@ -37,8 +40,8 @@ def schema(version: Version | None) -> pa.Schema:
     return pa.schema([*SCHEMA, *(pa.field(*one) for one in found)])
 
 
-def features(stored: Sequence[bytes], now: int) -> tuple[rows.Heads, np.ndarray]:
-    """Heads (n,) and window sums (n, 4, 11) of rows as of now (ms); DataError where a row's clock is later."""
+def window_sums(stored: Sequence[bytes], now: int) -> tuple[rows.Heads, np.ndarray]:
+    """Heads (n,) and window sums (n, 4, measures) of rows as of now (ms); DataError where a row's clock is later."""
     heads, panes, owner = rows.join(stored)
     if len(heads) and int(heads["clock"].max()) > now:
         raise DataError("the time asked for lies below the clock of a row: rows do not go back")
@@ -50,8 +53,8 @@ def features(stored: Sequence[bytes], now: int) -> tuple[rows.Heads, np.ndarray]
 
 
 def raw_matrix(heads: rows.Heads, sums: np.ndarray) -> Floats:
-    """The raw matrix (n, 2R + L) of what features() gives."""
-    return vector.raw(sums, heads["hours"].astype(np.int64))
+    """The raw matrix (n, 2R + L) of what window_sums() gives."""
+    return features.raw(sums, heads["hours"].astype(np.int64))
 
 
 def table(
@@ -62,7 +65,7 @@ def table(
     days and of a cart in the next session, if there is one; and of users in the first day after their first event the
     segment at its end, with its probability; null where it is not known. segment is the row's own, unless the version
     is to judge, as of now."""
-    heads, sums = features(stored, now)
+    heads, sums = window_sums(stored, now)
     segment, raw = heads["segment"], raw_matrix(heads, sums)
     if version is not None and judge:
         segment = assign(version, raw, np.arange(len(heads)), segment.astype(np.int64)).segment
@@ -71,9 +74,9 @@ def table(
         pa.array(segment, pa.int32(), mask=np.asarray(segment) == rows.UNASSIGNED),
     ]
     for i in range(len(windows.WINDOWS)):
-        for j, measure in enumerate(rows.MEASURES):
-            column = np.ascontiguousarray(sums[:, i, j])
-            columns.append(_money(column) if measure == "spend" else pa.array(column))
+        for measure in VOCABULARY.published:
+            column = np.ascontiguousarray(sums[:, i, VOCABULARY.column(measure)])
+            columns.append(_money(column) if VOCABULARY.unit(measure) is Unit.MONEY else pa.array(column))
     if version is not None and version.encoder is not None:
         encoder = version.encoder
         embedding = encoder.encode(encoder.features(raw)).astype(np.float32)
@@ -93,7 +96,7 @@ def _money(minor: np.ndarray) -> pa.Array:
     """Minor units (int64) as decimal(18, 2), exactly: the 128-bit value is the sign-extended integer."""
     wide = np.empty((len(minor), 2), np.int64)
     wide[:, 0], wide[:, 1] = minor, minor >> 63
-    return pa.Array.from_buffers(_SPEND, len(minor), [None, pa.py_buffer(wide.tobytes())])
+    return pa.Array.from_buffers(_MONEY, len(minor), [None, pa.py_buffer(wide.tobytes())])
 
 
 def chunks(items: Iterable[tuple[bytes, bytes]], size: int = 50_000) -> Iterator[tuple[list[bytes], list[bytes]]]:

@@ -23,7 +23,7 @@ from online_models.learner.control_messages import Answer, ControlMessage
 from online_models.learner.learner import Learner, LearnerParams
 from online_models.training_rows import SAMPLE_ROW, TrainingRows
 from online_models.version import Version, dumps
-from state import vector
+from state import features
 from streams import lineage, training
 from streams.cloudevents import encoder, rfc3339
 from streams.errors import BrokerError, TransactionError
@@ -40,8 +40,8 @@ def params(settings: Settings) -> LearnerParams:
     chosen = settings.learner
     return LearnerParams(
         k_least=chosen.k_least, k_most=chosen.k_most, first_rows=chosen.first_rows, every_rows=chosen.every_rows,
-        every_ms=int(chosen.every * 1000), window=chosen.window, seed=chosen.seed, ratios=vector.R,
-        names=list(vector.NAMES), hysteresis=chosen.hysteresis, memory=list(vector.MEMORY),
+        every_ms=int(chosen.every * 1000), window=chosen.window, seed=chosen.seed, ratios=features.R,
+        names=list(features.NAMES), hysteresis=chosen.hysteresis, memory=list(features.MEMORY),
         half_life=chosen.half_life, clip=chosen.clip, floor=chosen.floor, segmenter=chosen.segmenter,
     )  # fmt: skip
 
@@ -55,8 +55,8 @@ class LearnerService:
         self._models = settings.topic("models")
         self._lineage = settings.topic("segment_lineage")
         self._results = settings.topic("commands_results")
-        self._columns = training.layout(vector.NAMES)
-        self._width = 2 * vector.R + len(vector.PLAIN)
+        self._columns = training.layout(features.NAMES)
+        self._width = 2 * features.R + len(features.PLAIN)
         self._ownership = Ownership()
         self._held = 0  # generation of the ownership under which the learner stands
         self._learner: Learner | None = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from online_models.assignment import assign
 from online_models.version import Version
-from state import vector
+from state import features
 from streams import frame
 
 
@@ -34,8 +34,8 @@ def moves(items: Iterable[tuple[bytes, bytes]], now: int, old: Version, new: Ver
     would keep is kept. DataError where a row's clock is later."""
     found: Counter[tuple[int, int]] = Counter()
     for _, stored in frame.chunks(items):
-        heads, sums = frame.features(stored, now)
-        raw = vector.raw(sums, heads["hours"].astype(np.int64))
+        heads, sums = frame.window_sums(stored, now)
+        raw = features.raw(sums, heads["hours"].astype(np.int64))
         before = assign(old, raw).segment.astype(np.int64)
         after = assign(new, raw, np.arange(len(raw)), before).segment
         pairs, count = np.unique(np.stack((before, after), 1), axis=0, return_counts=True)

@@ -1,4 +1,4 @@
-"""What a partition's task has to say since its last cut: rows, entries of the due index, outputs, counts."""
+"""What a partition's task has to say since its last cut: rows, entries of the expiry index, outputs, counts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Flush:
     """A snapshot at a batch boundary: all but the index, which only the store keeps, is one transaction."""
 
     rows: dict[bytes, bytes | None]  # the progress among them
-    index: dict[bytes, bytes | None]  # changes of the due index
+    index: dict[bytes, bytes | None]  # changes of the expiry index
     outputs: dict[tuple[str, int], list[Record]]  # by topic and partition
     acked: dict[str, int]  # next offset of each source
     swept: int  # ms: up to where exits are decided

@@ -9,7 +9,7 @@ import numpy as np
 
 from online_models.lineage import Lineage
 from online_models.version import Version
-from state import vector
+from state import features
 from streams.cloudevents import rfc3339
 from streams.profile import LEAST, SHOWN, families
 
@@ -60,7 +60,7 @@ def segments(one: Version) -> list[dict[str, Any]]:
 
 def words(segment: dict[str, Any]) -> str:
     """What sets a segment apart: "more orders per cart, fewer pages in the last hour"."""
-    phrases = dict(zip(vector.NAMES, vector.PHRASES, strict=True))
+    phrases = dict(zip(features.NAMES, features.PHRASES, strict=True))
     said = [
         f"{'more' if one['apart'] > 0 else 'fewer'} {phrases.get(one['feature'], one['feature'])}"
         for one in segment["features"]

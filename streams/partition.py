@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from monitoring.metrics import Metrics
-from state.store import RowStore
+from state.stores.rocksdb import RowStore
 from streams.changelog import unreadable
 from streams.errors import RecoveryError, RejectsError, StateError
 from streams.loss import tell

@@ -9,8 +9,8 @@ import numpy as np
 
 from online_models.clustering.hierarchy import siblings, super_segments
 from online_models.version import Version
-from state import rows, vector
-from streams.frame import features
+from state import features, rows
+from streams.frame import window_sums
 
 SHOWN = 3
 LEAST = 0.3  # standard deviations from the average below which a feature is not worth naming
@@ -24,8 +24,8 @@ def profiles(stored: Sequence[bytes], version: Version | None) -> list[dict[str,
         return []
     heads, _, _ = rows.join(stored)
     now = int(heads["clock"].max())
-    heads, sums = features(stored, now)
-    raw = vector.raw(sums, heads["hours"].astype(np.int64))
+    heads, sums = window_sums(stored, now)
+    raw = features.raw(sums, heads["hours"].astype(np.int64))
     scaled = version.scaler.transform(raw)
     average, deviation = scaled.mean(0), scaled.std(0)
     family = families(version)
@@ -36,7 +36,7 @@ def profiles(stored: Sequence[bytes], version: Version | None) -> list[dict[str,
         mine = heads["segment"] == segment
         z = np.where(deviation > 0, (scaled[mine].mean(0) - average) / np.where(deviation > 0, deviation, 1.0), 0.0)
         words = [
-            f"{'more' if z[i] > 0 else 'fewer'} {vector.PHRASES[i]} ({_value(raw[mine], i)} against {_value(raw, i)})"
+            f"{'more' if z[i] > 0 else 'fewer'} {features.PHRASES[i]} ({_value(raw[mine], i)} against {_value(raw, i)})"
             for i in np.argsort(-np.abs(z), kind="stable")[:SHOWN].tolist()
             if abs(z[i]) >= LEAST
         ]
@@ -61,10 +61,10 @@ def families(version: Version) -> dict[int, dict[str, Any]]:
 
 def _value(raw: np.ndarray, feature: int) -> str:
     """A feature of a group in plain units: the ratio of its sums, or the mean count; money in major units."""
-    name = vector.NAMES[feature]
-    if feature < vector.R:
-        below = raw[:, vector.R + feature].sum()
+    name = features.NAMES[feature]
+    if feature < features.R:
+        below = raw[:, features.R + feature].sum()
         value = raw[:, feature].sum() / below if below else 0.0
     else:
-        value = float(np.expm1(raw[:, vector.R + feature]).mean())
-    return f"{value / 100 if name.startswith('spend') else value:.2f}"
+        value = float(np.expm1(raw[:, features.R + feature]).mean())
+    return f"{value / 100 if name in features.IN_MONEY else value:.2f}"

@@ -9,9 +9,9 @@ import numpy as np
 
 from online_models.distances import distances
 from online_models.version import Version
-from state import rows, vector
+from state import features, rows
 from streams.errors import DataError
-from streams.frame import features, latest, raw_matrix
+from streams.frame import latest, raw_matrix, window_sums
 
 CHUNK = 50_000  # rows at a time
 SHARED = 3  # features that a line names
@@ -49,8 +49,8 @@ def similar(
                 "distance": round(float(distance[i]), 6),
                 "shared": [
                     {
-                        "feature": vector.NAMES[j],
-                        "words": f"{'more' if mine[0, j] > average[j] else 'fewer'} {vector.PHRASES[j]}",
+                        "feature": features.NAMES[j],
+                        "words": f"{'more' if mine[0, j] > average[j] else 'fewer'} {features.PHRASES[j]}",
                         "value": round(float(mine[0, j]), 6), "other": round(float(scaled[i, j]), 6),
                     }
                     for j in named
@@ -62,7 +62,7 @@ def similar(
 
 def _placed(stored: Sequence[bytes], now: int, version: Version) -> tuple[np.ndarray, np.ndarray]:
     """Scaled features (n, F), and where they lie (n, D)."""
-    raw = raw_matrix(*features(stored, now))
+    raw = raw_matrix(*window_sums(stored, now))
     scaled = version.scaler.transform(raw)
     encoder = version.encoder
     return scaled, scaled if encoder is None else encoder.encode(encoder.features(raw))

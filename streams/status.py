@@ -9,6 +9,7 @@ import numpy as np
 from monitoring.metrics import Gauges
 from online_models.version import Version
 from state import rows
+from state.vocabulary import VOCABULARY, Unit
 from streams import frame
 from streams.changes import CAUSES
 from streams.cloudevents import rfc3339
@@ -124,10 +125,10 @@ def user(ident: str, row: bytes, watermark: int, version: Version | None) -> dic
             "model_version": int(head["change_model"]),
         } if changed else None,
         "foretold": {name: line.get(name) for name in frame.FORETOLD},
-        "features": {name: float(line[name]) if name.startswith("spend") else line[name] for name in frame.COLUMNS},
+        "features": {name: float(line[name]) if name in frame.IN_MONEY else line[name] for name in frame.COLUMNS},
         "totals": {
-            name: int(value) / (100 if name == "spend" else 1)
-            for name, value in zip(rows.MEASURES, head["totals"].tolist(), strict=False)
+            name: int(head["totals"][VOCABULARY.column(name)]) / (100 if VOCABULARY.unit(name) is Unit.MONEY else 1)
+            for name in VOCABULARY.published
         },
         "row_bytes": len(row),
     }  # fmt: skip

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from online_models.assignment import assign
 from online_models.training_rows import FIRST_DAY_ROW, SAMPLE_ROW
 from online_models.version import Version
-from state import due, fold, rows, seen, vector, windows
+from state import expiry_index, features, fold, recent_ids, rows, windows
 from state.rows import Ints
+from state.vocabulary import VOCABULARY
 from streams import alerts, changes, training
 from streams.progress import Progress
 from streams.wire.events import REASONS, EventBatch
@@ -41,7 +42,7 @@ class Outcome:
     """What one batch or sweep brings."""
 
     written: dict[bytes, bytes | None] = field(default_factory=dict)  # None: a tombstone
-    index: dict[bytes, bytes | None] = field(default_factory=dict)  # entries of the due index, None: gone
+    index: dict[bytes, bytes | None] = field(default_factory=dict)  # entries of the expiry index, None: gone
     changes: changes.Changes = changes.NONE
     alerts: list[alerts.Alert] = field(default_factory=list)
     change_records: list[tuple[bytes, bytes, bytes | None]] = field(default_factory=list)
@@ -92,7 +93,7 @@ def step(
             batch.reason[wrong] = WRONG_PARTITION
             live = np.flatnonzero((row_of >= 0) & ~wrong)
     at = live[np.argsort(row_of[live], kind="stable")]
-    new = seen.first_sights(row_of[at], batch.event_id[at], heads["ids"])
+    new = recent_ids.first_sights(row_of[at], batch.event_id[at], heads["ids"])
     keep = new | (batch.event_id[at] == 0)
     out.repeated = int(len(at) - keep.sum())
     at = at[keep]
@@ -115,14 +116,14 @@ def step(
         swap[row[first]] = heads["model"][row[first]] != version.number
         swap[born] = False
     was = _due(heads, panes, owner, np.maximum(heads["clock"], progress.swept), rule)
-    was[heads["birth"] < 0] = was[born] = due.NONE
+    was[heads["birth"] < 0] = was[born] = expiry_index.NONE
     was_swept = was
     if progress.sweeping:
         was_swept = _due(heads, panes, owner, np.maximum(heads["clock"], progress.sweeping), rule)
-        was_swept[was == due.NONE] = due.NONE
+        was_swept[was == expiry_index.NONE] = expiry_index.NONE
     asked = fold.Asked.by_events(swap, progress.mark, progress.swept)
     steps, panes, owner = fold.fold(heads, panes, owner, events, asked)
-    raw = vector.raw(steps.windows, steps.hours)
+    raw = features.raw(steps.windows, steps.hours)
     out.exits = int(np.count_nonzero(steps.event == fold.EXIT))
     _decide(out, users, heads, steps, raw, version, rule, batch, at)
     _alert(out, users, heads, steps, raw, progress, version, rule, batch, at, watermark)
@@ -132,8 +133,8 @@ def step(
     out.written = {users[i]: cut[i] for i in touched.tolist()}
     keys = [users[i] for i in touched.tolist()]
     if progress.sweeping:  # the sweep may have been here and moved the entry
-        out.index = due.moved(keys, was_swept[touched], then[touched])
-    out.index |= due.moved(keys, was[touched], then[touched])
+        out.index = expiry_index.moved(keys, was_swept[touched], then[touched])
+    out.index |= expiry_index.moved(keys, was[touched], then[touched])
     return out
 
 
@@ -151,7 +152,7 @@ def ending(row_of: Ints, old: Sequence[bytes | None], batch: EventBatch, progres
     watermark = np.maximum(progress.watermark, floor_unit(top - rule.lateness))
     soonest = min(min(known, default=1 << 62), int(batch.time[live].min()))
     high = max(int(batch.time[live].max()), int(watermark[-1]))
-    if high // windows.UNIT < due.forgotten(soonest, soonest, rule.forget):
+    if high // windows.UNIT < expiry_index.forgotten(soonest, soonest, rule.forget):
         return None
     judged = np.maximum(batch.time, watermark[:-1])
     for i in live.tolist():
@@ -161,7 +162,7 @@ def ending(row_of: Ints, old: Sequence[bytes | None], batch: EventBatch, progres
             times[row] = time, now
             continue
         last, clock = before
-        if now // windows.UNIT >= due.forgotten(last, clock, rule.forget):
+        if now // windows.UNIT >= expiry_index.forgotten(last, clock, rule.forget):
             return int(i)
         if not batch.event_id[i]:  # others may be repeats
             times[row] = max(last, time), max(clock, now)
@@ -182,12 +183,12 @@ def bring(
         end = np.maximum(np.maximum(heads["clock"], progress.mark), until)
         upto = end
     else:
-        end = due.forgotten(heads["last"], heads["clock"], rule.forget) * windows.UNIT
+        end = expiry_index.forgotten(heads["last"], heads["clock"], rule.forget) * windows.UNIT
         upto = np.minimum(end, until)
         end = np.where(end <= until, end, rows.NEVER)
     asked = fold.Asked(swap, progress.mark, progress.swept, upto, end, fold.ERASED if erase else fold.FORGOTTEN)
     steps, _, _ = fold.fold(heads, panes, owner, _NO_EVENTS, asked)
-    raw = vector.raw(steps.windows, steps.hours)
+    raw = features.raw(steps.windows, steps.hours)
     _decide(out, users, heads, steps, raw, version, rule)
     _alert(out, users, heads, steps, raw, progress, version, rule)
     days = _teach_days(out, users, heads, steps, raw, rule)
@@ -199,8 +200,8 @@ def bring(
     ended = np.flatnonzero(end != rows.NEVER)
     if until > progress.swept:
         then = _due(heads, panes, owner, np.maximum(heads["clock"], until), rule)
-        then[ended] = due.NONE
-        out.index = due.moved(users, np.zeros(len(users), np.int64), then)
+        then[ended] = expiry_index.NONE
+        out.index = expiry_index.moved(users, np.zeros(len(users), np.int64), then)
     if moved.any():
         whole_row = owner
         owner, start, kept = windows.settle(
@@ -216,7 +217,7 @@ def bring(
 
 def _due(heads: rows.Heads, panes: rows.Panes, owner: Ints, after: Ints, rule: Rule) -> Ints:
     """Next due edge of rows decided up to `after` (ms)."""
-    return due.next_due(owner, panes["start"].astype(np.int64), after, heads["last"], rule.forget)
+    return expiry_index.next_due(owner, panes["start"].astype(np.int64), after, heads["last"], rule.forget)
 
 
 def _decide(
@@ -250,9 +251,9 @@ def _alert(
     if batch is not None and at is not None and watermark is not None:
         judged = np.flatnonzero(steps.event >= 0)
         applied = np.argsort(at, kind="stable")  # events in the applied order
-        spend = steps.windows[judged[applied], 1, rows.SPEND]
+        spend = steps.windows[judged[applied], windows.WINDOWS.index("24h"), VOCABULARY.column("spend")]
         hour = alerts.hour_of(watermark[at[applied]])
-        bought = batch.type[at[applied]] == fold.PURCHASE
+        bought = batch.type[at[applied]] == VOCABULARY.code("purchase")
         shop[judged[applied]] = alerts.shop_thresholds(rule.alerts, progress.shop, hour, spend, bought)
     error = None
     if rule.alerts.unusual and version is not None and version.encoder is not None:
@@ -298,7 +299,7 @@ def _teach(
         return
     row = steps.row[wanted]
     born = heads["born"][row].astype(np.int64)
-    values = training.encode(kind, steps, wanted, born, training.layout(vector.NAMES), raw)
+    values = training.encode(kind, steps, wanted, born, training.layout(features.NAMES), raw)
     names = [training.pseudonym(users[i], rule.training_key) for i in row.tolist()]
     out.training_records += zip(names, values, strict=True)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from online_models.version import Version
-from state import due
+from state import expiry_index
 from state.windows import UNIT
 from streams import commands as commands_
 from streams import progress as progress_
@@ -25,7 +25,7 @@ CHUNK = 8_000  # records a step
 
 
 class Store(Protocol):
-    """Rows of one partition and their due index (state/store.py)."""
+    """Rows of one partition and their expiry index (state/stores)."""
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
     def put_many(self, rows: Mapping[bytes, bytes | None], index: Mapping[bytes, bytes | None] = {}) -> None: ...
@@ -119,7 +119,7 @@ class Task:
         until = progress.sweeping
         entries = self._store.due(until // UNIT, limit)
         gone: dict[bytes, bytes | None] = dict.fromkeys(entries)
-        self._bring(list(dict.fromkeys(due.split(entry)[1] for entry in entries)), until, gone)
+        self._bring(list(dict.fromkeys(expiry_index.split(entry)[1] for entry in entries)), until, gone)
         if len(entries) < limit:
             progress.swept, progress.sweeping = until, 0
         self._moved = True
@@ -182,7 +182,7 @@ class Task:
             self._moved = True
             return False
         outcome = bring([user], [row], self.progress.watermark, self.progress, self.version, self.rule, erase=True)
-        outcome.index = dict.fromkeys(due.entry(at, user) for at in due.every(row, self.rule.forget))
+        outcome.index = dict.fromkeys(expiry_index.possible_entries(user, row, self.rule.forget))
         self._collect(outcome)
         self._note(Entry.ERASED, user, 0)
         return True

@@ -29,7 +29,7 @@ from online_models.holdout import in_holdout
 from online_models.learner import control_messages
 from online_models.learner.control_messages import ControlMessage
 from online_models.training_rows import SAMPLE_ROW, TrainingRows
-from state import vector
+from state import features
 from streams import promote, training
 from streams.errors import DataError, TransactionError
 from streams.ownership import Ownership, member
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from online_models.encoder.autoencoder import Epoch, Report
 
 log = logging.getLogger(__name__)
-WIDTH = 2 * vector.R + len(vector.PLAIN)
+WIDTH = 2 * features.R + len(features.PLAIN)
 CHUNK = 5_000  # records at a time
 LOOK = 2.0  # seconds between two looks at whether to train
 FLUSH = 10.0  # seconds between two writes of the window's state
@@ -69,7 +69,7 @@ class Trainer:
         plan(settings)  # without torch there is no use in reading
         self._settings, self._say, self._step, self._report = settings, say, step, done
         self._at = TopicPartition(settings.topic("training_rows"), 0)
-        self._columns = training.layout(vector.NAMES)
+        self._columns = training.layout(features.NAMES)
         topic, _ = described(settings, self._at.topic)
         chosen = settings.trainer
         self.window = RowWindow(chosen.datadir, chosen.window, WIDTH, self._columns, topic)
@@ -153,7 +153,7 @@ class Trainer:
         if noted is None or data is None:
             return
         try:
-            encoder = loads(data, vector.NAMES, vector.R)
+            encoder = loads(data, features.NAMES, features.R)
         except ValueError as error:
             self._say(f"{self._settings.trainer.datadir / ENCODER} is of no use: {error}")
             return
@@ -227,7 +227,7 @@ class Trainer:
 
         mine, out = rows.kind == SAMPLE_ROW, in_holdout(rows.user)
         return train(
-            rows.raw[mine & ~out], rows.raw[mine & out], vector.NAMES, vector.R, plan(self._settings),
+            rows.raw[mine & ~out], rows.raw[mine & out], features.NAMES, features.R, plan(self._settings),
             time.perf_counter, step,
         )  # fmt: skip
 

@@ -9,14 +9,14 @@ from aiokafka.structs import TopicPartition
 
 from online_models.learner.control_messages import ControlMessage
 from online_models.training_rows import TrainingRows
-from state import vector
+from state import features
 from streams import training
 from streams.errors import TopicsError
 from streams.reading import reading, to_end
 from streams.settings import Settings
 
 CHUNK = 2_000  # records
-WIDTH = 2 * vector.R + len(vector.PLAIN)
+WIDTH = 2 * features.R + len(features.PLAIN)
 
 
 @dataclass(slots=True)
@@ -29,11 +29,11 @@ class Chunk:
 
     def pieces(self) -> Iterator[TrainingRows | tuple[int, ControlMessage | str]]:
         """Rows of this layout, and between them control messages (or what is wrong with one) with their offsets."""
-        return training.pieces(self.keys, self.values, self.offsets, training.layout(vector.NAMES), WIDTH)
+        return training.pieces(self.keys, self.values, self.offsets, training.layout(features.NAMES), WIDTH)
 
     def rows(self) -> TrainingRows:
         """Those of the records that are rows of this layout."""
-        return training.decode(self.keys, self.values, self.offsets, training.layout(vector.NAMES), WIDTH)
+        return training.decode(self.keys, self.values, self.offsets, training.layout(features.NAMES), WIDTH)
 
 
 async def read(settings: Settings) -> AsyncIterator[Chunk]:

@@ -13,7 +13,7 @@ import numpy as np
 from online_models.evaluation.search import Judge, Trial, best, candidates, changes, replay
 from online_models.outcomes import outcomes
 from online_models.training_rows import USER, TrainingRows, join
-from state import vector
+from state import features
 from streams import training, training_log
 from streams.errors import DataError
 from streams.learner import params
@@ -61,7 +61,7 @@ def save(path: Path, rows: TrainingRows) -> None:
     columns["user"] = rows.user.view(np.uint8).reshape(-1, USER.itemsize)
     try:
         with path.open("wb") as file:
-            np.savez_compressed(file, layout=np.uint32(training.layout(vector.NAMES)), **columns)
+            np.savez_compressed(file, layout=np.uint32(training.layout(features.NAMES)), **columns)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
 
@@ -70,7 +70,7 @@ def load(path: Path) -> TrainingRows:
     """Rows from a file; DataError where it is no such file, or of features of another layout."""
     try:
         with np.load(path, allow_pickle=False) as kept:
-            if int(kept["layout"]) != training.layout(vector.NAMES):
+            if int(kept["layout"]) != training.layout(features.NAMES):
                 raise DataError(f"{path}: rows of other features than this version's")
             columns = {name: kept[name] for name in TrainingRows.__slots__}
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from monitoring.metrics import Metrics
 from online_models.version import Version
-from state.store import RowStore, block_cache
+from state.stores.rocksdb import RowStore, block_cache
 from streams import faust_app, heap
 from streams.assignment import Assignment
 from streams.crash import fail

@@ -20,8 +20,8 @@ from online_models.prediction.first_day import FirstDayModel
 from online_models.prediction.propensity import Head, PropensityModel
 from online_models.training_rows import SAMPLE_ROW, USER, Ints, TrainingRows
 from online_models.version import Version
-from state import vector
-from state.memory import MemoryStore
+from state import features
+from state.stores.memory import MemoryStore
 from streams.outbox import Topics
 from streams.records import RecordBatch
 from streams.step import Rule
@@ -58,9 +58,9 @@ def task(store: MemoryStore) -> Task:
 def version(number: int, seed: int, k: int = 4, hysteresis: float = 0.0) -> Version:
     """A version learned from random rows."""
     rng = np.random.default_rng(seed)
-    width = 2 * vector.R + len(vector.PLAIN)
+    width = 2 * features.R + len(features.PLAIN)
     raw = rng.poisson(2.0, (60, width)).astype(float)
-    params = LearnerParams(k, k, 60, 10_000, 1 << 60, 60, seed, vector.R, list(vector.NAMES))
+    params = LearnerParams(k, k, 60, 10_000, 1 << 60, 60, seed, features.R, list(features.NAMES))
     (found,) = Learner.start(params).learn(training_rows(raw))
     return msgspec.structs.replace(found, number=number, hysteresis=hysteresis)
 
@@ -82,13 +82,13 @@ def foretelling(version: Version) -> Version:
 
 def random_encoder(seed: int, latent: int = 3) -> Encoder:
     """Untrained, for shoal's features."""
-    rng, width = np.random.default_rng(seed), len(vector.NAMES)
+    rng, width = np.random.default_rng(seed), len(features.NAMES)
 
     def layer(inner: int, outer: int) -> Layer:
         return Layer(rng.normal(0, 0.5, (outer, inner)).astype(np.float32), np.zeros(outer, np.float32))
 
-    scaler = Scaler([0.1] * vector.R, [5.0] * vector.R, [0.0] * width, [1.0] * width)
-    return build(vector.NAMES, scaler, [layer(width, 7), layer(7, latent)], [layer(latent, width)], 0.25)
+    scaler = Scaler([0.1] * features.R, [5.0] * features.R, [0.0] * width, [1.0] * width)
+    return build(features.NAMES, scaler, [layer(width, 7), layer(7, latent)], [layer(latent, width)], 0.25)
 
 
 def training_rows(raw: NDArray[np.float64], now: Ints | None = None, user: Ints | None = None) -> TrainingRows:

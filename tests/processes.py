@@ -19,6 +19,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 
 from state import rows
+from state.vocabulary import VOCABULARY
 from streams import changelog
 from streams.ownership import client_id
 from streams.reading import reading, to_end
@@ -140,7 +141,7 @@ def views(settings: Settings) -> dict[bytes, int]:
     stored, _ = asyncio.run(changelog.read(settings))
     if not stored:
         return {}
-    counted = rows.join(list(stored.values()))[0]["totals"][:, rows.PRODUCT_VIEWS]
+    counted = rows.join(list(stored.values()))[0]["totals"][:, VOCABULARY.column("product_views")]
     return dict(zip(stored, counted.tolist(), strict=True))
 
 

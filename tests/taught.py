@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from online_models.training_rows import TrainingRows
-from state import vector
-from state.memory import MemoryStore
+from state import features
+from state.stores.memory import MemoryStore
 from streams import training
 from streams.files import Line, lines
 from streams.outbox import Topics
@@ -21,7 +21,7 @@ from streams.task import Task
 from tests.support.decoding import decoder
 
 HOUR_MS = 3_600_000
-WIDTH = 2 * vector.R + len(vector.PLAIN)
+WIDTH = 2 * features.R + len(features.PLAIN)
 _TOPICS = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows", "receipts")
 
 
@@ -56,7 +56,7 @@ def taught(
         for key, value, _ in cut.outputs.get((_TOPICS.training, 0), []) if cut else []:
             keys.append(key if isinstance(key, bytes) else b"")
             values.append(value if isinstance(value, bytes) else b"")
-    return training.decode(keys, values, range(len(keys)), training.layout(vector.NAMES), WIDTH)
+    return training.decode(keys, values, range(len(keys)), training.layout(features.NAMES), WIDTH)
 
 
 def _parts(arrived: Sequence[Line], span: int) -> Iterable[Sequence[Line]]:

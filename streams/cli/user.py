@@ -68,7 +68,8 @@ def _show(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from state import rows, windows
+    from state import windows
+    from state.vocabulary import VOCABULARY
 
     console, change = Console(), found["last_change"]
     console.print(f"user {found['user']}, as of {found['as_of']}, last event {found['last_event']}", highlight=False)
@@ -84,7 +85,7 @@ def _show(found: dict[str, Any]) -> None:
     for line in _foretold(found.get("foretold", {})):  # a worker of an earlier version says nothing of it
         console.print(line, highlight=False)
     table = Table("", *windows.WINDOWS, "ever")
-    for measure in rows.MEASURES:
+    for measure in VOCABULARY.published:
         cells = [found["features"][f"{measure}_{window}"] for window in windows.WINDOWS]
         table.add_row(measure, *(f"{cell:,}" for cell in [*cells, found["totals"][measure]]))
     console.print(table)

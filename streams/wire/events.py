@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from state.vocabulary import VOCABULARY
 from streams.records import RecordBatch
 
 Ints = NDArray[np.int64]
 
-TYPES = ("page_view", "view", "search", "add_to_cart", "remove_from_cart", "checkout", "purchase", "refund")
-OTHER = len(TYPES)
+TYPES, OTHER = VOCABULARY.event_types, VOCABULARY.other
 REASONS = (
     "", "too_large", "null_value", "not_json", "bad_type", "no_user", "bad_user", "key_mismatch", "bad_time",
     "time_ahead", "bad_price", "bad_quantity", "currency", "wrong_partition",

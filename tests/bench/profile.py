@@ -23,8 +23,8 @@ from aiokafka.structs import TopicPartition
 from rich.table import Table
 
 from online_models.learner.learner import Learner
-from state import vector
-from state.store import Meta, RowStore, block_cache
+from state import features
+from state.stores.rocksdb import Meta, RowStore, block_cache
 from streams import fetch, training
 from streams.broker import Broker
 from streams.learner import params
@@ -136,7 +136,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
         meta = Meta(settings.application, n, count)
         rows = settings.state.cache_rows // count
         stores.append(RowStore(folder / str(n), meta, cache_rows=rows, block_cache=cache))
-        stores[n].index()
+        stores[n].build_index()
         tasks.append(Task(rule_of(settings, n), decode, stores[n], topics))
         mine = sorted((b for b in fetched if b.partition == n), key=lambda b: b.timestamps[0])
         queues.append(deque(mine))
@@ -182,9 +182,9 @@ def _teach(
     flush: Callable[[int], None],
 ) -> None:
     """A version from the training rows so far, in force everywhere, its pass done."""
-    width = 2 * vector.R + len(vector.PLAIN)
+    width = 2 * features.R + len(features.PLAIN)
     keys, values = zip(*learned, strict=True)
-    rows = training.decode(keys, values, range(len(keys)), training.layout(vector.NAMES), width)
+    rows = training.decode(keys, values, range(len(keys)), training.layout(features.NAMES), width)
     version = Learner.start(params(settings)).learn(rows)[-1]
     for n, task in enumerate(tasks):
         task.adopt(version)

@@ -17,7 +17,7 @@ from rich.table import Table
 from online_models.prediction.propensity import OUTCOMES, is_away
 from online_models.prediction.propensity import predict as predict_propensity
 from online_models.prediction.propensity_learner import PropensityLearner, PropensityParams
-from state import vector
+from state import features
 from tests.auc import Auc
 from tests.bench.measure import progress, table_console, write
 from tests.quality.shoppers import DAY, HOUR, shoppers
@@ -37,7 +37,7 @@ def main(file: Path, timezone: str, home: Path, out: Path | None) -> None:
         fold = bar.add_task("folding the file", total=None)
         data, start = shoppers(file, DAYS, home, False, lambda done, size: bar.update(fold, completed=done, total=size))
     rows = of_file(file, timezone)
-    one = PropensityLearner(PropensityParams(vector.R))
+    one = PropensityLearner(PropensityParams(features.R))
     top, at, spent = np.maximum.accumulate(rows.now), 0, 0.0
     told: list[np.ndarray] = []
     for now in range(start + 6 * HOUR, start + DAYS[-1] * DAY + 1, 6 * HOUR):

@@ -14,16 +14,19 @@ from typing import Any
 STAGES: dict[str, tuple[str, ...]] = {
     "decode": ("streams.wire.shoal:decode",),
     "merge": ("streams.merge:Merge.offer", "streams.merge:Merge.take"),
-    "fold": ("state.fold:fold", "state.seen:first_sights"),
+    "fold": ("state.fold:fold", "state.recent_ids:first_sights"),
     "windows": ("state.windows:as_of", "state.windows:settle"),
-    "vector": ("state.vector:raw",),
+    "vector": ("state.features:raw",),
     "assign": ("online_models.assignment:assign",),
     "decide": ("streams.step:_decide", "streams.step:_alert", "streams.step:_train"),
     "persist": (
-        "state.rows:join", "state.rows:cut", "state.store:RowStore.get_many", "state.store:RowStore.put_many",
-        "state.store:RowStore.written",
+        "state.rows:join", "state.rows:cut", "state.stores.rocksdb:RowStore.get_many",
+        "state.stores.rocksdb:RowStore.put_many", "state.stores.rocksdb:RowStore.written",
     ),
-    "due": ("state.due:next_due", "state.due:moved", "state.fold:_exits", "state.store:RowStore.due"),
+    "due": (
+        "state.expiry_index:next_due", "state.expiry_index:moved", "state.step_order:exits_due",
+        "state.stores.rocksdb:RowStore.due",
+    ),
     "rest of the task": (
         "streams.task:Task.offer", "streams.task:Task.run", "streams.task:Task.cut", "streams.task:Task.sweep",
     ),

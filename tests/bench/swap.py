@@ -18,8 +18,8 @@ from rich.table import Table
 
 from online_models.learner.learner import Learner
 from online_models.version import dumps
-from state import vector
-from state.store import Meta, RowStore
+from state import features
+from state.stores.rocksdb import Meta, RowStore
 from streams import heap, training
 from streams.learner import params
 from streams.models import assigning
@@ -50,7 +50,7 @@ def main(users: int, home: Path, out: Path | None) -> None:
     settings = load(environ={}, **chosen)
     schema = schema_of(settings.sources[0], settings)
     store = RowStore(home / "0", Meta(settings.application, 0, 1), cache_rows=users)
-    store.index()
+    store.build_index()
     topics = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows", "commands-results")
     task = Task(
         rule_of(settings, 0),
@@ -58,8 +58,8 @@ def main(users: int, home: Path, out: Path | None) -> None:
             batch, schema, source=source, key_before=key_before, now=None
         ), store, topics,
     )  # fmt: skip
-    learner, columns = Learner.start(params(settings)), training.layout(vector.NAMES)
-    source, width, taught = settings.source_topics[0], 2 * vector.R + len(vector.PLAIN), 0
+    learner, columns = Learner.start(params(settings)), training.layout(features.NAMES)
+    source, width, taught = settings.source_topics[0], 2 * features.R + len(features.PLAIN), 0
     took: dict[str, list[float]] = {what: [] for what in WHAT}
 
     def timed(what: str | None, work: Callable[[], Any]) -> Any:

@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from online_models.encoder.autoencoder import Plan, Report, train
-from state import vector
+from state import features
 from tests.embeddings.planted import shoppers
 
 Clock = Callable[[], float]
@@ -92,7 +92,7 @@ def measured(plan: Plan, n: int, clock: Clock) -> dict[str, Any]:
 
 
 def trained(plan: Plan, n: int, clock: Clock) -> Report:
-    return train(shoppers(1, n)[0], shoppers(2, 256)[0], vector.NAMES, vector.R, plan, clock)[1]
+    return train(shoppers(1, n)[0], shoppers(2, 256)[0], features.NAMES, features.R, plan, clock)[1]
 
 
 def peak(plan: Plan, clock: Clock) -> float:
@@ -111,8 +111,8 @@ def peak(plan: Plan, clock: Clock) -> float:
 
 def line(found: dict[str, Any]) -> str:
     return (
-        f"{found['rows']:,} rows x {len(vector.NAMES)} features, {found['parameters']:,} parameters, {found['device']} "
-        f"({found['threads']} threads{', bf16' * found['bf16']}{', compiled' * found['compiled']}): "
+        f"{found['rows']:,} rows x {len(features.NAMES)} features, {found['parameters']:,} parameters, "
+        f"{found['device']} ({found['threads']} threads{', bf16' * found['bf16']}{', compiled' * found['compiled']}): "
         f"{found['rows_per_second']:,.0f} rows/s, {found['epoch_seconds']:.2f} s an epoch (the first "
         f"{found['first_epoch_seconds']:.2f}), scaled and loaded in {found['load_seconds']:.2f} s; a step of "
         f"{found['batch']:,} rows {found['step_ms']:.2f} ms, of {SMALL} {found['small_step_ms']:.2f} ms; "

@@ -19,7 +19,7 @@ from sklearn.metrics import adjusted_rand_score
 from online_models.encoder import safetensors_file
 from online_models.encoder.autoencoder import Epoch, Plan, Report, train
 from online_models.encoder.encoder import Encoder
-from state import vector
+from state import features
 from tests.embeddings.planted import KINDS, WIDTH, shoppers
 
 PLAN = Plan(epochs=8, hidden=(24,), latent=5)
@@ -37,7 +37,7 @@ def _one_thread() -> Any:
 def trained(plan: Plan, n: int = 4_000, progress: Callable[[Epoch], None] = lambda _: None) -> tuple[Encoder, Report]:
     clock = itertools.count()
     raw, held = shoppers(1, n)[0], shoppers(2, 500)[0]
-    return train(raw, held, vector.NAMES, vector.R, plan, lambda: float(next(clock)), progress)
+    return train(raw, held, features.NAMES, features.R, plan, lambda: float(next(clock)), progress)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,8 @@ def test_training_lowers_the_error(plain: tuple[Encoder, Report]) -> None:
 def test_strangers_come_back_worse(plain: tuple[Encoder, Report]) -> None:
     encoder, _ = plain
     known, strange = shoppers(4, 500)[0], shoppers(4, 500)[0]
-    strange[:, : vector.R] = np.random.default_rng(1).permuted(strange[:, : vector.R], axis=0)  # of several kinds each
+    # of several kinds each
+    strange[:, : features.R] = np.random.default_rng(1).permuted(strange[:, : features.R], axis=0)
     medians = [np.median(encoder.reconstruction_error(encoder.features(raw))) for raw in (known, strange)]
     assert medians[1] > 1.5 * medians[0]
 
@@ -173,7 +174,7 @@ def test_plans_that_cannot_be_followed() -> None:
         trained(PLAN, 99)
     assert trained(replace(PLAN, epochs=1), 100)[1].batch == 64
     none = train(
-        shoppers(1, 300)[0], np.zeros((0, WIDTH)), vector.NAMES, vector.R, replace(PLAN, epochs=1), lambda: 0.0
+        shoppers(1, 300)[0], np.zeros((0, WIDTH)), features.NAMES, features.R, replace(PLAN, epochs=1), lambda: 0.0
     )
     assert none[1].held == 0
     if not torch.cuda.is_available():

@@ -16,7 +16,7 @@ from online_models.encoder.encoder import loads
 from online_models.learner import control_messages
 from online_models.learner.control_messages import ControlMessage
 from online_models.training_rows import SAMPLE_ROW
-from state import vector
+from state import features
 from streams import training
 from streams.settings import Settings
 from tests.embeddings.planted import shoppers
@@ -35,7 +35,7 @@ PLAN = {
 def send(settings: Settings, raw: np.ndarray, seed: int = 1) -> None:
     """Rows to learn from, of as many users."""
     head = np.zeros(1, training._HEAD)
-    head["columns"], head["kind"] = training.layout(vector.NAMES), SAMPLE_ROW
+    head["columns"], head["kind"] = training.layout(features.NAMES), SAMPLE_ROW
     users = np.random.default_rng(seed).bytes(16 * len(raw))
     rows = [
         Message(head.tobytes() + line.tobytes(), users[16 * i : 16 * i + 16], 0)
@@ -87,7 +87,7 @@ def test_once(kafka: str, prefix: str, tmp_path: Path) -> None:
     status, log = ended(begun(settings, tmp_path, "--once", "--json"), tmp_path)
     assert status == 0, log
     (one,), (found,) = candidates(settings), told(log)
-    encoder = loads(one.encoder, vector.NAMES, vector.R)
+    encoder = loads(one.encoder, features.NAMES, features.R)
     assert (one.action, one.request_id, encoder.ident) == ("candidate", found["request_id"], found["encoder"])
     assert found["rows"] + found["held"] == 1_000
     assert 100 < found["held"] < 300  # a fifth of the users judges
@@ -117,7 +117,7 @@ def test_as_a_service(kafka: str, prefix: str, tmp_path: Path) -> None:
         wait_for(lambda: "owner, 1,000 rows in the window" in (first / "worker.log").read_text(), "a successor")
         # shoppers of no kind that it knows: it trains anew, long before its time
         strange = shoppers(5, 1_000)[0]
-        strange[:, : vector.R] = np.random.default_rng(1).permuted(strange[:, : vector.R], axis=0)
+        strange[:, : features.R] = np.random.default_rng(1).permuted(strange[:, : features.R], axis=0)
         send(settings, strange, 4)
         wait_for(lambda: len(candidates(settings)) == 2, "another candidate", 360)
         assert "training: reconstruction error rose from 0." in (first / "worker.log").read_text()

@@ -9,7 +9,7 @@ import numpy as np
 
 from online_models.learner.learner import Learner, LearnerParams
 from online_models.version import Version
-from state import vector
+from state import features
 from tests.build import training_rows
 from tests.faults import oracle
 from tests.faults.order import UNIT, Applied, Fed, parse
@@ -30,8 +30,8 @@ def learned(records: Sequence[Sent], count: int = 3, k: int = 10) -> list[Versio
     )
     versions = []
     for number in range(1, count + 1):
-        n, names = len(raw), list(vector.NAMES)
-        params = LearnerParams(k, k, n, 10**9, 1 << 60, n, number, vector.R, names, HYSTERESIS)
+        n, names = len(raw), list(features.NAMES)
+        params = LearnerParams(k, k, n, 10**9, 1 << 60, n, number, features.R, names, HYSTERESIS)
         (version,) = Learner.start(params).learn(training_rows(raw[rng.permutation(len(raw))], found.tau[some]))
         versions.append(msgspec.structs.replace(version, number=number, learned_to=0))
     return versions

@@ -157,7 +157,7 @@ def _firsts(state: _User, event: Event) -> tuple[int, int]:
 
 
 def sums(found: History, user: Ints, number: Ints, now: Ints) -> Ints:
-    """The windowed measures (s, 4, 11) of users as of now (units), with their first `number` events applied."""
+    """The windowed measures (s, 4, measures) of users as of now (units), with their first `number` events applied."""
     con = found.con
     con.register("given", pa.table({"id": np.arange(len(user)), "u": user, "n": number, "now": now}))
     cells = ", ".join(
@@ -292,7 +292,10 @@ def segments(found: History, all_steps: Steps, versions: Mapping[int, Version]) 
 
 
 def features(windows: Ints, hours: Ints) -> NDArray[np.float64]:
-    """What the scaler takes: 13 numerators, 13 denominators, 5 plain columns; windows (s, 4, 11), hours (s, 8)."""
+    """What the scaler takes: 13 numerators, 13 denominators, 5 plain columns.
+
+    windows (s, 4, measures), hours (s, 8).
+    """
     lately = {name: windows[:, 2, i] + windows[:, 3, i] / 8 for i, name in enumerate(MEASURES)}
     pages = lately["page_view"] + lately["view"]
     quarters = [(hours[:, 2 * i] + hours[:, 2 * i + 1]).astype(float) for i in range(4)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from online_models.version import Version
-from state.memory import MemoryStore
+from state.stores.memory import MemoryStore
 from streams.outbox import Topics
 from streams.progress import PROGRESS_KEY, loads
 from streams.records import RecordBatch

@@ -9,11 +9,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from state import rows
+from state.vocabulary import VOCABULARY
 from streams import frame
 from tests.faults import oracle
 from tests.faults.evidence import Evidence, Move
 from tests.faults.oracle import MEASURES, UNIT
 from tests.faults.order import replayed, steps_back
+
+# the product's columns of the oracle's MEASURES, by the product's names
+_NAMES = (
+    *("page_views", "product_views", "searches", "carts", "cart_removals", "checkouts"),
+    *("orders", "items", "spend", "sessions", "refunds"),
+)
+_COLUMNS = VOCABULARY.columns(_NAMES)
 
 
 @dataclass(slots=True)
@@ -93,7 +101,7 @@ def _rows(report: Report, evidence: Evidence, found: oracle.History) -> None:
     head = {name: np.concatenate([one[name] for one in heads]) for name in ("totals", "ids")}
     # an event is one of the six types, an item (each line buys one), a refund or something else
     # plain sums over users would let a loss of one hide a repeat of another
-    differs = head["totals"][:, : len(MEASURES)] - np.stack(totals, 1)[at]
+    differs = head["totals"][:, _COLUMNS] - np.stack(totals, 1)[at]
     countable = [i for i, name in enumerate(MEASURES) if name not in ("spend", "sessions", "orders")]
     report.lost += int(-np.minimum(differs[:, countable], 0).sum())
     report.repeated += int(np.maximum(differs[:, countable], 0).sum())
@@ -115,7 +123,7 @@ def _cells(report: Report, evidence: Evidence, found: oracle.History) -> None:
     now = max(rows.clock_of(row) for row in stored.values())
     number = np.bincount(found.user, minlength=len(found.users))
     for names in _chunks(both):
-        got = frame.features([stored[name] for name in names], now)[1][:, :, : len(MEASURES)]
+        got = frame.window_sums([stored[name] for name in names], now)[1][:, :, _COLUMNS]
         at = np.array([place[name] for name in names])
         want = oracle.sums(found, at, number[at], np.full(len(at), now // UNIT))
         wrong = got != want

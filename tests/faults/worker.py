@@ -14,7 +14,7 @@ from typing import Any
 
 import streams.publisher
 import streams.worker
-from state.store import RowStore
+from state.stores.rocksdb import RowStore
 from streams.cli import main
 from streams.publisher import Publisher
 from streams.task import Task

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from state import rows
+from state.vocabulary import VOCABULARY
 from streams import changelog
 from streams.cli import cli
 from streams.partitioner import placed
@@ -41,7 +42,8 @@ def ok(result: Result) -> Any:
 def totals(settings: Settings) -> dict[str, int]:
     stored, _ = asyncio.run(changelog.read(settings))
     heads = rows.join(list(stored.values()))[0]
-    return {u.decode(): int(n) for u, n in zip(stored, heads["totals"][:, rows.PRODUCT_VIEWS].tolist(), strict=True)}
+    viewed = heads["totals"][:, VOCABULARY.column("product_views")].tolist()
+    return {user.decode(): int(count) for user, count in zip(stored, viewed, strict=True)}
 
 
 def corpus(now: int) -> dict[str, tuple[Record, int | None]]:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from online_models.version import Version, dumps, loads
-from state import vector
+from state import features
 from state.fold import LIFETIME, Steps
+from state.vocabulary import VOCABULARY
 from streams import training
 from streams.settings import Settings
 from tests.processes import committed, deployment, start, wait_for
@@ -31,16 +32,16 @@ def records() -> list[tuple[bytes, bytes]]:
     """Rows of 300 users of four kinds, the kinds drifting, each user again and again."""
     rng = np.random.default_rng(5)
     user, kind = rng.integers(0, 300, ROWS), np.arange(300) % 4
-    width = 2 * vector.R + len(vector.PLAIN)
+    width = 2 * features.R + len(features.PLAIN)
     centre = rng.uniform(0, 9, (4, width))
     raw = np.floor(np.maximum(0, centre[kind[user]] + rng.normal(0, 1, (ROWS, width)) + np.arange(ROWS)[:, None] / 900))
     none = np.zeros(ROWS, np.int64)
     now = 1_700_000_000_000 + np.arange(ROWS) * 60_000
     steps = Steps(
-        none, now, none, none.astype(bool), np.zeros((0, 4, 11), np.int64), none, none,
+        none, now, none, none.astype(bool), np.zeros((0, 4, len(VOCABULARY.measures)), np.int64), none, none,
         np.ones((ROWS, len(LIFETIME)), np.int64), none.astype(bool),
     )  # fmt: skip
-    columns = training.layout(vector.NAMES)
+    columns = training.layout(features.NAMES)
     values = training.encode(none.astype(np.int8), steps, np.arange(ROWS), now // 300_000, columns, raw)
     return [(training.pseudonym(b"%d" % one, b"k"), value) for one, value in zip(user.tolist(), values, strict=True)]
 

@@ -18,7 +18,7 @@ from online_models.encoder.encoder import Encoder, build
 from online_models.encoder.encoder_file import Layer
 from online_models.learner.control_messages import ControlMessage
 from online_models.version import dumps, loads
-from state import vector
+from state import features
 from streams import ask, changelog, tune, versions
 from streams.ask import request
 from streams.cli import cli
@@ -155,10 +155,10 @@ def test_orders_are_carried_out_and_what_they_led_to_is_rebuilt(shop: Deployed) 
 
 def encoder() -> Encoder:
     """One that looks at the first feature alone."""
-    names = vector.NAMES
+    names = features.NAMES
     down, up = np.zeros((1, len(names)), np.float32), np.zeros((len(names), 1), np.float32)
     down[0, 0] = 1.0
-    scaler = Scaler([0.5] * vector.R, [2.0] * vector.R, [0.0] * len(names), [1.0] * len(names))
+    scaler = Scaler([0.5] * features.R, [2.0] * features.R, [0.0] * len(names), [1.0] * len(names))
     layers = [Layer(one, np.zeros(len(one), np.float32)) for one in (down, up)]
     return build(names, scaler, layers[:1], layers[1:], far=1.0)
 

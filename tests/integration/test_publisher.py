@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
-from state.store import Meta, RowStore
+from state.stores.rocksdb import Meta, RowStore
 from streams import progress
 from streams.errors import RecoveryError, TransactionError
 from streams.outbox import Flush

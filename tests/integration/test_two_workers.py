@@ -16,7 +16,8 @@ import pytest
 
 from online_models.assignment import assign
 from online_models.version import Version, loads
-from state import rows, vector, windows
+from state import features, rows, windows
+from state.vocabulary import VOCABULARY
 from streams import changelog
 from streams.demo import DATA, SCHEMA
 from streams.files import lines
@@ -52,7 +53,7 @@ def judged(stored: dict[bytes, bytes], progress: dict[int, Progress], version: V
     sums = windows.as_of(
         at, now // windows.UNIT, owner, panes["start"].astype(np.int64), owner, rows.values(panes)
     )
-    raw = vector.raw(sums, heads["hours"].astype(np.int64))
+    raw = features.raw(sums, heads["hours"].astype(np.int64))
     return assign(version, raw, at, heads["segment"].astype(np.int64)).segment
 
 
@@ -115,7 +116,7 @@ def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) 
     assert version.number >= 3
     assert kept == {number: number == version.number for number in range(1, version.number + 1)}
     sent = Counter(line.key for chunk in lines(DATA, SCHEMA) for line in chunk)
-    views_carts_orders = [rows.PRODUCT_VIEWS, rows.CARTS, rows.ITEMS]
+    views_carts_orders = VOCABULARY.columns(("product_views", "carts", "items"))
     heads = rows.join(list(stored.values()))[0]
     counted = heads["totals"][:, views_carts_orders].sum(1).tolist()
     assert dict(zip(stored, counted, strict=True)) == dict(sent)

@@ -15,6 +15,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from state import rows
+from state.vocabulary import VOCABULARY
 from streams import changelog, progress
 from streams.progress import PROGRESS_KEY, Progress
 from streams.reading import reader
@@ -118,7 +119,7 @@ class Shell:
         assert self.applied(found) == self.applied(last) == sum(self.sent.values())
         users = list(stored)
         heads = rows.join([stored[user] for user in users])[0]
-        measures = [rows.MEASURES.index(name) for name in ("product_views", "items")]
+        measures = VOCABULARY.columns(("product_views", "items"))
         counted = heads["totals"][:, measures].sum(axis=1).tolist()
         assert dict(zip(users, counted, strict=True)) == dict(self.sent)
 

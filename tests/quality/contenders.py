@@ -15,7 +15,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from online_models.clustering.kmeans import lloyd, plus_plus
 from online_models.distances import nearest
-from state import vector
+from state import features
 from tests.quality.fed import Fed
 from tests.quality.measures import Labels
 from tests.quality.planted import Ints
@@ -173,7 +173,7 @@ def by_micro_clusters(model: cluster.CluStream) -> tuple[list[dict[int, float]],
 def after_predict(model: Any) -> tuple[list[dict[int, float]], list[int]]:
     """DenStream and DBSTREAM find their clusters when they are asked."""
     try:
-        model.predict_one(dict.fromkeys(range(len(vector.NAMES)), 0.0))
+        model.predict_one(dict.fromkeys(range(len(features.NAMES)), 0.0))
     except (ValueError, KeyError):
         return [], []
     clusters = model.clusters

@@ -8,7 +8,7 @@ import numpy as np
 
 from online_models.clustering.scaler import Scaler, fit, weigh
 from online_models.learner.panel import PAIR_GAP, SPAN
-from state import vector
+from state import features
 from tests.quality.planted import DAY, Ints
 from tests.quality.played import Data, Floats
 
@@ -35,7 +35,7 @@ class Fed:
             recent = np.flatnonzero(now[:stop] >= time - TRAILING)
             people = raw[recent[_newest(user[recent])]]
             seen = np.flatnonzero(now[:stop] >= time - SPAN)
-            fitted.append(_weighed(fit(people, vector.R), people, user[seen], now[seen], raw[seen]))
+            fitted.append(_weighed(fit(people, features.R), people, user[seen], now[seen], raw[seen]))
         return cls(data, [fitted[0], *fitted[:-1]], learned, upto)
 
     def rows(self, i: int) -> Floats:
@@ -60,7 +60,7 @@ def _weighed(fitted: Scaler, people: Floats, user: Ints, now: Ints, raw: Floats)
     user, now, lines = user[order], now[order], fitted.scaled(raw[order])
     gap = now[1:] - now[:-1]
     pair = np.flatnonzero((user[1:] == user[:-1]) & (gap >= PAIR_GAP))
-    renewed = np.minimum(1.0, gap[pair, None] / (np.array(vector.MEMORY) * DAY))
+    renewed = np.minimum(1.0, gap[pair, None] / (np.array(features.MEMORY) * DAY))
     change = ((lines[pair + 1] - lines[pair]) ** 2 / renewed).sum(0) / 2
     return weigh(fitted, people, float(len(pair)), change)
 

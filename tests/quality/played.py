@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from online_models.training_rows import SAMPLE_ROW, TrainingRows
 from online_models.version import Version
-from state import rows, vector
-from state.memory import MemoryStore
+from state import features, rows
+from state.stores.memory import MemoryStore
 from streams import frame, training
 from streams.outbox import Topics
 from streams.partitioner import placed
@@ -189,15 +189,15 @@ def _rows(task: Task) -> dict[bytes, bytes]:
     return {key: row for key, row in store.rows.items() if key[:1] != b"\0"}
 
 
-def features(stored: Sequence[bytes], now: int) -> tuple[Floats, Ints]:
+def raw_and_last(stored: Sequence[bytes], now: int) -> tuple[Floats, Ints]:
     """Raw matrix (n, 2R + L) and latest event (n,) of rows as of now (ms)."""
-    heads, sums = frame.features(stored, now)
-    return vector.raw(sums, heads["hours"].astype(np.int64)), heads["last"].copy()
+    heads, sums = frame.window_sums(stored, now)
+    return features.raw(sums, heads["hours"].astype(np.int64)), heads["last"].copy()
 
 
 def taught(planted: Planted, keys: list[bytes], values: list[bytes], first: int, settings: Settings) -> Taught:
     """Training records from an offset on, with the truth beside them. The one place that reads their bytes."""
-    width, columns = 2 * vector.R + len(vector.PLAIN), training.layout(vector.NAMES)
+    width, columns = 2 * features.R + len(features.PLAIN), training.layout(features.NAMES)
     found = training.decode(keys, values, range(first, first + len(keys)), columns, width)
     number = _pseudonyms(planted.seed, planted.users, settings.learner.hash_key.get_secret_value().encode())
     user = np.array([number[one.tobytes()] for one in found.user], np.int64)
@@ -245,7 +245,7 @@ def _play(
     values: list[bytes] = []
     upto = np.zeros(len(times), np.int64)
     users = core.planted.users
-    raw = np.zeros((len(times), users, 2 * vector.R + len(vector.PLAIN)))
+    raw = np.zeros((len(times), users, 2 * features.R + len(features.PLAIN)))
     last = np.full((len(times), users), rows.NEVER)
     for i, now in enumerate(times.tolist()):
         core.feed(now)
@@ -255,7 +255,7 @@ def _play(
         values += more.values
         upto[i] = len(keys)
         user, stored = core.rows()
-        raw[i, user], last[i, user] = features(stored, now)
+        raw[i, user], last[i, user] = raw_and_last(stored, now)
         progress((i + 1) / len(times))
     return keys, values, upto, raw, last
 

@@ -25,7 +25,7 @@ from online_models.prediction.propensity import predict as predict_propensity
 from online_models.prediction.propensity_learner import PropensityLearner, PropensityParams
 from online_models.training_rows import SAMPLE_ROW
 from online_models.version import Version
-from state import vector
+from state import features
 from streams.learner import params
 from streams.settings import load
 from tests.quality.shoppers import Shoppers
@@ -148,7 +148,7 @@ class Embedded:
             raise Skipped(f"{error.name} is not installed") from None
         chosen = {} if self._seed is None else {"seed": self._seed}
         plan = Plan(clusters=segments if self._clustered else 0, device="cpu", **chosen)
-        return train(raw, held, vector.NAMES, vector.R, plan, perf_counter)[0]
+        return train(raw, held, features.NAMES, features.R, plan, perf_counter)[0]
 
 
 class Logistic:
@@ -162,7 +162,7 @@ class Logistic:
 
     def score(self, known: np.ndarray, asked: np.ndarray, outcome: np.ndarray) -> np.ndarray:
         if self._features is None:  # priors of the ratios from what was known first
-            self._features = fit(self._data.raw[known], vector.R).transform(self._data.raw)
+            self._features = fit(self._data.raw[known], features.R).transform(self._data.raw)
         for line in known[~self._learned[known]].tolist():
             self._model.learn_one(self._line(line), bool(outcome[line]))
         self._learned[known] = True
@@ -170,7 +170,7 @@ class Logistic:
 
     def _line(self, line: int) -> dict[str, float]:
         assert self._features is not None
-        return dict(zip(vector.NAMES, self._features[line].tolist(), strict=True))
+        return dict(zip(features.NAMES, self._features[line].tolist(), strict=True))
 
 
 class Shipped:
@@ -179,7 +179,7 @@ class Shipped:
 
     def __init__(self, data: Shoppers) -> None:
         self._data, self._at = data, 0
-        self._learner = PropensityLearner(PropensityParams(vector.R))
+        self._learner = PropensityLearner(PropensityParams(features.R))
         self._top = np.maximum.accumulate(data.rows.now)
         self._told = self._all = 0
 

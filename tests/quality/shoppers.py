@@ -16,9 +16,10 @@ import numpy as np
 
 from online_models.outcomes import HORIZON
 from online_models.training_rows import USER, TrainingRows
+from state import features
 from state import rows as stored
-from state import vector
-from state.memory import MemoryStore
+from state.stores.memory import MemoryStore
+from state.vocabulary import VOCABULARY
 from streams import frame, training
 from streams.files import Line, lines
 from streams.outbox import Topics
@@ -107,10 +108,10 @@ def _fold(path: Path, days: tuple[int, ...], progress: Callable[[int, int], None
 
 def _as_of(core: _Core, log: _Log, time: int) -> tuple[np.ndarray, ...]:
     users = sorted(core.store.rows.keys() & log.number.keys())
-    heads, sums = frame.features([core.store.rows[user] for user in users], time)
+    heads, sums = frame.window_sums([core.store.rows[user] for user in users], time)
     number = np.array([log.number[user] for user in users])
-    windows = sums[:, :, : len(stored.MEASURES)].reshape(len(users), -1)
-    raw = vector.raw(sums, heads["hours"].astype(np.int64))
+    windows = sums[:, :, VOCABULARY.columns(VOCABULARY.published)].reshape(len(users), -1)
+    raw = features.raw(sums, heads["hours"].astype(np.int64))
     came = [one[number] for one in log.after(time)]
     return np.full(len(users), time), number, raw, windows, heads["last"].astype(np.int64), *came
 
@@ -149,9 +150,9 @@ class _Core:
 
     def rows(self) -> TrainingRows:
         """Training rows, in log order."""
-        width = 2 * vector.R + len(vector.PLAIN)
+        width = 2 * features.R + len(features.PLAIN)
         keys, values = ([record[i] for record in self._records] for i in (0, 1))
-        return training.decode(keys, values, range(len(keys)), training.layout(vector.NAMES), width)
+        return training.decode(keys, values, range(len(keys)), training.layout(features.NAMES), width)
 
 
 class _Log:

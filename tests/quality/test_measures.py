@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from online_models.lineage import Lineage
-from state import vector
+from state import features
 from tests.quality import lineages, measures, planted, played
 from tests.quality.kinds import NOBODY
 from tests.quality.measures import Labels
@@ -19,7 +19,7 @@ def given(made: Planted) -> Data:
     """Everyone is there and active from the first day; features play no part."""
     times = played.times_of(made)
     last = np.repeat(times[:, None], made.users, 1)
-    raw = np.zeros((len(times), made.users, 2 * vector.R + len(vector.PLAIN)))
+    raw = np.zeros((len(times), made.users, 2 * features.R + len(features.PLAIN)))
     nothing = played.taught(made, [], [], 0, played.deployment())
     return Data(made, nothing, times, np.zeros(len(times), np.int64), raw, last)
 

@@ -125,7 +125,7 @@ def test_the_core_takes_it_and_tells_whom_its_rows_are_of() -> None:
     assert len(rows) == len(found.keys) > 100
     assert (rows.truth == made.kind_of(rows.user, rows.rows.now)).all()
     user, stored = core.rows()
-    raw, last = played.features(stored, made.end)
+    raw, last = played.raw_and_last(stored, made.end)
     assert raw.shape == (len(user), rows.rows.raw.shape[1])
     latest = np.zeros(made.users, np.int64)
     np.maximum.at(latest, made.user, made.time)

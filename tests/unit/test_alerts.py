@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from online_models.version import Version
-from state import vector
-from state.memory import MemoryStore
+from state import features
+from state.stores.memory import MemoryStore
 from streams.alerts import Rules
 from streams.outbox import Topics
 from streams.step import Rule
@@ -87,7 +87,7 @@ def test_a_rule_that_is_off_says_nothing() -> None:
 def test_unusual_says_how_badly_the_encoder_restores_a_shopper() -> None:
     events = [event("odd", i * 1000, "add_to_cart" if i % 2 else "view", 9.0) for i in range(20)]
     encoder = random_encoder(3)
-    high = float(encoder.unusual(np.zeros((1, 2 * vector.R + len(vector.PLAIN))))[0])
+    high = float(encoder.unusual(np.zeros((1, 2 * features.R + len(features.PLAIN))))[0])
     model = msgspec.structs.replace(version(1, 1), encoder=encoder)
     found = alerts(events, Rules(unusual=(high / 1e6, 1e9)), model=model)
     assert [(a["rule"], a["status"], a["severity"]) for a in found] == [("unusual", "open", "warning")]

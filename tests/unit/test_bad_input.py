@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from state.memory import MemoryStore
+from state.stores.memory import MemoryStore
 from streams.outbox import Topics
 from streams.records import RecordBatch
 from streams.rejects import dead_letter

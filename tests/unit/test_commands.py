@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from state.store import Meta, RowStore
+from state.stores.rocksdb import Meta, RowStore
 from streams import ask, commands, progress
 from streams.commands import Command
 from streams.errors import DataError

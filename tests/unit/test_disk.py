@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from state.store import Meta, RowStore, block_cache
+from state.stores.rocksdb import Meta, RowStore, block_cache
 from streams import progress
 from streams.disk import open_store
 from streams.errors import LossError, StateError
@@ -131,7 +131,7 @@ def test_a_stale_disk_is_rebuilt(settings: Settings, tmp_path: Path, capsys: pyt
 def test_an_idle_partition_in_step_is_not_stale(settings: Settings, tmp_path: Path) -> None:
     left(tmp_path / "0", wall=NOW - 30 * DAY, rows=10)
     store = RowStore(tmp_path / "0", MINE, cache_rows=10)
-    store.see(NOW - DAY)  # a recovery had read all that there was
+    store.note_complete(NOW - DAY)  # a recovery had read all that there was
     store.close()
     assert content(opened(settings)) == (10, 90)
 

@@ -14,15 +14,15 @@ from online_models.prediction.first_day import in_first_day
 from online_models.prediction.propensity import VISIT
 from online_models.training_rows import HOUR_MS
 from online_models.version import Version, dumps, loads
-from state import vector
-from state.memory import MemoryStore
+from state import features
+from state.stores.memory import MemoryStore
 from streams import frame, status
 from tests.build import foretelling, records, task, version
 
 START = 472_222 * HOUR_MS
 MODEL = foretelling(version(1, 2))
 NAN = float("nan")
-WIDTH = len(vector.NAMES)
+WIDTH = len(features.NAMES)
 
 
 def test_a_version_that_foretells_is_read_as_it_was_written() -> None:

@@ -17,9 +17,9 @@ from online_models.clustering.hierarchy import super_segments
 from online_models.learner.learner import Learner, LearnerParams
 from online_models.lineage import Lineage
 from online_models.version import Version, dumps
+from state import features
 from state import rows as state_rows
-from state import vector
-from state.memory import MemoryStore
+from state.stores.memory import MemoryStore
 from streams import changelog, frame, outline, versions
 from streams.cli import cli
 from streams.moves import moves
@@ -49,9 +49,9 @@ def users_rows() -> dict[bytes, bytes]:
 
 
 def learned(rows: dict[bytes, bytes], number: int, **more: Any) -> Version:
-    heads, sums = frame.features(list(rows.values()), frame.latest(rows.values()))
-    raw = vector.raw(sums, heads["hours"].astype(np.int64))
-    params = LearnerParams(4, 4, len(raw), 10**6, 1 << 60, len(raw), number, vector.R, list(vector.NAMES), 0.2)
+    heads, sums = frame.window_sums(list(rows.values()), frame.latest(rows.values()))
+    raw = features.raw(sums, heads["hours"].astype(np.int64))
+    params = LearnerParams(4, 4, len(raw), 10**6, 1 << 60, len(raw), number, features.R, list(features.NAMES), 0.2)
     (version,) = Learner.start(params).learn(training_rows(raw))
     return msgspec.structs.replace(version, number=number, state=b"", **more)
 
@@ -113,7 +113,7 @@ def test_show_tells_what_sets_segments_apart() -> None:
     average = np.average(SECOND.profile, axis=0, weights=SECOND.weights)
     for at, one in enumerate(found["segments"]):
         apart = SECOND.profile[at] - average
-        names = [vector.NAMES[i] for i in np.argsort(-np.abs(apart), kind="stable")[:3] if abs(apart[i]) >= 0.3]
+        names = [features.NAMES[i] for i in np.argsort(-np.abs(apart), kind="stable")[:3] if abs(apart[i]) >= 0.3]
         assert [feature["feature"] for feature in one["features"]] == names
     expected = super_segments(SECOND.ids, SECOND.centres, SECOND.weights)
     assert [one["super_segment"] for one in found["segments"]] == expected
@@ -150,8 +150,8 @@ def judged(old: Version, new: Version) -> dict[tuple[int, int], int]:
     """One user after the other."""
     now, found = frame.latest(ROWS.values()), dict[tuple[int, int], int]()
     for row in ROWS.values():
-        heads, sums = frame.features([row], now)
-        raw = vector.raw(sums, heads["hours"].astype(np.int64))
+        heads, sums = frame.window_sums([row], now)
+        raw = features.raw(sums, heads["hours"].astype(np.int64))
         a = int(assign(old, raw).segment[0])
         b = int(assign(new, raw, np.array([0]), np.array([a])).segment[0])
         found[a, b] = found.get((a, b), 0) + 1

@@ -16,14 +16,14 @@ from online_models.learner.control_messages import ControlMessage
 from online_models.learner.learner import Learner, LearnerParams
 from online_models.training_rows import OUTCOME_ROW, SAMPLE_ROW, TrainingRows, join
 from online_models.version import Version
-from state import vector
+from state import features
 from streams.errors import DataError
 from streams.promote import Evidence, judged
 from streams.training_log import WIDTH, Chunk
 from tests.build import training_rows
 
 DAY = 86_400_000
-CARTS = vector.R + vector.R + [one[0] for one in vector.PLAIN].index("carts_7d")  # a column of the raw matrix
+CARTS = features.R + features.R + [one.name for one in features.PLAIN].index("carts_7d")  # a column of the raw matrix
 
 
 def shop(users: int = 900, days: int = 24) -> TrainingRows:
@@ -72,7 +72,7 @@ def rows() -> TrainingRows:
 def version(rows: TrainingRows) -> Version:
     """Two segments on the windows."""
     some = rows.take(slice(0, 900))
-    params = LearnerParams(2, 2, 900, 10**6, 1 << 60, 900, 1, vector.R, list(vector.NAMES))
+    params = LearnerParams(2, 2, 900, 10**6, 1 << 60, 900, 1, features.R, list(features.NAMES))
     (found,) = Learner.start(params).learn(some)
     return found
 

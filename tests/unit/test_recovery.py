@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from monitoring.metrics import Metrics
-from state.store import Meta, RowStore
+from state.stores.rocksdb import Meta, RowStore
 from streams import progress
 from streams.errors import RecoveryError, StateError
 from streams.partition import Partition

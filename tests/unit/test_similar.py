@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from state.memory import MemoryStore
+from state.stores.memory import MemoryStore
 from streams import frame
 from streams.errors import DataError
 from streams.similar import similar
@@ -54,7 +54,7 @@ def test_a_models_columns_are_in_the_table(stored: dict[bytes, bytes]) -> None:
     table: pa.Table = frame.table(list(stored), list(stored.values()), now, MODEL)
     assert table.drop_columns(["embedding", "unusual"]).equals(plain)
     assert plain.schema == frame.SCHEMA
-    raw = frame.raw_matrix(*frame.features(list(stored.values()), now))
+    raw = frame.raw_matrix(*frame.window_sums(list(stored.values()), now))
     assert MODEL.encoder is not None
     expected = MODEL.encoder.encode(MODEL.encoder.features(raw))
     assert np.array(table["embedding"].to_pylist()) == pytest.approx(expected)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from state.memory import MemoryStore
+from state.stores.memory import MemoryStore
 from streams import progress
 from streams.errors import LossError
 from streams.outbox import Topics

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online_models.training_rows import FIRST_DAY_ROW
-from state import due, windows
-from state.memory import MemoryStore
+from state import expiry_index, windows
+from state.stores.memory import MemoryStore
 from streams.outbox import Flush, Topics
 from streams.progress import PROGRESS_KEY
 from streams.step import Rule
@@ -85,7 +85,7 @@ def play(scene: Scene, cuts: list[int], sweeps: list[int]) -> tuple[dict, list, 
     ]
     others.append(sorted(days))
     rows = {k: v for k, v in store.rows.items() if k != PROGRESS_KEY}
-    assert due.entries(list(rows), list(rows.values()), task.progress.swept, RULE.forget).keys() <= store.index
+    assert expiry_index.entries(list(rows), list(rows.values()), task.progress.swept, RULE.forget).keys() <= store.index
     assert task.progress.users == len(rows)
     sizes = {k: v for k, v in task.progress.sizes.items() if v}
     return rows, sorted(changes.items()), others, sizes

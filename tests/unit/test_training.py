@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from online_models.learner import control_messages
 from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, TrainingRows
-from state import vector, windows
-from state.memory import MemoryStore
+from state import features, windows
+from state.stores.memory import MemoryStore
 from streams import training
 from streams.outbox import Topics
 from streams.step import Rule
@@ -21,7 +21,7 @@ from tests.build import records, stream
 from tests.support.decoding import decode
 
 HOUR, DAY_MS = 3_600_000, 86_400_000
-WIDTH = 2 * vector.R + len(vector.PLAIN)
+WIDTH = 2 * features.R + len(features.PLAIN)
 
 
 def taught(events: list[dict[str, Any]], *, hourly: int = 5_000, sweep: bool = False) -> TrainingRows:
@@ -41,7 +41,7 @@ def taught(events: list[dict[str, Any]], *, hourly: int = 5_000, sweep: bool = F
         cut = task.cut(0)
         found += cut.outputs.get(("training", 0), []) if cut else []
     keys, values = [key for key, _, _ in found], [value for _, value, _ in found]
-    return training.decode(keys, values, range(len(found)), training.layout(vector.NAMES), WIDTH)
+    return training.decode(keys, values, range(len(found)), training.layout(features.NAMES), WIDTH)
 
 
 @settings(max_examples=40, deadline=None)
@@ -84,7 +84,7 @@ def test_a_followed_users_day_ends_without_another_event() -> None:
     found = taught(events, sweep=True)
     new = found.take(np.array([one.tobytes() for one in found.user]) == training.pseudonym(b"new", b"k"))
     assert new.kind.tolist() == [SAMPLE_ROW, FIRST_DAY_ROW]
-    assert new.raw[1, vector.R :][: vector.R].any()  # seven days still hold what the day has lost
+    assert new.raw[1, features.R :][: features.R].any()  # seven days still hold what the day has lost
 
 
 def test_an_order_is_no_row() -> None:

@@ -14,7 +14,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from state.memory import MemoryStore
+from state.stores.memory import MemoryStore
 from streams.outbox import Topics
 from streams.records import RecordBatch
 from streams.step import Rule

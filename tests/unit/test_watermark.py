@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from state import windows
-from state.memory import MemoryStore
+from state.stores.memory import MemoryStore
 from streams import frame, progress
 from streams.outbox import Topics
 from streams.progress import PROGRESS_KEY, Entry

@@ -9,7 +9,7 @@ import pytest
 
 from streams.records import RecordBatch
 from streams.wire import shoal
-from streams.wire.events import REASONS
+from streams.wire.events import OTHER, REASONS
 from streams.wire.rees46 import rees46
 from streams.wire.times import BAD, to_ms
 
@@ -75,7 +75,7 @@ def test_defaults_nulls_and_unknowns() -> None:
     ]
     batch = shoal.decode(fetch(values, b"7"), shoal.schema(), source=0, key_before=-1, now=NOW)
     assert batch.users == [b"7"]
-    assert (batch.amount.tolist(), batch.quantity.tolist(), batch.type.tolist()) == ([0], [1], [8])
+    assert (batch.amount.tolist(), batch.quantity.tolist(), batch.type.tolist()) == ([0], [1], [OTHER])
 
 
 def test_mapping_and_rees46() -> None:

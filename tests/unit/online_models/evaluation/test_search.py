@@ -22,7 +22,7 @@ from online_models.learner.learner import Learner, LearnerParams
 from online_models.learner.panel import ACTIVE
 from online_models.outcomes import outcomes
 from online_models.training_rows import DAY_MS, OUTCOME_ROW, SAMPLE_ROW, TrainingRows
-from state import vector
+from state import features
 from streams import training_log
 from streams import tune as tune_
 from streams.cli import cli
@@ -34,7 +34,7 @@ from tests.build import training_rows
 
 LEARNER = {"k_least": 2, "k_most": 2, "first_rows": 600, "every_rows": 3_000, "window": 1_200, "hysteresis": 0.1}
 SETTINGS = Settings(learner=LearnerSettings(**LEARNER))
-PLAIN = 2 * vector.R  # the first plain column of the raw matrix
+PLAIN = 2 * features.R  # the first plain column of the raw matrix
 
 
 def shop(users: int = 300, days: int = 24) -> TrainingRows:
@@ -88,7 +88,7 @@ def test_a_row_is_judged_by_the_version_in_force_and_its_user_held() -> None:
     rows = replace(rows, kind=np.where(np.arange(1_500) % 7 == 3, OUTCOME_ROW, SAMPLE_ROW).astype(np.int8))
     rng = np.random.default_rng(2)
     rows = replace(rows, raw=rows.raw + rng.normal(0, 1.0, rows.raw.shape) * (np.arange(WIDTH) >= PLAIN))
-    chosen = LearnerParams(3, 3, 200, 250, 1 << 60, 400, 1, vector.R, list(vector.NAMES), 0.2)
+    chosen = LearnerParams(3, 3, 200, 250, 1 << 60, 400, 1, features.R, list(features.NAMES), 0.2)
     found = replay(chosen, rows)
     assert found is not None
     mine = rows.take(rows.kind == SAMPLE_ROW)

@@ -12,11 +12,11 @@ from online_models.learner.control_messages import ControlMessage
 from online_models.learner.learner import Learner, LearnerParams
 from online_models.training_rows import TrainingRows
 from online_models.version import Version, dumps, loads
-from state import vector
+from state import features
 from tests.build import random_encoder, training_rows
 
 EVERY = 60
-PARAMS = LearnerParams(4, 4, EVERY, EVERY, 1 << 60, 200, 3, vector.R, list(vector.NAMES), 0.1)
+PARAMS = LearnerParams(4, 4, EVERY, EVERY, 1 << 60, 200, 3, features.R, list(features.NAMES), 0.1)
 ENCODER = random_encoder(3)
 OFFER = ControlMessage("candidate", "r1", encoder=ENCODER.data)
 PROMOTE = ControlMessage("promote", "r2", ident=ENCODER.ident)
@@ -26,7 +26,8 @@ BACK = ControlMessage("promote", "r3", space="windows")
 def rows(seed: int = 1, n: int = 6 * EVERY) -> TrainingRows:
     rng = np.random.default_rng(seed)
     kind = rng.integers(0, 4, n)
-    raw = rng.poisson(1.0 + 3.0 * kind[:, None] * (np.arange(2 * vector.R + len(vector.PLAIN)) % 4 == kind[:, None]))
+    width = 2 * features.R + len(features.PLAIN)
+    raw = rng.poisson(1.0 + 3.0 * kind[:, None] * (np.arange(width) % 4 == kind[:, None]))
     return training_rows(raw.astype(float))
 
 

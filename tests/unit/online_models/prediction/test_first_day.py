@@ -23,7 +23,7 @@ from online_models.prediction.first_day_learner import FirstDayLearner, FirstDay
 from online_models.prediction.hoeffding import Tree, add_tree
 from online_models.training_rows import FIRST_DAY_ROW, HOUR_MS, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows
 from online_models.version import Version
-from state import vector
+from state import features
 from streams import training
 from tests import build
 from tests.processes import under_hash_seeds
@@ -41,7 +41,7 @@ def version() -> Version:
 @cache
 def pools() -> list[np.ndarray]:
     """Raw lines by the segment that they fall in, those low in the first feature first."""
-    raw = np.random.default_rng(0).poisson(2.0, (3_000, 2 * vector.R + len(vector.PLAIN))).astype(float)
+    raw = np.random.default_rng(0).poisson(2.0, (3_000, 2 * features.R + len(features.PLAIN))).astype(float)
     found = assign(version(), raw)
     order = np.argsort(found.features[:, 0], kind="stable")
     return [raw[order][found.segment[order] == segment] for segment in range(4)]

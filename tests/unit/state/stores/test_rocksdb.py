@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from state import due, rows, windows
-from state.store import INDEXED, BrokenStore, ForeignStore, Meta, RowStore
+from state import expiry_index, rows, windows
+from state.stores.rocksdb import INDEXED, BrokenStore, ForeignStore, Meta, RowStore
+from state.vocabulary import VOCABULARY
 from tests.rocks import biggest, flip
 
 META = Meta("shoal", 0, 4)
@@ -67,14 +68,14 @@ def row(clock: int, *starts: int) -> bytes:
     """A row whose last event lies at its clock, with panes at starts (units)."""
     heads, _, _ = rows.join([None])
     heads["birth"], heads["clock"], heads["last"] = 0, clock, clock
-    panes = rows.pack(np.array(starts, np.int64), np.ones((len(starts), rows.KEPT), np.int64))
+    panes = rows.pack(np.array(starts, np.int64), np.ones((len(starts), len(VOCABULARY.measures)), np.int64))
     return rows.cut(heads, panes, np.zeros(len(starts), np.int64))[0]
 
 
 def test_due_entries_are_found_once_before_and_after_they_are_written(tmp_path: Path) -> None:
     store = RowStore(tmp_path / "0", META, cache_rows=10)
-    store.index()
-    first, second, third = due.entry(5, b"a"), due.entry(5, b"b"), due.entry(7, b"a")
+    store.build_index()
+    first, second, third = expiry_index.entry(5, b"a"), expiry_index.entry(5, b"b"), expiry_index.entry(7, b"a")
     store.put_many({}, {first: b"", second: b""})
     assert store.due(4, 10) == []
     assert store.due(5, 10) == [first, second]
@@ -94,33 +95,31 @@ def test_the_index_is_built_from_the_rows_and_kept_in_recovery(tmp_path: Path) -
     keys = [b"u%d" % i for i in range(INDEXED + 3)]
     store = RowStore(tmp_path / "0", META, cache_rows=1000, forget=100)
     store.apply([*keys, b"\0progress"], [row(now, 6_000_000 - 20)] * len(keys) + [b"p"], 9)
-    store.index()
+    store.build_index()
     shutil.copytree(tmp_path / "0", tmp_path / "killed")
     killed = RowStore(tmp_path / "killed", META, cache_rows=1000, forget=100)
-    assert len(killed.due(1 << 31, 1 << 20)) == len(keys)  # without another index()
+    assert len(killed.due(1 << 31, 1 << 20)) == len(keys)  # without another build_index()
     killed.close()
     entries = store.due(1 << 31, 1 << 20)
-    assert sorted(due.split(entry)[1] for entry in entries) == sorted(keys)
-    assert {due.split(entry)[0] for entry in entries} == {6_000_101}  # before its hour leaves the day
+    assert sorted(expiry_index.split(entry)[1] for entry in entries) == sorted(keys)
+    assert {expiry_index.split(entry)[0] for entry in entries} == {6_000_101}  # before its hour leaves the day
     store.close()
     store = RowStore(tmp_path / "0", META, cache_rows=1000, forget=1000)  # forgotten after another time: built anew
-    store.index()
-    (exit_,) = {due.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
+    store.build_index()
+    (exit_,) = {expiry_index.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
     assert exit_ == (6_000_000 - 20) // 12 * 12 + 300
     store.close()
     store = RowStore(tmp_path / "0", META, cache_rows=1000, forget=1000)  # goes on: the tail of the changelog
-    store.index()
+    store.build_index()
     store.apply([b"u1", b"u2"], [None, row(now + windows.UNIT, 6_000_001)], 11)
-    store.index()
-    there = {due.split(entry)[1]: due.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
+    store.build_index()
+    there = {expiry_index.split(entry)[1]: expiry_index.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
     assert len(there) == len(keys) - 1
     assert (b"u1" in there, there[b"u2"]) == (False, 6_000_001 + 13)
     store.close()
 
 
-def test_an_index_whose_building_was_cut_short_is_built_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_whose_building_was_cut_short_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the setting is by then what the former index was built for."""
     now = 6_000_000 * windows.UNIT
 
@@ -129,17 +128,17 @@ def test_an_index_whose_building_was_cut_short_is_built_again(
 
     store = opened(100)
     store.apply([b"a", b"b"], [row(now, 6_000_000)] * 2, 2)
-    store.index()
+    store.build_index()
     store.close()
     store = opened(1000)
     with monkeypatch.context() as patch:
         patch.setattr(RowStore, "_write_index", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            store.index()
+            store.build_index()
     store.close()  # what had been written is on the disk
     store = opened(100)
-    store.index()
-    assert [due.split(entry)[1] for entry in store.due(1 << 31, 10)] == [b"a", b"b"]
+    store.build_index()
+    assert [expiry_index.split(entry)[1] for entry in store.due(1 << 31, 10)] == [b"a", b"b"]
     store.close()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.seen import first_sights
+from state.recent_ids import first_sights
 
 
 @given(

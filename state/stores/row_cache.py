@@ -1,9 +1,9 @@
-"""Clean rows in memory, by key, in segments: what a million small objects of their own would not fit in.
+"""A cache of clean rows (rows that the disk has too) in memory, by key, in segments.
 
-Rows change often and seldom keep their length; as objects they would leave holes everywhere that nothing else fits in
-(measured: 1.7 times their bytes). Here new rows gather in a dict; a megabyte of them is sealed into one piece of
-memory mapped for it, and a piece of which less than half is still in force is dissolved: its live rows join the new
-ones and the memory goes back.
+Rows change often and seldom keep their length. As a million Python objects they would fragment the heap: measured, 1.7
+times their bytes. Here new rows gather in a dict; a megabyte of them is sealed into one memory-mapped segment. A
+segment of which less than half is still valid is dissolved: its valid rows join the new ones, and its memory goes back
+to the system.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 
 SEGMENT = 1 << 20  # bytes of rows that are sealed together
 PIECE = 4_096  # rows taken at once: what is sealed must fit into a handle's offset, however much is put
-_LENGTH, _OFFSET = 20, 28  # bits of a handle: segment, offset, length
-_AT, _LONG = (1 << _OFFSET) - 1, (1 << _LENGTH) - 1
+# a handle is one integer: segment number, offset in it, length of the row
+_LENGTH_BITS, _OFFSET_BITS = 20, 28
+_OFFSET_MASK, _LENGTH_MASK = (1 << _OFFSET_BITS) - 1, (1 << _LENGTH_BITS) - 1
 _LENGTHS = struct.Struct("<II")  # before each key and row of a segment
 
 
@@ -27,7 +28,7 @@ _LENGTHS = struct.Struct("<II")  # before each key and row of a segment
 class _Segment:
     data: mmap.mmap
     rows: int  # bytes of rows
-    live: int  # of which still in force
+    live: int  # of which still valid
 
     def items(self) -> Iterator[tuple[bytes, int]]:
         """Keys, and where their rows start."""
@@ -39,7 +40,13 @@ class _Segment:
 
 
 class RowCache:
-    """get / put / drop; beyond `limit` rows the oldest segments go."""
+    """Rows by key; beyond `limit` sealed rows the oldest segments go.
+
+    >>> cache = RowCache(1000)
+    >>> cache.put_many({b"ann": b"row"})
+    >>> cache.get_many([b"ann", b"bob"])
+    [b'row', None]
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -58,23 +65,26 @@ class RowCache:
         handle_of, segments = self._handles.get, self._segments
         for i, row in enumerate(out):
             if row is None and (handle := handle_of(keys[i])) is not None:
-                start = handle >> _LENGTH & _AT
-                out[i] = segments[handle >> _LENGTH + _OFFSET].data[start : start + (handle & _LONG)]
+                start = handle >> _LENGTH_BITS & _OFFSET_MASK
+                out[i] = segments[handle >> _LENGTH_BITS + _OFFSET_BITS].data[start : start + (handle & _LENGTH_MASK)]
         return out
 
     def put_many(self, rows: Mapping[bytes, bytes]) -> None:
+        """Rows by key; each takes the place of the one before."""
         items = iter(rows.items())
-        while some := dict(islice(items, PIECE)):
-            self._new.update(some)
-            self._new_bytes += sum(map(len, some.values()))
+        while piece := dict(islice(items, PIECE)):
+            self._new.update(piece)
+            self._new_bytes += sum(map(len, piece.values()))
             while self._new_bytes >= SEGMENT:
                 self._seal()
 
     def drop(self, key: bytes) -> None:
+        """Forget a row, if it is there."""
         self._new.pop(key, None)
         self._forget([key])
 
     def _seal(self) -> None:
+        """All new rows become a segment."""
         keys, rows = list(self._new), list(self._new.values())
         self._new, self._new_bytes = {}, 0
         self._forget(keys)
@@ -85,34 +95,35 @@ class RowCache:
         data = mmap.mmap(-1, int(end[-1]))
         data.write(b"".join(chain.from_iterable(zip(heads, keys, rows, strict=True))))
         self._segments[number] = _Segment(data, int(length.sum()), int(length.sum()))
-        handles = (number << _LENGTH + _OFFSET) | (end - length << _LENGTH) | length
+        handles = (number << _LENGTH_BITS + _OFFSET_BITS) | (end - length << _LENGTH_BITS) | length
         self._handles.update(zip(keys, handles.tolist(), strict=True))
         while len(self._handles) > self._limit:
             self._dissolve(next(iter(self._segments)), keep=False)
 
     def _forget(self, keys: Sequence[bytes]) -> None:
-        """Sealed rows of keys are no longer in force."""
+        """The sealed rows of these keys are no longer valid."""
         pop, segments, sparse = self._handles.pop, self._segments, set()
         for key in keys:
             handle = pop(key, None)
             if handle is not None:
-                number = handle >> _LENGTH + _OFFSET
+                number = handle >> _LENGTH_BITS + _OFFSET_BITS
                 segment = segments[number]
-                segment.live -= handle & _LONG
+                segment.live -= handle & _LENGTH_MASK
                 if 2 * segment.live < segment.rows:
                     sparse.add(number)
         for number in sorted(sparse):
             self._dissolve(number, keep=True)
 
     def _dissolve(self, number: int, *, keep: bool) -> None:
+        """A segment goes; keep: its valid rows join the new ones."""
         segment = self._segments.pop(number)
         self._free.append(number)
         for key, start in segment.items():
             handle = self._handles.get(key)
-            if handle is not None and handle >> _LENGTH == number << _OFFSET | start:
+            if handle is not None and handle >> _LENGTH_BITS == number << _OFFSET_BITS | start:
                 del self._handles[key]
                 if keep and key not in self._new:
-                    row = segment.data[start : start + (handle & _LONG)]
+                    row = segment.data[start : start + (handle & _LENGTH_MASK)]
                     self._new[key] = row
                     self._new_bytes += len(row)
         segment.data.close()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from state.due import entry
+from state.expiry_index import entry
 
 
 class MemoryStore:
-    """get_many / put_many / scan / due as state/store.py has them."""
+    """get_many, put_many, scan and due as RowStore has them (state/stores/rocksdb.py); a change is final at once."""
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
@@ -19,8 +19,8 @@ class MemoryStore:
         return [get(key) for key in keys]
 
     def put_many(self, rows: Mapping[bytes, bytes | None], index: Mapping[bytes, bytes | None] = {}) -> None:
-        for one, there in index.items():
-            (self.index.discard if there is None else self.index.add)(one)
+        for key, there in index.items():
+            (self.index.discard if there is None else self.index.add)(key)
         for key, row in rows.items():
             if row is None:
                 self.rows.pop(key, None)
@@ -33,4 +33,4 @@ class MemoryStore:
 
     def due(self, until: int, limit: int) -> list[bytes]:
         bound = entry(until + 1, b"")
-        return sorted(one for one in self.index if one < bound)[:limit]
+        return sorted(key for key in self.index if key < bound)[:limit]

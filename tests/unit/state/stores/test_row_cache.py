@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state import cache
-from state.cache import RowCache
+from state.stores import row_cache
+from state.stores.row_cache import RowCache
 
 KEYS = [b"%d" % i for i in range(12)]
 ROWS = st.dictionaries(st.sampled_from(KEYS), st.binary(min_size=1, max_size=90), max_size=6)
@@ -18,9 +18,9 @@ DROPPED = st.sampled_from(KEYS)
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_segments() -> Iterator[None]:
-    before, cache.SEGMENT = cache.SEGMENT, 200
+    before, row_cache.SEGMENT = row_cache.SEGMENT, 200
     yield
-    cache.SEGMENT = before
+    row_cache.SEGMENT = before
 
 
 @given(st.lists(ROWS | DROPPED, max_size=40))
@@ -59,17 +59,27 @@ def test_bounded_it_forgets_the_oldest_segments_and_no_others() -> None:
     assert held.get_many(there) == [rows[key] for key in there]
 
 
+def test_bounded_the_newest_rows_stay() -> None:
+    held = RowCache(3)
+    written = [(b"%d" % i, b"%d" % i * (row_cache.SEGMENT + 1)) for i in range(6)]  # each is sealed by itself
+    for i, (key, row) in enumerate(written):
+        held.put_many({key: row})
+        there = dict(written[max(0, i - 2) : i + 1])
+        assert held.get_many([key for key, _ in written]) == [there.get(key) for key, _ in written]
+        assert len(held) == len(there)
+
+
 def test_memory_stays_within_twice_the_rows_and_a_segment() -> None:
     held = RowCache(10**6)
     for round_ in range(50):
         held.put_many({key: bytes([round_]) * (20 + (i * 7 + round_) % 30) for i, key in enumerate(KEYS)})
     sealed = sum(segment.rows for segment in held._segments.values())
-    assert sealed + held._new_bytes <= 2 * sum(len(row or b"") for row in held.get_many(KEYS)) + 2 * cache.SEGMENT
+    assert sealed + held._new_bytes <= 2 * sum(len(row or b"") for row in held.get_many(KEYS)) + 2 * row_cache.SEGMENT
 
 
 def test_more_at_once_than_a_segment_can_point_into(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "PIECE", 4)
+    monkeypatch.setattr(row_cache, "PIECE", 4)
     held = RowCache(10**6)
     held.put_many({b"%04d" % i: b"%04d" % i * 20 for i in range(200)})
-    assert max(segment.rows for segment in held._segments.values()) <= 4 * 80 + cache.SEGMENT
+    assert max(segment.rows for segment in held._segments.values()) <= 4 * 80 + row_cache.SEGMENT
     assert held.get_many([b"%04d" % i for i in range(200)]) == [b"%04d" % i * 20 for i in range(200)]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from state import fold, rows, windows
+from state.vocabulary import VOCABULARY
 
 USERS = 3
 START = 1_700_000_000_000
@@ -57,9 +58,8 @@ def run(events: fold.Events, cuts: list[int]) -> tuple[list[bytes], dict[int | t
         stored = list(rows.cut(heads, panes, owner))
         for i in range(len(steps.row)):
             exit_ = (int(steps.row[i]), -int(steps.now[i]))
-            seen[int(order[steps.event[i]]) if steps.event[i] >= 0 else exit_] = (
-                int(steps.now[i]), steps.windows[i].tobytes(), steps.hours[i].tobytes(), int(steps.ordinal[i])
-            )  # fmt: skip
+            found = steps.windows[i].tobytes(), steps.hours[i].tobytes(), int(steps.ordinal[i])
+            seen[int(order[steps.event[i]]) if steps.event[i] >= 0 else exit_] = (int(steps.now[i]), *found)
     return [row for row in stored if row is not None], seen
 
 
@@ -77,16 +77,17 @@ def test_any_split_gives_the_same(events: fold.Events, cuts: list[int]) -> None:
 def test_windows_equal_sums_over_raw_events(events: fold.Events) -> None:
     n = len(events.row)
     _, seen = run(events, [0, n])
-    checked = [rows.PAGE_VIEWS, rows.PRODUCT_VIEWS, rows.SEARCHES, rows.CARTS, rows.ITEMS, rows.SPEND]
+    checked = (*COUNTED, "items", "spend", "refunds")
     for i in range(n):
         now = seen[i][0]
         assert now == max(int(t) for t in events.time[: i + 1][events.row[: i + 1] == events.row[i]])
-        got = np.frombuffer(seen[i][1], np.int64).reshape(4, rows.KEPT)
+        got = np.frombuffer(seen[i][1], np.int64).reshape(4, len(VOCABULARY.measures))
         for w, (pane, length) in enumerate(windows.SPANS):
             low = (now // (pane * windows.UNIT)) * pane * windows.UNIT - length * windows.UNIT
             mine = [j for j in range(i + 1) if events.row[j] == events.row[i] and events.time[j] >= low]
             for measure in checked:
-                assert got[w, measure] == sum(plain(events, j, measure) for j in mine), (i, w, measure)
+                found = got[w, VOCABULARY.column(measure)]
+                assert found == sum(plain(events, j, measure) for j in mine), (i, w, measure)
 
 
 @settings(max_examples=60, deadline=None)
@@ -108,20 +109,33 @@ def test_exits_are_where_a_pane_leaves_a_window(events: fold.Events) -> None:
     assert set(exits) == set(expected)
     for (_, minus), step in exits.items():
         applied = expected[_, minus]
-        got = np.frombuffer(step[1], np.int64).reshape(4, rows.KEPT)
+        got = np.frombuffer(step[1], np.int64).reshape(4, len(VOCABULARY.measures))
         for w, (pane, length) in enumerate(windows.SPANS):
             low = (-minus // (pane * unit)) * pane * unit - length * unit
-            for measure in (rows.PAGE_VIEWS, rows.ITEMS, rows.SPEND):
+            for measure in ("page_views", "items", "spend"):
                 inside = [j for j in applied if events.time[j] >= low]
-                assert got[w, measure] == sum(plain(events, j, measure) for j in inside)
+                assert got[w, VOCABULARY.column(measure)] == sum(plain(events, j, measure) for j in inside)
         assert step[2] == seen[applied[-1]][2]
 
 
-def plain(events: fold.Events, j: int, measure: int) -> int:
+COUNTED = {  # what counts the events of one type
+    "page_views": "page_view",
+    "product_views": "view",
+    "searches": "search",
+    "carts": "add_to_cart",
+    "cart_removals": "remove_from_cart",
+    "checkouts": "checkout",
+}
+
+
+def plain(events: fold.Events, j: int, measure: str) -> int:
     """What one event adds, said again as a reader of the contract would."""
     kind, quantity, amount = int(events.type[j]), int(events.quantity[j]), int(events.amount[j])
-    if measure == rows.ITEMS:
-        return quantity if kind == 6 and quantity >= 0 else 0
-    if measure == rows.SPEND:
-        return amount if kind == 6 else -abs(amount) if kind == 7 else 0
-    return int(kind == measure)
+    purchase, refund = (kind == VOCABULARY.code(name) for name in ("purchase", "refund"))
+    if measure == "items":
+        return quantity if purchase and quantity >= 0 else 0
+    if measure == "spend":
+        return amount if purchase else -abs(amount) if refund else 0
+    if measure == "refunds":
+        return int(refund or (purchase and quantity < 0))
+    return int(kind == VOCABULARY.code(COUNTED[measure]))

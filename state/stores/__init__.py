@@ -1,0 +1,1 @@
+"""Where rows lie: RocksDB under a cache, or memory alone. The one room of `state` that touches disks."""

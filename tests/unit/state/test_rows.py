@@ -1,0 +1,115 @@
+"""Rows between bytes and arrays, in the layout of today and in those before."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from state import rows
+from state.layout import LAYOUTS
+from state.vocabulary import TABLE, VOCABULARY, Vocabulary
+
+WIDTH = len(VOCABULARY.measures)
+STORED: dict[str, Any] = json.loads((Path(__file__).parent / "stored_rows.json").read_text())  # as releases wrote them
+
+
+def test_a_missing_row_is_blank_and_comes_back_as_bytes() -> None:
+    heads, panes, owner = rows.join([None, None])
+    assert heads["birth"].tolist() == [-1, -1]
+    assert len(panes) == len(owner) == 0
+    assert rows.cut(heads, panes, owner) == [rows.BLANK, rows.BLANK]
+
+
+def test_panes_stay_with_their_rows() -> None:
+    heads, _, _ = rows.join([None, None, None])
+    owner = np.array([0, 2, 2])
+    measures = np.arange(3 * WIDTH).reshape(3, WIDTH)
+    cut = rows.cut(heads, rows.pack(np.array([5, 6, 7]), measures), owner)
+    _, panes, again = rows.join(cut)
+    assert again.tolist() == [0, 2, 2]
+    assert panes["start"].tolist() == [5, 6, 7]
+    assert (rows.values(panes) == measures).all()
+    assert rows.clock_of(cut[0]) == rows.NEVER
+
+
+numbers = st.integers(0, 1 << 16) | st.integers(0, 300)
+ids = st.lists(st.integers(1, (1 << 64) - 1), max_size=16)
+spends = st.integers(-(1 << 40), 1 << 40) | st.integers(-99, 99)
+pane = st.tuples(st.lists(numbers, min_size=WIDTH, max_size=WIDTH), spends)
+
+
+@given(st.lists(st.tuples(ids, ids, ids, st.lists(pane, max_size=4)), max_size=5))
+def test_whatever_a_row_holds_comes_back(held_by: list) -> None:
+    heads, _, _ = rows.join([None] * len(held_by))
+    owner = np.repeat(np.arange(len(held_by)), [len(one[3]) for one in held_by]).astype(np.int64)
+    measures = np.array([m for one in held_by for m, _ in one[3]], np.int64).reshape(-1, WIDTH)
+    measures[:, VOCABULARY.column("spend")] = [spend for one in held_by for _, spend in one[3]]
+    for i, (events, sessions, orders, _) in enumerate(held_by):
+        for name, held, room in (("ids", events, 16), ("sessions", sessions, 8), ("orders", orders, 8)):
+            heads[name][i, : len(held[:room])] = held[:room]
+    start = np.arange(len(owner))
+    again, panes, back = rows.join(rows.cut(heads, rows.pack(start, measures), owner))
+    assert (again == heads).all()
+    assert back.tolist() == owner.tolist()
+    found = dict(zip(panes["start"].tolist(), rows.values(panes).tolist(), strict=True))
+    assert found == dict(zip(start.tolist(), measures.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 1, 3, 0], [1], [3]])
+def test_rows_that_were_written_before_hold_what_they_held(order: list[int]) -> None:
+    """Layout 1 knew no `born` and `followed`, and three alert rules."""
+    chosen = [STORED["rows"][i] for i in order]
+    stored = [base64.b64decode(one["row"]) for one in chosen]
+    assert rows.unreadable(stored) == []
+    heads, panes, owner = rows.join(stored)
+    assert owner.tolist() == sorted(owner.tolist())
+    measures = rows.values(panes)
+    columns = VOCABULARY.columns(STORED["measures"])
+    for i, (one, row) in enumerate(zip(chosen, stored, strict=True)):
+        assert {name: heads[name][i].tolist() for name in one["head"]} == one["head"]
+        assert heads["totals"][i, columns].tolist() == one["totals"]
+        mine = owner == i
+        assert np.c_[panes["start"][mine], measures[mine][:, columns]].tolist() == one["panes"]
+        assert (rows.clock_of(row), rows.last_of(row)) == (one["head"]["clock"], one["head"]["last"])
+
+
+def test_rows_of_layout_2_are_written_byte_for_byte_as_before() -> None:
+    layouts = {number: LAYOUTS[number] for number in (1, 2)}
+    lines = tuple(line for line in TABLE if line.measure in LAYOUTS[2].measures)
+    codec = rows.RowCodec(Vocabulary(lines), layouts)
+    for layout in (1, 2):
+        stored = [base64.b64decode(one["row"]) for one in STORED["rows"] if one["layout"] == layout]
+        written = [base64.b64decode(one["row"]) for one in STORED["rows"] if one["layout"] == 2]
+        if layout == 1:  # what a row of layout 1 lacked is 0
+            heads, panes, owner = codec.join(written)
+            heads["born"] = heads["followed"] = 0
+            written = codec.cut(heads, panes, owner)
+        assert codec.cut(*codec.join(stored)) == written
+
+
+def test_another_layout_is_refused() -> None:
+    heads, panes, owner = rows.join([None])
+    for number in (99, 258):
+        heads["layout"] = number
+        row = rows.cut(heads, panes, owner)[0]
+        with pytest.raises(rows.LayoutError, match=str(number)):
+            rows.join([row])
+    heads["layout"] = 99
+    row = rows.cut(heads, panes, owner)[0]
+    with pytest.raises(rows.LayoutError, match="99"):
+        rows.join([None, row])
+    with pytest.raises(rows.LayoutError, match="99"):
+        rows.clock_of(row)
+
+
+def test_what_is_no_row_is_told() -> None:
+    good = [base64.b64decode(one["row"]) for one in STORED["rows"]]
+    whole = [good[0], good[0][:-1], b"", good[2][:50], b"\x63\x00" + good[2][2:], good[2], good[3] + b"x"]
+    assert rows.unreadable(whole) == [1, 2, 3, 4, 6]
