@@ -46,12 +46,12 @@ def test_bounded_it_forgets_but_never_lies(steps: list[dict[bytes, bytes]]) -> N
         written += sum(map(len, step.values()))
         rows = held.get_many(KEYS)
         assert all(row in (None, plain.get(key)) for key, row in zip(KEYS, rows, strict=True))
-        assert written >= cache.SEGMENT or rows == [plain.get(key) for key in KEYS]  # no segment has been sealed yet
+        assert written >= row_cache.SEGMENT or rows == [plain.get(key) for key in KEYS]  # no segment is sealed
 
 
 def test_bounded_it_forgets_the_oldest_segments_and_no_others() -> None:
     held = RowCache(3)
-    rows = {key: key * (cache.SEGMENT // 2 // len(key)) for key in KEYS[:10]}  # two of them fill a segment
+    rows = {key: key * (row_cache.SEGMENT // 2 // len(key)) for key in KEYS[:10]}  # two of them fill a segment
     for count, (key, row) in enumerate(rows.items(), 1):
         held.put_many({key: row})
         there = [key for key, found in zip(rows, held.get_many(list(rows)), strict=True) if found is not None]
