@@ -25,7 +25,7 @@ from tests.embeddings.planted import KINDS, WIDTH, shoppers
 PLAN = Plan(epochs=8, hidden=(24,), latent=5)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Any:
     """What is trained here is small, and other work may go on beside it."""
     before = torch.get_num_threads()
