@@ -1,7 +1,8 @@
-"""The reference pages, made from the code when the site is built (`make docs`): each is a function that gives Markdown.
+"""The reference pages, made from the code when the site is built (`make docs`): each function gives Markdown.
 
-mkdocs calls `on_files`, because mkdocs.yml names this file as a hook. The descriptions of settings and metrics are those
-of the code; what records hold is described in `MEANINGS`, and tests/unit/test_documents.py compares it with the code.
+mkdocs calls `on_files`, because mkdocs.yml names this file as a hook. The descriptions of settings and metrics are
+those of the code; what records hold is described in `MEANINGS`, and tests/unit/test_documents.py compares it with the
+code.
 """
 
 from __future__ import annotations
@@ -80,10 +81,10 @@ def settings_page() -> str:
     parts = [
         "# Settings\n",
         MADE,
-        "Settings come from `shoal.toml`, then from environment variables, then from options of the command line; the "
-        "later ones win. The setting `section.key` is the variable `SHOAL_SECTION__KEY`; `SHOAL_SECTION__KEY_FILE` names "
-        "a file that holds the value. `shoal config` shows the settings in force. An unknown setting, or a value of a "
-        "wrong type or out of bounds, is an error that names the setting (exit code 2).\n",
+        "Settings come from `shoal.toml`, then from environment variables, then from options of the command line; "
+        "the later ones win. The setting `section.key` is the variable `SHOAL_SECTION__KEY`; `SHOAL_SECTION__KEY_FILE` "
+        "names a file that holds the value. `shoal config` shows the settings in force. An unknown setting, or a value "
+        "of a wrong type or out of bounds, is an error that names the setting (exit code 2).\n",
     ]
     sections: dict[str, list[Row]] = {}
     for name, schema in settings_of():
@@ -200,7 +201,7 @@ def metrics_page() -> str:
             "# Metrics\n",
             MADE,
             "A worker serves them at `/metrics` of its status page, in the text format of Prometheus, beside the usual "
-            "`process_*` metrics. A series of a partition comes from the partition's owner. No label holds a user id.\n",
+            "`process_*` metrics. A series of a partition comes from the partition's owner. No label has a user id.\n",
             table(("metric", "type", "labels", "meaning"), rows),
         ]
     )
@@ -366,15 +367,15 @@ TOPICS: dict[str, tuple[str, list[str]]] = {
     "alerts": (f"Key: user id. Type `shoal.alert`. {ENVELOPE}", ["alert"]),
     "dead_letters": (
         "Key and value are those of the rejected record; a value over 512 KiB is cut, and the headers `length` and "
-        "`sha256` then describe the whole. Receipts of `shoal dead-letters --send-back` lie in the same topic: they have "
-        "the header `sent-back`. Reasons: " + ", ".join(f"`{reason}`" for reason in REASONS if reason) + ".\n",
+        "`sha256` then describe the whole. Receipts of `shoal dead-letters --send-back` lie in the same topic: they "
+        "have the header `sent-back`. Reasons: " + ", ".join(f"`{reason}`" for reason in REASONS if reason) + ".\n",
         ["dead letter"],
     ),
     "commands": ("Key: user id, placed as events are. A value is a JSON object.\n", ["command"]),
     "commands_results": (
-        "Key: request id. Type `shoal.receipt`; `subject` is the request id. A value is a CloudEvents 1.0 event in JSON. "
-        "The fields below are those of `data`: first of the receipt of a command, then of the learner's answer to "
-        "`shoal models promote` or `rollback`.\n",
+        "Key: request id. Type `shoal.receipt`; `subject` is the request id. A value is a CloudEvents 1.0 event in "
+        "JSON. The fields below are those of `data`: first of the receipt of a command, then of the learner's answer "
+        "to `shoal models promote` or `rollback`.\n",
         ["receipt", "answer"],
     ),
     "training_rows": (
@@ -429,8 +430,8 @@ def topics_page() -> str:
         "# Topics and schemas\n",
         MADE,
         "Names, partitions and configuration with the default settings; the setting `prefix` comes before the names. "
-        "All topics have `message.timestamp.type=CreateTime`, and `max.message.bytes` and `min.insync.replicas` from the "
-        "settings. Read the outputs with `isolation.level=read_committed`.\n",
+        "All topics have `message.timestamp.type=CreateTime`, and `max.message.bytes` and `min.insync.replicas` from "
+        "the settings. Read the outputs with `isolation.level=read_committed`.\n",
         table(("topic", "partitions", "configuration"), rows),
     ]
     for key, several in found.items():
