@@ -94,7 +94,7 @@ def settings_page() -> str:
         if "default" in schema and schema["default"] is None:
             default = "`false`" if "anyOf" in schema and "prefixItems" in schema["anyOf"][0] else "none"
         if schema.get("format") == "password":
-            default = '`"shoal"`'
+            default = f'`"{Settings().learner.hash_key.get_secret_value()}"`'
         if name == "sources":
             default = ", ".join(f"`{source.name}`" for source in Settings().sources)
         row = f"`{name}`", kind_of(schema), default, schema.get("description", "").replace("\n", " ")
@@ -335,6 +335,7 @@ RECORDS: dict[str, Callable[[], dict[str, str]]] = {
     "lineage": lambda: struct_fields(lineage_records._Event),
     "command": lambda: struct_fields(commands.Command),
     "receipt": lambda: struct_fields(commands._Receipt),
+    "alert": lambda: dict.fromkeys(MEANINGS["alert"], "string") | dict.fromkeys(("evidence", "thresholds"), "object"),
     "answer": lambda: struct_fields(control_messages.Answer),
     "dead letter": dead_letter_headers,
 }
@@ -342,13 +343,13 @@ RECORDS: dict[str, Callable[[], dict[str, str]]] = {
 
 def record(name: str, head: str = "field") -> str:
     """A table of what a record holds."""
-    kinds = RECORDS[name]() if name in RECORDS else {}
+    kinds = RECORDS[name]()
     rows = [(f"`{field}`", kinds.get(field, ""), meaning) for field, meaning in MEANINGS[name].items()]
     return table((head, "type", "meaning"), rows)
 
 
-ENVELOPE = """A value is a CloudEvents 1.0 event in JSON. `subject` is the user id, `time` the event time, and `id` is \
-the same for the same fact, whoever computes it. The fields below are those of `data`.
+ENVELOPE = """A value is a CloudEvents 1.0 event in JSON. `subject` is the key, `time` the event time, and `id` is the \
+same for the same fact, whoever computes it. The fields below are those of `data`.
 """
 
 # the part of each topic in the reference, by its key in [topics]
@@ -386,7 +387,7 @@ TOPICS: dict[str, tuple[str, list[str]]] = {
     ),
     "models": ("Key: number of the version. A value is a msgpack map with a checksum, without pickle.\n", []),
     "segment_lineage": (
-        "Key: segment id. Type `shoal.segment-lineage`; `subject` is the segment id. " + ENVELOPE,
+        "Key: segment id. Type `shoal.segment-lineage`. " + ENVELOPE,
         ["lineage"],
     ),
     "changelog": (

@@ -144,6 +144,10 @@ def test_files_and_names_that_a_page_names_exist(path: Path) -> None:
     assert wrong_names(prose(texts()[path])) == []
 
 
+def test_files_and_names_that_the_reference_names_exist() -> None:
+    assert not [wrong for path in texts().keys() - set(PAGES) for wrong in wrong_names(prose(texts()[path]))]
+
+
 def test_a_wrong_name_is_found() -> None:
     text = "`state/windows.py::as_of` `state/windows.py::no_such` `state/no_such.py` `streams/` `learner.every`"
     assert wrong_names(text) == ["state/windows.py::no_such", "state/no_such.py"]
@@ -283,7 +287,7 @@ def test_the_reference_has_every_field_of_records() -> None:
     found = reference()
     for name, kinds in found.RECORDS.items():
         assert found.MEANINGS[name].keys() == kinds().keys(), name
-    assert found.MEANINGS.keys() == found.RECORDS.keys() | {"alert"}
+    assert found.MEANINGS.keys() == found.RECORDS.keys()
 
 
 def test_the_reference_has_every_field_of_alerts() -> None:
