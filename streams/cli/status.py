@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list with a member per partition.")
 @click.pass_obj
 def status(context: Context, as_json: bool) -> None:
-    """Print owner, offsets, lag, watermark, model version and pass of each partition, and which source holds back others.
+    """Print owner, offsets, lag, watermark, model version and pass of each partition, and the source it waits for.
 
     Reads the topics and the workers' group, so no worker has to be reachable.
     """
