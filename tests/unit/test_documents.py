@@ -192,8 +192,10 @@ def traced_files() -> set[str]:
 
 
 def test_the_path_of_one_event_names_each_file_that_it_passes() -> None:
-    page = texts()[ROOT / "docs" / "architecture.md"].partition("<!-- path of one event -->")[2].partition("\n\n")[0]
-    named = set(re.findall(r"`([\w/]+\.py)", page))
+    before, _, after = texts()[ROOT / "docs" / "architecture.md"].partition("<!-- path of one event -->")
+    calls = re.findall(r"`([\w/]+\.py)(::[\w.]+)?`", after.partition("\n\n")[0])
+    named = {name for name, _ in calls}
+    assert f"{sum(bool(call) for _, call in calls)} calls in {len(named)} files" in before
     traced = traced_files()
     assert len(traced) > 20
     assert traced - named == set()
