@@ -11,7 +11,7 @@ STAMP = $(VENV)/.installed
 # with torch: three gigabytes to fetch, six on disk; its CUDA libraries come along whether or not there is a GPU
 EMBEDDINGS = .venv-embeddings
 
-.PHONY: run test test-embeddings lint format verify faults exits bench quality profile clean
+.PHONY: run test test-embeddings docs lint format verify faults exits bench quality profile clean
 .DEFAULT_GOAL := run
 MAKEFLAGS += --no-print-directory
 
@@ -33,6 +33,10 @@ test: lint
 
 test-embeddings: $(EMBEDDINGS)/.installed
 	@OMP_WAIT_POLICY=PASSIVE $(EMBEDDINGS)/bin/python -m pytest tests/embeddings $(ARGS)
+
+# into site/; make docs ARGS=serve shows it while you write
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(or $(ARGS),build --quiet) --strict
 
 verify: $(STAMP)
 	@test -n "$(DATA)" || { echo 'make verify DATA=FILE: a file in the schema of shoal, CSV or JSON lines, plain or .gz' >&2; exit 2; }
@@ -74,5 +78,5 @@ $(STAMP) $(EMBEDDINGS)/.installed: pyproject.toml | .uv/bin/uv
 	@touch $@
 
 clean:
-	@rm -rf $(VENV) $(EMBEDDINGS) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@rm -rf $(VENV) $(EMBEDDINGS) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist site
 	@find streams online_models state monitoring tests -name __pycache__ -prune -exec rm -rf {} +

@@ -86,7 +86,7 @@ def raw(
 
     windows (n, 4, measures) as of each step, hours (n, 8) decayed events by three-hour block. Ratios are of seven days,
     and of thirty at MONTH of their weight. Elementwise: a line does not depend on the batch around it. Money is in
-    minor units. Source: quality figures in DESIGN.md.
+    minor units. Source: docs/figures.md, quality of segments.
     """
     n = len(windows)
     out = np.empty((2 * R + len(PLAIN), n))

@@ -19,36 +19,36 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": "Real traffic through a real Kafka, and the segments found in it.",
     "broker": "Start, stop or look at the embedded Kafka.",
-    "topics": "Create the topics, or check those that are there.",
+    "topics": "Create the topics, or check the ones that exist.",
     "worker": "Run a worker: it takes its share of the partitions.",
     "replay": "Send the events of a file into the source topics.",
     "snapshot": "Every user's features and segment, from the changelog topic.",
     "backfill": "The same columns from a file, without Kafka.",
     "train": "Train the encoder of the embeddings, on a GPU where there is one.",
-    "tune": "Search for better settings of the learner, on the rows that there are.",
-    "user": "One user's features, segment and last change.",
-    "similar": "The shoppers most like one, and what they share.",
+    "tune": "Search for better settings of the learner on the existing training rows.",
+    "user": "Features, segment and last change of one user.",
+    "similar": "The users most similar to a user, and what they share.",
     "status": "Offsets, lag, watermark and model version of each partition.",
     "erase": "Erase a user, and wait for the receipt.",
     "advance": "Move the watermark by hand, for demos and tests.",
-    "dead-letters": "List rejected records, export them for repair, send them back.",
+    "dead-letters": "List rejected records, export them for repair, send repaired ones back.",
     "models": "Versions of the model: list, compare, promote, roll back, rebuild.",
-    "segments": "The segments there are, and what became of those there were.",
+    "segments": "The current segments, and the history of all segments.",
     "config": "The settings in force, secrets masked.",
 }
 EXIT_CODES = """\b
 Exit codes:
    0  done
-   1  anything not named below
+   1  any other error
    2  usage or settings
-   4  the broker cannot be had, started or reached, or forbids what is needed
-   5  topics are missing, or other than the settings say
-   6  state or a model version refused: another deployment's, or unreadable
+   4  the broker cannot be obtained, started or reached, or an ACL is missing
+   5  topics are missing, or differ from the settings
+   6  local state or a model version of another deployment, or unreadable
    7  a transaction failed or was fenced off
    8  most records in a row are rejects
-   9  recovery from the changelog did not end
-  10  a file or a request that cannot be read or answered
-  11  going on would lose records (--accept-loss goes on)
+   9  recovery from the changelog failed or took too long
+  10  an input file or a request cannot be read or answered
+  11  continuing would lose records or count some twice (--accept-loss continues)
 
 \b
 Shell completion:
@@ -100,11 +100,11 @@ class Lazy(click.Group):
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Settings file; else SHOAL_CONFIG, else shoal.toml.",
+    help="Settings file. Default: SHOAL_CONFIG, else shoal.toml.",
 )
 @click.option("--bootstrap-servers", help="Kafka brokers, host:port[,host:port].")
-@click.option("--prefix", help="Prefix of topics and transactional ids.")
-@click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
+@click.option("--prefix", help="Prefix of topics, groups and transactional ids.")
+@click.option("-v", "--verbose", is_flag=True, help="Log to stderr.")
 @click.version_option(package_name="shoal")
 @click.pass_context
 def cli(

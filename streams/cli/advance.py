@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("to", metavar="TIME", type=AS_OF)
 @click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the receipts.")
-@click.option("--json", "as_json", is_flag=True, help="The receipts as one JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print the receipts as one JSON list.")
 @click.pass_obj
 def advance(context: Context, to: int, wait: float, as_json: bool) -> None:
-    """Move the watermark of every partition to TIME (RFC 3339 or epoch milliseconds): for demos and tests.
+    """Move the watermark of every partition to TIME (RFC 3339 or epoch milliseconds), for demos and tests.
 
     What is due by then leaves its windows, as if that much time had passed; later events that are older than TIME are
-    late. There is no way back. Exit code 10: no receipts within the time.
+    late. This cannot be undone. Exit code 10: no receipts in time.
     """
     from streams.kafka.requests import advance as ask
     from streams.kafka.topics import ensure

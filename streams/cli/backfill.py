@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--schema", type=click.Choice(["shoal", "rees46"]), default="shoal", show_default=True)
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--as-of", type=AS_OF, help="RFC 3339 or epoch ms; later events are left out. Default: the latest.")
-@click.option("--model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A model version's file.")
+@click.option(
+    "--schema", type=click.Choice(["shoal", "rees46"]), default="shoal", show_default=True, help="Schema of FILE."
+)
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Parquet file.")
+@click.option("--as-of", type=AS_OF, help="RFC 3339 or epoch ms; later events are ignored. Default: the latest event.")
+@click.option(
+    "--model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File of `shoal models export`."
+)
 @click.pass_obj
 def backfill(context: Context, file: Path, schema: str, output: Path, as_of: int | None, model: Path | None) -> None:
-    """Every user's features from FILE, through the worker's code, without Kafka, as parquet."""
+    """Compute every user's features from FILE with the worker's code, without Kafka, and write them as Parquet."""
     from online_models.version import loads
     from streams.errors import DataError
     from streams.offline import feature_table, parquet

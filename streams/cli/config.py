@@ -16,10 +16,10 @@ RULES = ("request_rate", "spend_factor", "refunds", "unusual")  # null where swi
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def config(context: Context, as_json: bool) -> None:
-    """The settings in force, from the file, SHOAL_* variables and options; secrets are masked.
+    """Print the settings in force, from the file, SHOAL_* variables and options; secrets are masked.
 
     A setting section.key is SHOAL_SECTION__KEY in the environment; SHOAL_SECTION__KEY_FILE reads it from a file.
     """

@@ -21,14 +21,16 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--reason", "reasons", multiple=True, help="These alone; may be given more than once.")
-@click.option("--since", type=AS_OF, help="RFC 3339 or epoch ms: those rejected from then on.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="Of a list: the newest.")
-@click.option("--values", is_flag=True, help="Of a list: keys and values too. They hold user ids.")
-@click.option("--count", "counting", is_flag=True, help="How many there are, by reason and source.")
-@click.option("--export", "out", type=FILE, help="Write all that were not sent back to a new file, for repair.")
+@click.option("--reason", "reasons", multiple=True, help="Only this reason; can be repeated.")
+@click.option("--since", type=AS_OF, help="Only records rejected since then; RFC 3339 or epoch ms.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="Most records to list, the newest."
+)
+@click.option("--values", is_flag=True, help="List keys and values too. They hold user ids.")
+@click.option("--count", "counting", is_flag=True, help="Print counts by reason and source.")
+@click.option("--export", "out", type=FILE, help="Write all records that were not sent back to a new file.")
 @click.option("--send-back", "repaired", type=FILE, help="Send the events of a repaired export to their sources.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list, of a list or a count.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 @click.pass_obj
 def dead_letters(
     context: Context,
@@ -43,17 +45,18 @@ def dead_letters(
 ) -> None:
     """List dead letters, newest last; count them; export them for repair; send repaired ones back.
 
-    An export has a JSON object a line: "letter" names it, "value" is the record's text ("value_base64" where it is not
-    UTF-8). Repair "value", as text or as an object, and drop the lines that are not to be sent, e.g.
+    An export has one JSON object per line: "letter" identifies the dead letter, "value" is the record's text
+    ("value_base64" if it is not UTF-8). Repair "value", as text or as an object, and delete the lines that are not to
+    be sent:
 
     \b
       shoal dead-letters --reason currency --export bad.jsonl
       jq -c '.value |= (fromjson | .currency = "USD")' bad.jsonl > good.jsonl
       shoal dead-letters --send-back good.jsonl
 
-    Each line is decoded as the worker will decode it; if one would be rejected again, its number and reason are told
-    and nothing is sent. The key becomes the event's user id. A letter is sent back once, whatever event_id it carries:
-    a receipt beside it remembers, and a line sent before is left out.
+    Each line is decoded as the worker decodes it. If a line would be rejected again, its number and reason are printed
+    and nothing is sent. The key becomes the event's user id. A dead letter is sent back once, whatever its event_id:
+    lines that were sent before are skipped.
 
     Exit codes: 0 done, 2 usage or settings, 4 broker, 5 no such topic, 7 a transaction failed, 10 a file or a line.
     """

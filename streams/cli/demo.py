@@ -12,10 +12,18 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--exit", "leave", is_flag=True, help="End after the replay instead of serving on.")
-@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
-@click.option("--seconds", type=click.FloatRange(min=1), default=20.0, show_default=True, help="Length of the replay.")
-@click.option("--home", type=click.Path(path_type=Path), default=Path(".shoal/demo"), show_default=True)
+@click.option("--exit", "leave", is_flag=True, help="Exit after the replay instead of serving.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), default=20.0, show_default=True, help="Seconds that the replay takes."
+)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    default=Path(".shoal/demo"),
+    show_default=True,
+    help="Folder of the demo.",
+)
 @click.option("--bootstrap-servers", help="Brokers of your own instead of the embedded one; topics get a new prefix.")
 @click.pass_obj
 def demo(

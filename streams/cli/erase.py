@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("ident", metavar="USER")
 @click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the receipt.")
-@click.option("--json", "as_json", is_flag=True, help="The receipt as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt as one JSON object.")
 @click.pass_obj
 def erase(context: Context, ident: str, wait: float, as_json: bool) -> None:
-    """Erase a user: the row, the segment, and what the README's table says of each topic.
+    """Erase a user: the row, the segment, and what docs/how-to/erasure.md says of each topic.
 
-    Waits for the receipt of the worker. Exit code 10: no receipt within the time; the command stays and is carried
-    out by the next worker.
+    Waits for the receipt of the worker. Exit code 10: no receipt in time; the command stays in the topic and
+    the next worker applies it.
     """
     from streams.kafka.requests import erase as ask
     from streams.kafka.topics import ensure

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from streams.cli import Context
 
 NUMBER = click.IntRange(min=1)
-json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 wait_option = click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for the learner's answer.")
 
 
@@ -122,21 +122,31 @@ def diff(context: Context, old: int, new: int, as_json: bool) -> None:
 
 
 @models.command()
-@click.option("--space", type=click.Choice(["embedding", "windows"]), help="What to make segments of; else the other.")
-@click.option("--accept-churn", is_flag=True, help="Also where more people change segment than the budget says.")
-@click.option("--budget", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Share of the panel.")
-@click.option("--dry-run", is_flag=True, help="Judge, and leave it at that.")
+@click.option(
+    "--space",
+    type=click.Choice(["embedding", "windows"]),
+    help="What to make segments from. Default: the space not in use.",
+)
+@click.option("--accept-churn", is_flag=True, help="Promote even if more users change segment than --budget.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="Largest share of users that may change segment.",
+)
+@click.option("--dry-run", is_flag=True, help="Evaluate only.")
 @wait_option
 @json_option
 @click.pass_obj
 def promote(
     context: Context, space: Space | None, accept_churn: bool, budget: float, dry_run: bool, wait: float, as_json: bool
 ) -> None:
-    """Make segments of the candidate (the newest encoder's embedding), or of the windows again.
+    """Make segments from the candidate (the newest encoder's embedding), or from the window features again.
 
-    Judged first, on users that the models are not made from: it has to foretell purchases and carts better than the
-    segments in force, with segments no less apart, and few may change segment. An embedding has to beat the hand-made
-    windows; a tie goes to the windows. Exit code 10: refused, and why; no answer in time.
+    It is evaluated first, on users that the models are not made from: it must predict purchases and carts better than
+    the segments in force, its segments must lie no less apart, and few users may change segment. A tie goes to the
+    window features. Exit code 10: refused (the reason is printed), or no answer in time.
     """
     from streams.errors import DataError
     from streams.operations.promotion import order, verdict
@@ -162,7 +172,7 @@ def rollback(context: Context, number: int, wait: float, as_json: bool) -> None:
     """Put the segments of version N in force again, as a new version.
 
     Users move once more, with the cause "model". Exit code 10: there is no such version; refused, and why; no answer
-    in time (the order stays and will be carried out).
+    in time (the request stays in the topic and will be applied).
     """
     from streams.kafka import model_store
     from streams.operations.promotion import rollback as order
@@ -174,8 +184,10 @@ def rollback(context: Context, number: int, wait: float, as_json: bool) -> None:
 
 
 @models.command()
-@click.option("--version", "number", type=NUMBER, required=True)
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the bytes there.")
+@click.option("--version", "number", type=NUMBER, required=True, help="Version to rebuild.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the rebuilt version to a file."
+)
 @json_option
 @click.pass_obj
 def rebuild(context: Context, number: int, output: Path | None, as_json: bool) -> None:

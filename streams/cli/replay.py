@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--schema", type=click.Choice(["shoal", "rees46"]), default="shoal", show_default=True)
-@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Event time a second of wall time.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second of wall time.")
-@click.option("--as-fast-as-possible", is_flag=True, help="The default.")
-@click.option("--allow-jumps", is_flag=True, help="Go on where time jumps ahead by more than a day.")
+@click.option(
+    "--schema", type=click.Choice(["shoal", "rees46"]), default="shoal", show_default=True, help="Schema of FILE."
+)
+@click.option(
+    "--speed", type=click.FloatRange(min=0, min_open=True), help="Seconds of event time per second of wall time."
+)
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events per second.")
+@click.option("--as-fast-as-possible", is_flag=True, help="Without a pause; the default.")
+@click.option("--allow-jumps", is_flag=True, help="Continue if event time jumps ahead by more than a day.")
 @click.pass_obj
 def replay(
     context: Context,
@@ -34,7 +38,7 @@ def replay(
     as_fast_as_possible: bool,
     allow_jumps: bool,
 ) -> None:
-    """Send the events of FILE (CSV or JSON lines, plain or .gz) into the source topics, in their names."""
+    """Send the events of FILE (CSV or JSON lines, plain or .gz) to the source topics, under their field names."""
     if sum(map(bool, (speed, rate, as_fast_as_possible))) > 1:
         raise click.UsageError("--speed, --rate and --as-fast-as-possible exclude each other")
     settings = context.settings()

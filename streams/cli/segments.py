@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def segments() -> None:
-    """The segments there are, and what became of those there were."""
+    """The current segments, and the history of all segments."""
 
 
 @segments.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 @click.pass_obj
 def list_(context: Context, as_json: bool) -> None:
     """The segments of the newest version: users, and what sets them apart. Exit code 10: there is no version yet."""
@@ -41,9 +41,9 @@ def list_(context: Context, as_json: bool) -> None:
 
 
 @segments.command()
-@click.option("--segment", type=click.IntRange(min=0), help="What a segment has to do with alone.")
-@click.option("--since", type=AS_OF, help="RFC 3339 or epoch ms: what was published from then on.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@click.option("--segment", type=click.IntRange(min=0), help="Only events of this segment.")
+@click.option("--since", type=AS_OF, help="Only events published since then; RFC 3339 or epoch ms.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 @click.pass_obj
 def history(context: Context, segment: int | None, since: int | None, as_json: bool) -> None:
     """What became of segments, oldest first: born, split, merged, retired, with shares of people. Ids are never used

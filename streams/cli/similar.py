@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("user")
-@click.option("-n", "count", type=click.IntRange(1, 1_000), default=10, show_default=True, help="How many.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array.")
+@click.option("-n", "count", type=click.IntRange(1, 1_000), default=10, show_default=True, help="Number of users.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 @click.pass_obj
 def similar(context: Context, user: str, count: int, as_json: bool) -> None:
-    """The shoppers most like USER, and what they share.
+    """Print the users most similar to USER, and what they share.
 
-    Nearest by the encoder's embedding once one was trained, else by the features that segments are made of. Exit code
+    Compares embeddings if an encoder was trained, else the features that segments are made of. Exit code
     10: no such user, or no model version yet.
     """
     from streams.errors import DataError

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Parquet file.")
 @click.option("--as-of", type=AS_OF, help="RFC 3339 or epoch ms, not below any user's clock. Default: the latest.")
 @click.pass_obj
 def snapshot(context: Context, output: Path, as_of: int | None) -> None:
-    """Every user's features and segment, rebuilt from the changelog topic, as parquet.
+    """Write every user's features and segment, read from the changelog topic, as Parquet.
 
-    Also what the newest model version says, once it does: how likely each one is to buy within seven days and to add a
-    cart in the next session; in what segment a new user will be at the end of the first day; of a trained encoder each
-    one's embedding, and how badly it restores it.
+    A model version adds, once it has learned them, the probabilities of a purchase within seven days and of a cart in
+    the next session, the segment of a new user at the end of the first day, and, with an encoder, the embedding and
+    its reconstruction error.
     """
     from streams.kafka import changelog
     from streams.offline import feature_table, parquet

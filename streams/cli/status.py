@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON list, a member a partition.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list with a member per partition.")
 @click.pass_obj
 def status(context: Context, as_json: bool) -> None:
-    """Per partition: owner, offsets and lag of each source, watermark, which source holds the others, model and pass.
+    """Print owner, offsets, lag, watermark, model version and pass of each partition, and the source it waits for.
 
-    From the topics and the workers' group, whether or not a worker can be reached.
+    Reads the topics and the workers' group, so no worker has to be reachable.
     """
     from streams.operations.overview import overview
 

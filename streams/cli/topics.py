@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Create nothing; fail where a topic is missing.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@click.option("--check", is_flag=True, help="Create nothing; fail if a topic is missing or differs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 @click.pass_obj
 def topics(context: Context, check: bool, as_json: bool) -> None:
-    """Create the topics, or check those that are there.
+    """Create the topics, or check the ones that exist.
 
-    Exit codes: 0 all are as the settings say, 2 settings, 4 no broker, 5 missing or otherwise.
+    Exit codes: 0 all topics match the settings, 2 settings, 4 no broker, 5 a topic is missing or differs.
     """
     found = ensure(context.settings(), create=not check, strict=check)
     if as_json:

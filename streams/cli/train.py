@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Train on the rows that there are, and end.")
-@click.option("--promote/--no-promote", default=None, help="Have each candidate judged, and order a better one.")
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON on stdout for each training.")
+@click.option("--once", is_flag=True, help="Train once on the existing rows, and exit.")
+@click.option("--promote/--no-promote", default=None, help="Evaluate each candidate, and promote a better one.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per training.")
 @click.pass_obj
 def train(context: Context, once: bool, promote: bool | None, as_json: bool) -> None:
-    """Train the encoder of the embeddings on the newest training rows, and offer it to the learner.
+    """Train the encoder of the embeddings on the newest training rows, and send it to the learner.
 
     A process of its own, which needs torch: pip install 'shoal[embeddings]'. Trains when trainer.first_rows are there,
-    then every trainer.every seconds, and sooner where shoppers have become others. On CUDA where there is one.
+    then every trainer.every seconds, and earlier when it detects drift. Uses CUDA where available.
 
     Exit codes: 0 done or stopped, 2 settings or no torch, 4 broker, 5 topics, 6 trainer.datadir is in use,
     7 another trainer took over, 10 too few rows.

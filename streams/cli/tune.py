@@ -16,24 +16,31 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--rows", "file", type=click.Path(dir_okay=False, path_type=Path), help="Rows that --save has written.")
-@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows of the topic there.")
-@click.option("--trials", type=click.IntRange(min=2), default=20, show_default=True, help="Settings to try, at most.")
-@click.option("--seconds", type=click.FloatRange(min=0), default=600.0, show_default=True, help="Then it ends.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draws.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option(
+    "--rows",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Read the rows from a file that --save wrote.",
+)
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows of the topic to a file.")
+@click.option("--trials", type=click.IntRange(min=2), default=20, show_default=True, help="Most settings to try.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0), default=600.0, show_default=True, help="Most seconds to search."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random search.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def tune(
     context: Context, file: Path | None, save: Path | None, trials: int, seconds: float, seed: int, as_json: bool
 ) -> None:
-    """Search for better settings of the learner, on the training rows that there are.
+    """Search for better settings of the learner on the existing training rows.
 
-    Each candidate learns the log from its start; rows are judged by the version that was in force when they came: how
-    well the rates of its segments foretell purchases within seven days and carts in the next session, how far its
-    segments lie apart, whom its new versions move. Ranked on the earlier rows; the best one is compared with the
-    settings in force on the later ones. Changes nothing: it prints lines for shoal.toml.
+    Each candidate learns the log from its start. Each row is scored by the version in force when it came: how well the
+    rates of its segments predict purchases within seven days and carts in the next session, how far its segments lie
+    apart, and how many users its new versions move. Candidates are ranked on the earlier rows; the best one is compared
+    with the settings in force on the later rows. Prints lines for shoal.toml, and changes nothing.
 
-    Exit codes: 0 done, also where nothing is better, 4 broker, 5 no topic, 10 too few rows, a file that is none.
+    Exit codes: 0 done, also if nothing is better, 4 broker, 5 no topic, 10 too few rows or an unreadable file.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -23,12 +23,12 @@ ASK_SECONDS = 3.0
 
 @click.command()
 @click.argument("ident", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def user(context: Context, ident: str, as_json: bool) -> None:
-    """One user's features, segment and last change, and what the newest model foretells.
+    """Print one user's features, segment, last change and predictions.
 
-    From the worker at web.host and web.port, else from the topics.
+    Asks the worker at web.host and web.port; reads the topics if it does not answer.
 
     Features are as of the later of the user's clock and the partition's watermark. Exit code 10: no such user.
     """

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--accept-rejects", is_flag=True, help="Go on where most records in a row are rejects.")
-@click.option("--accept-loss", is_flag=True, help="Go on where records between the progress and the log are gone.")
+@click.option("--accept-rejects", is_flag=True, help="Continue although most records in a row are rejects.")
+@click.option("--accept-loss", is_flag=True, help="Continue although records are lost; print which.")
 @click.pass_obj
 def worker(context: Context, accept_rejects: bool, accept_loss: bool) -> None:
-    """Run a worker: it takes its share of the partitions until it is stopped."""
+    """Run a worker. It owns its share of the partitions until it is stopped."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the runner takes it over nothing needs an end
     from streams.runtime.process import run
 

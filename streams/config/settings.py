@@ -34,22 +34,32 @@ Off = BeforeValidator(lambda value: None if value is False else tuple(value) if 
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Kafka(Section):
     """How every client reaches the brokers."""
 
     bootstrap_servers: Annotated[str, Field(pattern=r"^\s*[^\s,]+:\d+\s*(,\s*[^\s,]+:\d+\s*)*$")] = "127.0.0.1:9092"
+    """Brokers as host:port, separated by commas."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How connections are secured."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """SASL mechanism; used with `SASL_PLAINTEXT` and `SASL_SSL`."""
     sasl_username: str | None = None
+    """SASL user name."""
     sasl_password: SecretStr | None = None
+    """SASL password."""
     ssl_cafile: Path | None = None
+    """PEM file of the certificate authorities that sign the brokers' certificates."""
     ssl_certfile: Path | None = None
+    """PEM file of the client's certificate."""
     ssl_keyfile: Path | None = None
+    """PEM file of the client's private key; needs `ssl_certfile`."""
     ssl_keyfile_password: SecretStr | None = None
+    """Password of the private key."""
     ssl_check_hostname: bool = True
+    """Whether the broker's certificate must name the host."""
 
     @model_validator(mode="after")
     def _whole(self) -> Kafka:
@@ -62,24 +72,43 @@ class Topics(Section):
     """Names (the prefix comes before them), partitions, replication, retention in hours (-1 for ever)."""
 
     partitions: Annotated[int, Field(gt=0, le=10_000)] = 4
+    """Partitions of the sources, outputs, commands and the changelog; it cannot be changed later."""
     replication: Annotated[int, Field(gt=0, le=32)] = 3
+    """Replicas of each topic that shoal creates."""
     min_insync_replicas: Annotated[int, Field(gt=0, le=32)] = 2
+    """`min.insync.replicas` of each topic that shoal creates; at most `topics.replication`."""
     source_retention: Annotated[int, Field(ge=-1, le=876_000)] = 168
+    """Retention of the sources in hours; -1 keeps all records."""
     output_retention: Annotated[int, Field(ge=-1, le=876_000)] = 720
+    """Retention of segment changes and alerts in hours; -1 keeps all records."""
     dead_letter_retention: Annotated[int, Field(ge=-1, le=876_000)] = 2160
+    """Retention of dead letters in hours; -1 keeps all records."""
     lineage_retention: Annotated[int, Field(ge=-1, le=876_000)] = -1
+    """Retention of the segment lineage in hours; -1 keeps all records."""
     command_retention: Annotated[int, Field(ge=-1, le=876_000)] = 168
+    """Retention of commands and their receipts in hours; -1 keeps all records."""
     training_retention: Annotated[int, Field(ge=-1, le=876_000)] = 720
+    """Retention of training rows in hours; -1 keeps all records."""
     max_message_bytes: Annotated[int, Field(ge=1_048_576, le=1 << 30)] = 16 << 20
+    """`max.message.bytes` of the topics, and the largest request of a producer, in bytes."""
     segment_changes: TopicName = "segment-changes"
+    """Name of the topic of segment changes."""
     segments: TopicName = "segments"
+    """Name of the compacted topic of each user's current segment."""
     alerts: TopicName = "alerts"
+    """Name of the topic of alerts."""
     dead_letters: TopicName = "dead-letters"
+    """Name of the topic of rejected records."""
     training_rows: TopicName = "training-rows"
+    """Name of the topic of training rows."""
     models: TopicName = "models"
+    """Name of the compacted topic of model versions."""
     segment_lineage: TopicName = "segment-lineage"
+    """Name of the topic of segment lineage."""
     commands: TopicName = "commands"
+    """Name of the topic of commands."""
     commands_results: TopicName = "commands-results"
+    """Name of the topic of the commands' receipts and the learner's answers."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Topics:
@@ -92,10 +121,15 @@ class SourceSettings(Section):
     """One source topic, in the order that breaks ties of time."""
 
     name: TopicName
+    """Name of the topic, without the prefix."""
     schema_: Annotated[Literal["shoal", "rees46"], Field(alias="schema")] = "shoal"
+    """Schema of the records."""
     fields: dict[str, str] = {}
+    """Field names of the records: theirs to shoal's. Only with the schema `shoal`."""
     types: dict[str, str] = {}
-    rekey_from: TopicName | None = None  # the shop's own topic, without the prefix: re-keyed into this one
+    """Event types of the records: theirs to shoal's. Only with the schema `shoal`."""
+    rekey_from: TopicName | None = None
+    """The topic, without prefix, that shoal repartitions by user id into this source."""
 
     @model_validator(mode="after")
     def _own_names(self) -> SourceSettings:
@@ -108,15 +142,25 @@ class State(Section):
     """Local state and the flush."""
 
     datadir: Path = Path(".shoal/state")
+    """Folder of the local state."""
     cache_rows: Annotated[int, Field(ge=1000, le=10**9)] = 2_000_000
+    """User rows in memory, over all partitions of a worker."""
     block_cache_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 64
+    """RocksDB's block cache in MiB, shared by all partitions of a worker."""
     flush_interval: Annotated[float, Field(gt=0, le=60)] = 0.25
+    """Seconds between two flushes; at most `state.transaction_timeout`."""
     session_timeout: Seconds = 10.0
+    """Seconds without a heartbeat after which a group member counts as dead."""
     rebalance_timeout: Seconds = 30.0
+    """Seconds that a member of the workers' group has to rejoin in a rebalance."""
     transaction_timeout: Seconds = 20.0
+    """Seconds after which a transaction that is not committed is aborted."""
     max_poll_records: Annotated[int, Field(ge=1, le=200_000)] = 8_000
+    """Records of one poll, about."""
     recovery_deadline: Seconds = 600.0
+    """Seconds after which a recovery that has not ended stops the worker (exit code 9)."""
     journal: bool = False
+    """Whether progress records hold a journal of what was applied, for audits. It names erased users."""
 
     @model_validator(mode="after")
     def _in_time(self) -> State:
@@ -130,19 +174,33 @@ class LearnerSettings(Section):
     k_most alike: their number is fixed."""
 
     segmenter: Literal["kmeans", "dbstream", "clustream", "denstream"] = "kmeans"
+    """Clustering algorithm."""
     k_least: Annotated[int, Field(ge=2, le=64)] = 4
+    """Smallest number of segments. Equal to `k_most`, the number is fixed."""
     k_most: Annotated[int, Field(ge=2, le=64)] = 16
+    """Largest number of segments."""
     first_rows: Annotated[int, Field(ge=10, le=10**7)] = 300
+    """Training rows before the first model version."""
     every_rows: Annotated[int, Field(ge=10, le=10**7)] = 2_000
+    """Training rows between two model versions."""
     every: Annotated[float, Field(gt=0, le=31_536_000)] = 21_600.0
+    """Event time in seconds after which a model version is due, once a tenth of `every_rows` has come."""
     rows_per_hour: Positive = 2_000
+    """Training rows that the workers aim to send per hour of event time, over all partitions."""
     window: Annotated[int, Field(ge=100, le=15_000)] = 6_000
+    """People that a model version is made from."""
     hysteresis: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """How much nearer, as a share of the distance, another centroid must be before a user moves."""
     half_life: Annotated[float, Field(gt=0, le=31_536_000)] = 129_600.0
+    """Half-life in seconds of event time with which the feature scaling follows the shop."""
     clip: Annotated[float, Field(gt=0, le=100)] = 2.0
+    """Bound on scaled features."""
     floor: Annotated[float, Field(gt=0, le=1)] = 0.002
+    """Smallest step size of the online k-means."""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 7
+    """Seed of the clustering."""
     hash_key: Annotated[SecretStr, Field(min_length=1)] = SecretStr("shoal")
+    """Key of the hash that replaces user ids in training rows."""
 
     @model_validator(mode="after")
     def _enough(self) -> LearnerSettings:
@@ -157,20 +215,35 @@ class TrainerSettings(Section):
     """When `shoal train` trains an encoder, from how many rows, and how; clusters below 2: no clustering term."""
 
     datadir: Path = Path(".shoal/trainer")
+    """Folder of the trainer's rows and of the last encoder."""
     window: Annotated[int, Field(ge=1_000, le=10**8)] = 1_000_000
+    """Newest training rows that the trainer keeps."""
     first_rows: Annotated[int, Field(ge=200, le=10**8)] = 2_000
+    """Training rows before the first training; at most `trainer.window`."""
     every: Annotated[float, Field(gt=0, le=31_536_000)] = 3_600.0
+    """Seconds between two trainings."""
     drift: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """Significance level of the drift detector (ADWIN's delta)."""
     promote: bool = True
+    """Whether each candidate is judged, and a better one promoted."""
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(max_length=7)] = (32,)
+    """Units of the hidden layers."""
     latent: Annotated[int, Field(ge=1, le=256)] = 8
+    """Dimensions of the embedding."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
+    """Epochs of a training."""
     batch: Annotated[int, Field(ge=64, le=1 << 20)] = 4_096
+    """Rows of a training batch."""
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Share of the features that is hidden from the autoencoder."""
     clusters: Annotated[int, Field(ge=0, le=256)] = 0
+    """Clusters of the clustering term; below 2 there is no such term."""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 7
+    """Seed of the training."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where torch trains; `auto` takes CUDA where there is one."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Threads of torch; 0 leaves the number to torch."""
 
     @model_validator(mode="after")
     def _within(self) -> TrainerSettings:
@@ -183,13 +256,21 @@ class AlertSettings(Section):
     """Thresholds of the alert rules (warning, critical); false switches a rule off. Money in major units."""
 
     request_rate: Annotated[Counts | None, Off] = (600, 2000)
+    """Rule `request_rate`: events in one hour."""
     spend_factor: Annotated[Levels | None, Off] = (10.0, 30.0)
+    """Rule `spend`: spend in 24 hours as a multiple of the user's own daily spend over 30 days."""
     spend_quantile: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
+    """Rule `spend`: quantile of the shop's 24-hour spends that the user's must exceed."""
     spend_least: Annotated[float, Field(ge=0)] = 500.0
+    """Rule `spend`: smallest spend in 24 hours, in major units."""
     spend_orders: Positive = 100
+    """Rule `spend`: purchases that the partition's history needs before the rule applies."""
     refunds: Annotated[Counts | None, Off] = (3, 10)
+    """Rule `refund_burst`: refunds in 24 hours."""
     refund_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Rule `refund_burst`: smallest share of refunds among refunds and orders of seven days."""
     unusual: Annotated[Levels | None, Off] = None
+    """Rule `unusual`: the encoder's reconstruction error; 1 is exceeded by one row in a hundred."""
 
     @field_validator("request_rate", "spend_factor", "refunds", "unusual")
     @classmethod
@@ -203,39 +284,60 @@ class Rejects(Section):
     """When many rejects mean a wrong schema."""
 
     window: Annotated[int, Field(ge=100)] = 10_000
+    """Records in a row over which the share of rejects is taken."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of rejects above which the worker stops (exit code 8)."""
     max_bytes: Annotated[int, Field(ge=64, le=16 << 20)] = 65_536
+    """Bytes of a value above which a record is rejected."""
 
 
 class Web(Section):
     """The worker's page: metrics, health, status."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Address that the status page listens on."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 6066
+    """Port of the status page; 0 takes any free one."""
 
 
 class Settings(Section):
     """All of a deployment."""
 
     application: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] = "shoal"
+    """Name of the deployment: the workers' group, and part of internal topics and transactional ids."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
+    """Comes before the names of topics, groups and transactional ids."""
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    """The only currency that is accepted (ISO 4217)."""
     timezone: str = "UTC"
+    """Time zone of the shop's day (IANA name)."""
     lateness: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    """Seconds by which the watermark stays behind the newest event."""
     ahead: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    """Seconds by which an event's time may lie ahead of the clock or its record's time."""
     forget_after: Annotated[float, Field(ge=1, le=36_500)] = 400.0
+    """Days without an event after which a user is forgotten."""
     kafka: Kafka = Kafka()
+    """Connections to the brokers."""
     topics: Topics = Topics()
+    """Topics."""
     sources: Annotated[tuple[SourceSettings, ...], Field(min_length=1, max_length=16)] = (
         SourceSettings(name="clickstream"),
         SourceSettings(name="purchases"),
     )
+    """The source topics, in the order that breaks ties of event time."""
     state: State = State()
+    """Local state and flushes."""
     learner: LearnerSettings = LearnerSettings()
+    """How segments are found."""
     trainer: TrainerSettings = TrainerSettings()
+    """How the encoder is trained."""
     alerts: AlertSettings = AlertSettings()
+    """Thresholds of the alert rules."""
     rejects: Rejects = Rejects()
+    """When many rejects stop a worker."""
     web: Web = Web()
+    """The worker's status page."""
 
     @field_validator("timezone")
     @classmethod

@@ -46,7 +46,9 @@ def check(settings: Settings) -> None:
         group = f"{settings.prefix}{settings.application}"
         lacking += [f"read group {name}" for name in (group, f"{group}-learner") if not _may_join(admin, name)]
     if lacking:
-        raise BrokerError(f"the brokers do not allow this user to {', '.join(lacking)}: ACLs are missing (see README)")
+        raise BrokerError(
+            f"the brokers do not allow this user to {', '.join(lacking)}: ACLs are missing (docs/how-to/security.md)"
+        )
 
 
 def _may_join(admin: KafkaAdminClient, group: str) -> bool:

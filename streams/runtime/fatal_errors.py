@@ -39,7 +39,7 @@ def denied(error: BaseException) -> BrokerError | None:
     while cause is not None:
         if isinstance(cause, DENIED):
             told = f"{type(cause).__name__.removesuffix('Error')}: {', '.join(map(str, cause.args))}"
-            return BrokerError(f"the brokers do not allow this user to go on: {told} (see README for the ACLs)")
+            return BrokerError(f"the brokers do not allow this user to go on: {told} (ACLs: docs/how-to/security.md)")
         cause = cause.__cause__ or cause.__context__
     return None
 

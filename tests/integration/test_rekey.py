@@ -238,9 +238,9 @@ def events(count: int, partitions: int) -> dict[int, list[Message]]:
     return {at: [(None, line, [], START) for line in lines[at::partitions]] for at in range(partitions)}
 
 
-def readme(prefix: str) -> list[dict[str, Any]]:
-    """The sources of the README's example, with a topic of this test's."""
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def documented(prefix: str) -> list[dict[str, Any]]:
+    """The sources of the documents' example, with a topic of this test's."""
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "repartitioning.md").read_text(encoding="utf-8")
     (block,) = (one for one in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "rekey_from" in one)
     found: list[dict[str, Any]] = tomllib.loads(block)["sources"]
     return [one | ({"rekey_from": prefix + one["rekey_from"]} if "rekey_from" in one else {}) for one in found]
@@ -261,8 +261,8 @@ def rekeyer_of(settings: Settings, counts: Counter[str], **more: bool) -> Rekeye
     return Rekeyer(settings, settings.sources[0], counts.update, **more)
 
 
-def test_the_readmes_sources_a_raw_topic_that_is_missing_compacted_grown_or_made_anew(kafka: str, prefix: str) -> None:
-    sources = readme(prefix)
+def test_documented_sources_a_raw_topic_that_is_missing_compacted_grown_or_made_anew(kafka: str, prefix: str) -> None:
+    sources = documented(prefix)
     raw = sources[0]["rekey_from"]
     common = {"topics.partitions": 2, "sources": sources}
     with pytest.raises(TopicsError, match=f"missing: {raw}"):

@@ -1,4 +1,4 @@
-"""A broker that trusts nobody (TLS, SCRAM, ACLs): each role can do its part with the README's ACLs, and no less."""
+"""A broker that trusts nobody (TLS, SCRAM, ACLs): each role can do its part with the documented ACLs, and no less."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ACLs of each role, as the README's table lists them (`test_readme_acls` compares the two): the test of a secured
+"""The ACLs of each role, as docs/how-to/security.md lists them (`test_acls` compares the two): the test of a secured
 broker grants these and no others."""
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def test_images_are_pinned() -> None:
     for image in images.values():
         assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", image), image
     assert {re.fullmatch(r"python:3\.\d+-slim-[a-z]+", base) is not None for base in bases} == {True}
-    (sums,) = (ROOT / "streams").glob("kafka-*.sha256")  # the broker that the tests run on
+    (sums,) = (ROOT / "streams" / "embedded_kafka").glob("kafka-*.sha256")  # the broker that the tests run on
     assert images["kafka"] == f"apache/kafka:{sums.stem.removeprefix('kafka-')}"
 
 

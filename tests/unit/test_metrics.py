@@ -232,8 +232,9 @@ def test_dashboard_and_alerts_ask_for_what_is_shown(full: Metrics) -> None:
 
 def test_a_metric_that_a_page_names_exists() -> None:
     known = {spec.public + end for spec in VOCABULARY for end in ("", "_bucket", "_sum", "_count")}
-    for page in ("README.md", "DESIGN.md", "monitoring/alerts.yml"):
-        assert set(re.findall(r"\bshoal_[a-z_]+", (ROOT / page).read_text())) <= known, page
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "monitoring/alerts.yml"]
+    for page in pages:
+        assert set(re.findall(r"\bshoal_[a-z_]+", page.read_text())) <= known, page
 
 
 def test_the_dashboard_is_whole() -> None:

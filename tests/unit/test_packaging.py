@@ -1,4 +1,4 @@
-"""What is shipped, and that the commands the README names are there."""
+"""What is shipped, and that the commands the documents name are there."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from streams.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("monitoring", "online_models", "state", "streams")
-README = (ROOT / "README.md").read_text()
-CODE = re.findall(r"```.*?```|`[^`]+`", README, re.S)
+PAGES = [path for pattern in ("*.md", "docs/**/*.md") for path in ROOT.glob(pattern) if path.name != "CHANGELOG.md"]
+CODE = {path: re.findall(r"```.*?```|`[^`]+`", path.read_text(), re.S) for path in PAGES}
+README = ROOT / "README.md"
 THERE = [name for name in COMMANDS if find_spec(f"streams.cli.{name.replace('-', '_')}")]
 BUILD = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
 
 
-def named(pattern: str) -> set[str]:
-    """What the pattern's group finds in the README's code."""
-    return {found for code in CODE for found in re.findall(pattern, code)}
+def named(pattern: str, *pages: Path) -> set[str]:
+    """What the pattern's group finds in the code of pages, of all where none is given."""
+    return {found for path in pages or PAGES for code in CODE[path] for found in re.findall(pattern, code)}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_wheel_holds_the_four_packages_and_no_more(wheel: zipfile.ZipFile) -
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {"streams/data/rees46_2019-10-01.csv.gz", "streams/kafka-4.3.1.sha256"} < held
+    assert {"streams/data/rees46_2019-10-01.csv.gz", "streams/embedded_kafka/kafka-4.3.1.sha256"} < held
     for name in ("LICENSE", "NOTICE"):
         assert wheel.read(f"{info}/licenses/{name}") == (ROOT / name).read_bytes()
     assert b"shoal = streams.cli:main" in wheel.read(f"{info}/entry_points.txt")
@@ -63,7 +64,6 @@ def test_init_files_hold_a_docstring_only(package: str) -> None:
         assert (len(tree.body), bool(ast.get_docstring(tree))) == (1, True), path
 
 
-PAGES = [path for pattern in ("*.md", "docs/**/*.md") for path in ROOT.glob(pattern) if path.name != "CHANGELOG.md"]
 UNKEPT = re.compile(
     r"\bnot (?:there|available|implemented|supported|built) yet\b|\bnot yet (?:there|available|"
     r"implemented|supported|built)\b|\bcoming soon\b|\bplanned\b|\bto come\b",
@@ -99,9 +99,10 @@ def test_such_sentences_are_found(page: str, count: int) -> None:
     assert len(said_to_be_missing(page)) == count
 
 
-def test_commands_of_the_readme_are_there() -> None:
-    commands = named(r"(?:^|[`\s(])shoal ([a-z]+(?:-[a-z]+)*)")
-    assert {"topics", "worker"} <= commands <= set(THERE)
+def test_commands_of_the_documents_are_there() -> None:
+    pattern = r"(?:^|[`\n(])shoal ([a-z]+(?:-[a-z]+)*)"
+    assert {"topics", "worker"} <= named(pattern, README)
+    assert named(pattern) == set(THERE)  # and each is named somewhere
 
 
 def test_every_command_that_the_help_names_is_there() -> None:
@@ -110,10 +111,11 @@ def test_every_command_that_the_help_names_is_there() -> None:
         assert isinstance(cli.get_command(click.Context(cli), name), click.Command)
 
 
-def test_make_targets_and_options_of_the_readme_are_there() -> None:
+def test_make_targets_and_options_of_the_documents_are_there() -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
-    assert {"run", "test"} <= named(r"make ([a-z]+)") <= set(targets)
+    assert {"run", "test", "docs"} <= named(r"\bmake ([a-z]+)", README)
+    assert named(r"\bmake ([a-z]+)") <= set(targets)
     demo = cli.get_command(click.Context(cli), "demo")
     assert demo is not None
-    options = {option for given in named(r'ARGS="([^"]*)"') for option in given.split() if option[:1] == "-"}
+    options = {option for given in named(r'make run ARGS="([^"]*)"') for option in given.split() if option[:1] == "-"}
     assert {"--exit", "--json"} <= options <= {name for param in demo.params for name in param.opts}

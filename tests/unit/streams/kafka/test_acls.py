@@ -1,4 +1,4 @@
-"""The README's table of ACLs, the grants of the secured test, and what a worker asks for are the same."""
+"""The documents' table of ACLs, the grants of the secured test, and what a worker asks for are the same."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from streams.kafka.acl_check import needed
 from streams.kafka.topics import specs
 from tests.support.acls import GRANTS, Grant
 
-README = Path(__file__).parents[4] / "README.md"
+PAGE = Path(__file__).parents[4] / "docs" / "how-to" / "security.md"
 
 
 def table() -> list[Grant]:
-    """The lines of the README, one for each name."""
-    text = README.read_text(encoding="utf-8").split("| who | resource | name | operations |\n")[1].split("\n\n")[0]
+    """The lines of the page, one for each name."""
+    text = PAGE.read_text(encoding="utf-8").split("| who | resource | name | operations |\n")[1].split("\n\n")[0]
     found = []
     for row in text.splitlines()[1:]:
         role, resource, names, operations = (cell.strip() for cell in row.strip("|").split("|"))
@@ -25,7 +25,7 @@ def table() -> list[Grant]:
     return found
 
 
-def test_the_readme_lists_what_the_secured_test_grants() -> None:
+def test_the_page_lists_what_the_secured_test_grants() -> None:
     assert sorted(table()) == sorted(GRANTS)
 
 

@@ -87,6 +87,10 @@ def test_a_task_takes_only_what_goes_on_where_it_is() -> None:
     assert task.offer(records([event] * 3, first=3))
 
 
+class Running(BatchConsumer):
+    should_stop = False  # without Faust's service around it
+
+
 def reading(**told: int | None) -> tuple[Any, dict[TopicPartition, Any]]:
     """A consumer, and what the fetcher knows of its partitions; told: last stable offset of each topic's partition 0,
     by a fetch from before the reading began."""
@@ -101,7 +105,7 @@ def reading(**told: int | None) -> tuple[Any, dict[TopicPartition, Any]]:
         pass
 
     thread.seek_wait = seek_wait
-    consumer: Any = BatchConsumer.__new__(BatchConsumer)
+    consumer: Any = Running.__new__(Running)
     consumer._thread, consumer.expected, consumer._new_topicpartition = thread, {}, TopicPartition
     return consumer, states
 
