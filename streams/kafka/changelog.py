@@ -7,15 +7,14 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from state import rows
 from streams.config.settings import Settings
 from streams.errors import RecoveryError
 from streams.kafka.client_options import aiokafka_options
-from streams.kafka.connectivity import unreachable
-from streams.kafka.reader import reading, to_end
+from streams.kafka.reader import reading, started, to_end
 from streams.processing import progress
 from streams.processing.partitioner import placed
 from streams.processing.progress import PROGRESS_KEY, Progress, Serial
@@ -94,18 +93,11 @@ async def batches(settings: Settings, starts: Mapping[int, int]) -> AsyncIterato
         fetch_max_wait_ms=FETCH_WAIT_MS,
         max_partition_fetch_bytes=FETCH_BYTES,
     )
-    try:
-        await consumer.start()
-    except KafkaError:
-        await consumer.stop()
-        raise await unreachable(settings) from None
-    try:
+    async with started(consumer, settings):
         consumer.assign([TopicPartition(settings.changelog, number) for number in starts])
         for number, offset in starts.items():
             consumer.seek(TopicPartition(settings.changelog, number), offset)
         yield _batches(consumer, settings.state.max_poll_records)
-    finally:
-        await consumer.stop()
 
 
 async def _batches(consumer: AIOKafkaConsumer, limit: int) -> AsyncIterator[RecordBatch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,10 +28,23 @@ def reader(settings: Settings) -> AIOKafkaConsumer:
     )
 
 
+_stopping: set[asyncio.Future[None]] = set()  # the event loop alone would not keep them
+
+
 @asynccontextmanager
 async def reading(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     """Such a consumer, started and stopped; BrokerError where no broker answers."""
-    consumer = reader(settings)
+    async with started(reader(settings), settings) as consumer:
+        yield consumer
+
+
+@asynccontextmanager
+async def started(consumer: AIOKafkaConsumer, settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer, started and stopped; BrokerError where no broker answers.
+
+    The stop is shielded: aiokafka awaits its own tasks in it and suppresses their cancellation, so that of the caller
+    would be lost there too, and connections would stay open.
+    """
     try:
         await consumer.start()
     except KafkaError:
@@ -39,7 +53,10 @@ async def reading(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     try:
         yield consumer
     finally:
-        await consumer.stop()
+        stop = asyncio.ensure_future(consumer.stop())
+        _stopping.add(stop)
+        stop.add_done_callback(_stopping.discard)
+        await asyncio.shield(stop)
 
 
 async def to_end(consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]) -> AsyncIterator[Any]:

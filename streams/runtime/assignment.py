@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 
 from rocksdict import Cache
 
@@ -56,22 +55,26 @@ class Assignment:
         self.begun = False
         self._settings, self._metrics, self._block_cache = settings, metrics, block_cache
         self._make_task, self._read, self._accept_loss = make_task, read, accept_loss
+        self._ended = False  # from the begin of the rest or the close on
+        self._before: Assignment | None = None  # until it is closed
         self._running: asyncio.Future[None] | None = None
         self._closing: asyncio.Future[None] | None = None
 
     def start(self, before: Assignment | None, guard: Callable[[Awaitable[None]], Awaitable[None]]) -> None:
         """Run beside the caller; before: the assignment that this one follows, closed first. guard: ends the process
         on an error."""
+        self._before = before
         self.recovery.start()
-        self._running = asyncio.ensure_future(guard(self.run(before)))
+        self._running = asyncio.ensure_future(guard(self.run()))
 
-    async def run(self, before: Assignment | None = None) -> None:
+    async def run(self) -> None:
         """Fence off former owners, open the stores, read what the changelog holds beyond them, start the tasks."""
-        if before is not None:
-            await before.close()
+        await self._close_before()
         if self.owned:
             standing = await self._open()
             await self._recover(standing)
+        if self._ended:  # the cancellation was lost in a client
+            return
         self.recovery.ready()
         self.begun = True
         positions = {
@@ -109,10 +112,9 @@ class Assignment:
     async def _recover(self, standing: Standing) -> None:
         """Read the changelog up to the ends in `standing`, then make the tasks.
 
-        The newest progress is looked up apart from the recovery, by a read of the changelog's end: a task begins from
-        that progress or not at all, and its publisher commits nothing that does not follow on it.
+        Then the newest progress is looked up apart from the recovery, by another read of the changelog's end: a task
+        begins from that progress or not at all, and its publisher commits nothing that does not follow on it.
         """
-        newest = await changelog.newest_serials(self._settings, sorted(self.owned))
         reading = {
             number: part.store.offset() or 0
             for number, part in self.partitions.items()
@@ -127,7 +129,11 @@ class Assignment:
                     if not self.recovery.left:
                         break
                     await asyncio.sleep(0)
-        tasks = {number: self._task(number, standing, newest.get(number)) for number in self.partitions}
+        newest = await changelog.newest_serials(self._settings, sorted(self.owned))
+        tasks = {}
+        for number in self.partitions:
+            tasks[number] = self._task(number, standing, newest.get(number))
+            await asyncio.sleep(0)  # building an index takes long; a rebalance may be waiting
         for number, task in tasks.items():
             self.partitions[number].begin(task)
 
@@ -163,9 +169,10 @@ class Assignment:
 
     async def rest(self) -> None:
         """The partitions go: flush what was applied. The rest of `close` goes on beside the caller."""
-        self.begun = False
+        self._ended, self.begun = True, False
         await self.flush(last=True)
-        self._closing = asyncio.ensure_future(self._close())
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
 
     async def close(self) -> None:
         """End the coroutine and close what it opened; nothing is flushed."""
@@ -174,12 +181,18 @@ class Assignment:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        self.begun = False
+        self._ended, self.begun = True, False
         self.recovery.end()
-        if self._running is not None and not self._running.done():
-            self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
+        while self._running is not None and not self._running.done():
+            self._running.cancel()  # a client may have suppressed the one before
+            await asyncio.wait([self._running], timeout=1.0)
+        await self._close_before()
         parts, self.partitions = list(self.partitions.values()), {}
         for part in parts:
             await part.close()
+
+    async def _close_before(self) -> None:
+        """The assignment that this one follows, and those before it: their stores and producers go first."""
+        if self._before is not None:
+            await self._before.close()
+            self._before = None

@@ -14,12 +14,13 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     InvalidTxnState,
+    KafkaConnectionError,
     KafkaError,
     ProducerFenced,
 )
 
 from streams.config.settings import Settings
-from streams.errors import RecoveryError, TransactionError
+from streams.errors import BrokerError, RecoveryError, TransactionError
 from streams.kafka.client_options import aiokafka_options
 from streams.processing.output_buffer import Flush
 from streams.processing.progress import Serial
@@ -127,6 +128,8 @@ class Publisher:
     async def start(self) -> None:
         try:
             await self._producer.start()
+        except KafkaConnectionError as error:
+            raise BrokerError(f"{self._where}: the producer did not start: {error!r}") from error
         except KafkaError as error:
             raise TransactionError(f"{self._where}: the producer did not start: {error!r}") from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Mapping
 from typing import Any
 
 from aiokafka.errors import IllegalStateError, KafkaError
@@ -35,6 +35,16 @@ class BatchSchema(Schema):
         return message.value
 
 
+class NotNow(Container[tuple[str, int]]):
+    """The source partitions that are not to be drained now: a task has enough of them, or no assignment reads them."""
+
+    def __init__(self, consumer: BatchConsumer) -> None:
+        self._consumer = consumer
+
+    def __contains__(self, at: object) -> bool:
+        return at in self._consumer.held or at not in self._consumer.expected
+
+
 class BatchThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread, unpacking the fetcher's record batches into lists."""
 
@@ -58,12 +68,10 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     ) -> dict[Any, RecordBatch]:
         if not self.consumer.flow_active:
             return {}
-        fetched = {(tp.topic, tp.partition) for tp in list(consumer._fetcher._records)}
-        held = self.consumer.held | (fetched - self.consumer.expected.keys())
         try:
             return await drain(
                 consumer,
-                held,
+                NotNow(self.consumer),
                 timeout=timeout or 0.0,
                 limit=max_records or 1 << 30,
                 active=active_partitions,
@@ -152,7 +160,8 @@ class BatchConsumer(driver.Consumer):
     async def read(self, assignment: int, positions: Mapping[tuple[str, int], int]) -> None:
         """Read the sources of an assignment, each from an offset on; before this call none of them is read."""
         self.assignment_number = assignment
-        self.expected.clear()
+        for left in (self.expected, self._again, self._astray):  # of the assignment before
+            left.clear()
         self.resume_partitions({TP(topic, partition) for topic, partition in positions})
         for (topic, partition), offset in positions.items():
             await self.read_from(topic, partition, offset)

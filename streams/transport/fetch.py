@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Container
 from typing import Any
 
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
@@ -16,7 +16,7 @@ FETCH_WAIT_MS = 50
 
 async def drain(
     consumer: Any,
-    held: Collection[tuple[str, int]],
+    held: Container[tuple[str, int]],
     *,
     timeout: float,
     limit: int,
@@ -25,8 +25,8 @@ async def drain(
 ) -> dict[Any, RecordBatch]:
     """What was fetched, one batch a partition, up to about limit records; waits up to timeout seconds for the first.
 
-    held: partitions left where they are, so the fetcher asks for no more of them. active: those to look at, all where
-    it is empty. unpack: unpack() below, or what is around it.
+    held: partitions left where they are, so the fetcher asks for no more of them; asked for each fetch, since it may
+    change meanwhile. active: those to look at, all where it is empty. unpack: unpack() below, or what is around it.
     """
     fetcher = consumer._fetcher
     if consumer._closed or fetcher._closed:

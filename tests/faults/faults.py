@@ -163,6 +163,12 @@ def churn(run: Run) -> None:
             run.start(name)
     run.fault()
     run.recover(180.0)
+    _only_ended_from_outside(run)
+
+
+def _only_ended_from_outside(run: Run) -> None:
+    """No worker has ended because others come and go. SIGTERM ends one that has not read its command line yet."""
+    assert set(run.codes) <= {0, -signal.SIGKILL, -signal.SIGTERM}, run.codes
 
 
 def _kill_and_start(run: Run) -> None:
@@ -185,6 +191,7 @@ def _kill_and_start(run: Run) -> None:
         away = leaves
     run.fault()
     run.recover(180.0)
+    _only_ended_from_outside(run)
 
 
 for _session in (10.0, 15.0, 30.0):

@@ -299,11 +299,19 @@ class Run:
             self.wait(lambda name=name: self.ready(name), f"worker {name}")  # type: ignore[misc]
             code = self.end(name)
             assert code == 0, f"worker {name} ended with {code}"
+        self.check_recoveries()
         evidence = gather(self.settings)
         self.report = verify(evidence)
         there = Counter(record.value for logs in evidence.logs.values() for log in logs for record in log)
         self.report.lost += (Counter(one.value for one in self.records) - there).total()
         return self.report
+
+    def check_recoveries(self) -> None:
+        """No worker was ready before all of its changelog records were read."""
+        told = r"shoal: ready \S+ s after the assignment, (\S+) of (\S+) changelog records read"
+        for name in self.workers:
+            for done, total in re.findall(told, self.log(name)):
+                assert done == total, f"worker {name} was ready after {done} of {total} changelog records"
 
     def close(self) -> None:
         self.follower.close()

@@ -22,6 +22,7 @@ class Producer:
     """A publisher that is there once it is let; how many are open."""
 
     open = 0
+    slow = 0.0  # seconds that a stop takes
     free: asyncio.Event
 
     def __init__(self, *_: object) -> None:
@@ -32,6 +33,7 @@ class Producer:
         await Producer.free.wait()
 
     async def stop(self) -> None:
+        await asyncio.sleep(Producer.slow)
         Producer.open -= 1
 
 
@@ -41,7 +43,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     topics = (*settings.source_topics, "commands", settings.changelog)
     every = [(name, number) for name in topics for number in range(2)]
     standing = Standing(dict.fromkeys(topics, "id"), dict.fromkeys(every, 0), dict.fromkeys(every, 0), {}, 1 << 40)
-    Producer.open, Producer.free = 0, asyncio.Event()
+    Producer.open, Producer.slow, Producer.free = 0, 0.0, asyncio.Event()
     monkeypatch.setattr(assignment, "Publisher", Producer)
     monkeypatch.setattr(assignment, "look", lambda *_: standing)
     return settings
@@ -84,6 +86,46 @@ async def test_only_the_last_of_several_assignments_begins(settings: Settings, m
     one.own({0, 1})  # told while it ends
     await asyncio.sleep(0.05)
     assert (Producer.open, one.ready) == (0, False)
+
+
+async def test_a_store_is_opened_once_those_before_are_closed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the assignment between opened nothing, and where a client suppressed the cancellation."""
+    suppressed = 0
+
+    async def stubborn(_: Settings, numbers: list[int]) -> dict[int, Serial]:
+        nonlocal suppressed
+        try:
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            suppressed += 1
+            await asyncio.sleep(0.05)
+        return {}
+
+    monkeypatch.setattr(changelog, "newest_serials", stubborn)
+    failed: list[BaseException] = []
+    read: list[int] = []
+    one = worker.Worker(settings)
+    monkeypatch.setattr(worker, "fail", failed.append)
+
+    async def reading(number: int, positions: Mapping[tuple[str, int], int]) -> None:
+        read.append(number)
+
+    monkeypatch.setattr(one, "_read", reading)
+    Producer.slow = 0.1
+    Producer.free.set()
+    one.own({0, 1})
+    await until(lambda: len(one.partitions) == 2)  # open, and about to look for the newest progress
+    await asyncio.sleep(0.01)
+    one.own({0})
+    one.own({0, 1})
+    await until(lambda: one.ready or failed)
+    assert (failed, read, suppressed) == ([], [3], 1)
+    await one.rest()
+    await one.rest()
+    await one.release()
+    assert (Producer.open, failed) == (0, [])
 
 
 async def test_a_progress_that_is_not_the_newest_begins_nothing(
