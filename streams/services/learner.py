@@ -145,7 +145,9 @@ class LearnerService:
             raise BrokerError(f"the learner's producer did not start: {error!r}") from error
         newest = await read_newest(self._settings)
         chosen = params(self._settings)
-        self._learner = Learner.start(chosen) if newest is None else Learner.resume(newest, chosen)
+        # in a thread: the first learner of a process imports River, which takes seconds on a busy machine
+        make = (Learner.start, chosen) if newest is None else (Learner.resume, newest, chosen)
+        self._learner = await asyncio.to_thread(*make)
         start = 0 if newest is None else newest.learned_to
         first = (await consumer.beginning_offsets([at]))[at]
         consumer.seek(at, max(start, first))
