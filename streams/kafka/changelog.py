@@ -22,7 +22,7 @@ from streams.schemas.record_batch import RecordBatch
 from streams.transport.fetch import FETCH_WAIT_MS, drain, unpack
 
 TAIL = 200  # records from the end in which a progress record is looked for first: each flush ends with one
-FETCH_BYTES = 4 << 20  # of each partition, in a recovery
+FETCH_BYTES = 1 << 20  # of each partition, in a recovery
 
 
 async def read(settings: Settings) -> tuple[dict[bytes, bytes], dict[int, Progress]]:

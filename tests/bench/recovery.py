@@ -82,7 +82,7 @@ def start(settings: Settings, folder: Path) -> dict[str, float]:
         while shoal.status() is None:
             time.sleep(0.05)
         seconds, pid = time.monotonic() - begun, shoal.process.pid
-        told = re.findall(r"ready ([\d.]+) s after the assignment, ([\d,]+) ch", shoal.log.read_text())[-1]
+        told = re.findall(r"ready ([\d.]+) s after the assignment, ([\d,]+) of", shoal.log.read_text())[-1]
         state = shoal.status()
         assert state is not None
         found = {
