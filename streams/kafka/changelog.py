@@ -14,12 +14,12 @@ from state import rows
 from streams.config.settings import Settings
 from streams.errors import RecoveryError
 from streams.kafka.client_options import aiokafka_options
+from streams.kafka.fetch import FETCH_WAIT_MS, drain, unpack
 from streams.kafka.reader import reading, started, to_end
 from streams.processing import progress
 from streams.processing.partitioner import placed
 from streams.processing.progress import PROGRESS_KEY, Progress, Serial
 from streams.schemas.record_batch import RecordBatch
-from streams.transport.fetch import FETCH_WAIT_MS, drain, unpack
 
 TAIL = 200  # records from the end in which a progress record is looked for first: each flush ends with one
 FETCH_BYTES = 1 << 20  # of each partition, in a recovery

@@ -55,7 +55,7 @@ class Assignment:
         self.begun = False
         self._settings, self._metrics, self._block_cache = settings, metrics, block_cache
         self._make_task, self._read, self._accept_loss = make_task, read, accept_loss
-        self._ended = False  # from the begin of the rest or the close on
+        self._ended = False  # True once rest() or close() has been called
         self._before: Assignment | None = None  # until it is closed
         self._running: asyncio.Future[None] | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -112,8 +112,8 @@ class Assignment:
     async def _recover(self, standing: Standing) -> None:
         """Read the changelog up to the ends in `standing`, then make the tasks.
 
-        Then the newest progress is looked up apart from the recovery, by another read of the changelog's end: a task
-        begins from that progress or not at all, and its publisher commits nothing that does not follow on it.
+        Between the two, the newest progress is looked up by another read of the changelog's end: a task begins from
+        that progress or not at all, and its publisher commits nothing but what follows it.
         """
         reading = {
             number: part.store.offset() or 0

@@ -22,10 +22,6 @@ class Recovery:
         self._watch: asyncio.Future[None] | None = None
         self.last = last  # seconds from an assignment to ready, of the last one that got there
 
-    @property
-    def begun(self) -> bool:
-        return self._watch is not None
-
     def start(self) -> None:
         self._watch = asyncio.ensure_future(self._tell())
 

@@ -241,7 +241,7 @@ class Worker:
             await asyncio.sleep(0)
 
     async def work(self) -> None:
-        """What goes on beside the batches, from the first recovery on."""
+        """What goes on beside the batches, from the first assignment on."""
         for coroutine in (self.models.run(), self.learner.run(), self._tick()):
             self._works.append(asyncio.ensure_future(self.guard(coroutine)))
         for rekeyer in self.rekeyers:

@@ -22,6 +22,7 @@ from streams.config.factories import schema_of
 from streams.config.settings import Settings, SourceSettings
 from streams.errors import BrokerError, LossError, RejectsError, StateError, TransactionError
 from streams.kafka.client_options import aiokafka_options
+from streams.kafka.fetch import FETCH_WAIT_MS, drain, ends, unpack
 from streams.kafka.reader import reading, to_end
 from streams.kafka.topics import described
 from streams.processing import repartition
@@ -30,7 +31,6 @@ from streams.runtime.data_loss import refuse
 from streams.runtime.publisher import send, transaction, transactional
 from streams.schemas.record_batch import RecordBatch
 from streams.services.ownership import Ownership, member
-from streams.transport.fetch import FETCH_WAIT_MS, drain, ends, unpack
 
 log = logging.getLogger(__name__)
 PROGRESS_KEY = b"progress"

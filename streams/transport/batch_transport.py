@@ -1,7 +1,7 @@
 """The batch transport: under Faust, one message is one fetch of one topic partition.
 
 Faust's own transport costs two asyncio tasks an event; with a whole fetch as the message everything around it
-(agents, groups, rebalances, tables) stays as it is and the cost an event falls by a factor of forty.
+(agents, groups, rebalances) stays as it is and the cost an event falls by a factor of forty.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.errors import BrokerError, LossError
+from streams.kafka.fetch import FETCH_WAIT_MS, drain, ends, forget_end, positions, unpack
 from streams.runtime.fatal_errors import DENIED, denied, fail
 from streams.schemas.record_batch import RecordBatch
-from streams.transport.fetch import FETCH_WAIT_MS, drain, ends, forget_end, positions, unpack
 
 log = logging.getLogger(__name__)
 

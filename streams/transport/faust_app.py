@@ -31,7 +31,7 @@ class _App(faust.App):
 
 
 def build(worker: Worker) -> Any:
-    """The application; what it is told of (assignment, recovery, fetches, the end) goes to the worker."""
+    """The application; what it is told of (assignments, fetches, the end) goes to the worker."""
     settings, state = worker.settings, worker.settings.state
     datadir = Path(state.datadir) / "faust"
     datadir.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def build(worker: Worker) -> Any:
             await worker.guard(worker.take(*event.value))
 
     @app.task
-    async def recovered() -> None:
+    async def first_assignment() -> None:
         heap.calm()
         await worker.work()
 

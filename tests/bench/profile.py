@@ -28,6 +28,7 @@ from state.stores.rocksdb import Meta, RowStore, block_cache
 from streams.config.factories import rule_of, schema_of
 from streams.config.settings import Settings
 from streams.embedded_kafka.broker import Broker
+from streams.kafka import fetch
 from streams.kafka.client_options import aiokafka_options
 from streams.processing import training_records
 from streams.processing.output_buffer import Flush, Topics
@@ -36,7 +37,6 @@ from streams.runtime.publisher import Publisher
 from streams.schemas import flat_json
 from streams.schemas.record_batch import RecordBatch
 from streams.services.learner import params
-from streams.transport import fetch
 from tests.bench import traffic, worker
 from tests.bench.measure import fresh, progress, table_console, write
 from tests.bench.stages import STAGES, Clock, install
