@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -158,3 +160,22 @@ async def test_a_progress_that_is_not_the_newest_begins_nothing(
     )
     assert not one.ready
     await one.release()
+
+
+def test_sources_that_nobody_resumes_end_the_worker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(worker.time, "monotonic", lambda: now)
+    one: Any = worker.Worker(settings)
+    one._assignment = SimpleNamespace(begun=True)
+    one.app = SimpleNamespace(consumer=SimpleNamespace(flow_active=False))
+    one._check_reading()
+    now += settings.state.recovery_deadline
+    one._check_reading()
+    one.app.consumer.flow_active = True
+    one._check_reading()  # what it has waited is forgotten
+    one.app.consumer.flow_active = False
+    now += 1.0
+    one._check_reading()
+    now += settings.state.recovery_deadline + 1.0
+    with pytest.raises(RecoveryError, match="the sources are not read"):
+        one._check_reading()
