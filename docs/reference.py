@@ -24,7 +24,7 @@ from streams.kafka.topics import TopicSpec, specs
 from streams.processing import commands, lineage_records, segment_changes
 from streams.processing.rejects import dead_letter
 from streams.schemas.event_batch import REASONS, Reject
-from streams.schemas.flat_json import FIELDS
+from streams.schemas.event_fields import FIELDS
 
 Row = tuple[str, ...]
 MADE = "*This page is made from the code when the site is built.*\n"

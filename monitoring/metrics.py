@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from monitoring.reject_reasons import REJECT_REASONS
+
 PREFIX = "shoal_"
 Labels = tuple[str, ...]
 
@@ -46,22 +48,6 @@ CAUSES = ("first", "behaviour", "late", "model", "expiry", "forgotten", "erased"
 RULES = ("request_rate", "spend", "refund_burst", "unusual")
 LINEAGE = ("born", "split", "merged", "retired", "restored")
 STATUSES = ("open", "update", "resolved")
-REASONS = (
-    "too_large",
-    "null_value",
-    "not_json",
-    "bad_type",
-    "no_user",
-    "bad_user",
-    "key_mismatch",
-    "bad_time",
-    "time_ahead",
-    "bad_price",
-    "bad_quantity",
-    "currency",
-    "wrong_partition",
-    "bad_command",
-)
 
 VOCABULARY: tuple[Spec, ...] = (
     # What came in. A repeated event and a reject are events too: their shares are of events_total.
@@ -74,7 +60,7 @@ VOCABULARY: tuple[Spec, ...] = (
         "Source records sent to dead-letters, by reason.",
         ("reason",),
         "reject",
-        tuple((reason,) for reason in REASONS),
+        tuple((reason,) for reason in REJECT_REASONS),
     ),
     # What came out.
     Spec(

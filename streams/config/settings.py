@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
 
 from streams.config.settings_files import PREFIX, put, read, told, variable
 from streams.errors import SettingsError
+from streams.schemas.registry import DEFAULT, SCHEMAS
 
 OTHERS = {"SHOAL_CACHE", "SHOAL_CONFIG", "SHOAL_MAVEN_MIRROR", "SHOAL_JAVA_HOME", "SHOAL_VERIFY_DATA"}
 Positive = Annotated[int, Field(gt=0)]
@@ -29,6 +30,10 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=200)]
 Levels = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Counts = tuple[Positive, Positive]
+if TYPE_CHECKING:
+    SchemaName = str
+else:
+    SchemaName = Literal[tuple(SCHEMAS)]
 # TOML has no null; a validator in Python is handed a list, and its strict check wants a tuple
 Off = BeforeValidator(lambda value: None if value is False else tuple(value) if isinstance(value, list) else value)
 
@@ -122,7 +127,7 @@ class SourceSettings(Section):
 
     name: TopicName
     """Name of the topic, without the prefix."""
-    schema_: Annotated[Literal["shoal", "rees46"], Field(alias="schema")] = "shoal"
+    schema_: Annotated[SchemaName, Field(alias="schema")] = DEFAULT
     """Schema of the records."""
     fields: dict[str, str] = {}
     """Field names of the records: theirs to shoal's. Only with the schema `shoal`."""
@@ -133,7 +138,7 @@ class SourceSettings(Section):
 
     @model_validator(mode="after")
     def _own_names(self) -> SourceSettings:
-        if self.schema_ != "shoal" and (self.fields or self.types):
+        if SCHEMAS[self.schema_].own_names and (self.fields or self.types):
             raise ValueError(f"{'fields' if self.fields else 'types'}: schema {self.schema_!r} has names of its own")
         return self
 
@@ -160,7 +165,7 @@ class State(Section):
     recovery_deadline: Seconds = 600.0
     """Seconds after which a recovery that has not ended stops the worker (exit code 9)."""
     journal: bool = False
-    """Whether progress records hold a journal of what was applied, for audits. It names erased users."""
+    """Whether progress records hold a journal of what was applied, for audits (`make faults`). It names erased users."""
 
     @model_validator(mode="after")
     def _in_time(self) -> State:

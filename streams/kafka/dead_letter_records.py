@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from streams.processing.rejects import VALUE_LIMIT
-from streams.schemas import flat_json
 from streams.schemas.event_batch import EventBatch
 from streams.schemas.record_batch import RecordBatch
+from streams.schemas.schema import Schema
 
 SENT_BACK = "sent-back"  # header of a receipt: the letter that it is for
 
@@ -155,7 +155,7 @@ def parse(lines: Iterable[bytes]) -> tuple[dict[int, Repaired], dict[int, str]]:
 
 
 def judge(
-    lines: Mapping[int, Repaired], letters: Mapping[str, Letter], schemas: Mapping[str, flat_json.Schema], now: int
+    lines: Mapping[int, Repaired], letters: Mapping[str, Letter], schemas: Mapping[str, Schema], now: int
 ) -> tuple[list[Back], dict[int, str]]:
     """What can be sent back, and the faults of what cannot, by line number.
 
@@ -184,12 +184,12 @@ def judge(
     return good, faults
 
 
-def _decoded(held: Letter, value: bytes | None, schema: flat_json.Schema, now: int) -> Back | str:
+def _decoded(held: Letter, value: bytes | None, schema: Schema, now: int) -> Back | str:
     """The record to be sent, or why the worker would reject it."""
 
     def decode(key: bytes | None, clock: int | None) -> EventBatch:
         batch = RecordBatch(held.topic, held.source_partition, 0, 0, [0], [key], [value], [now])
-        return flat_json.decode(batch, schema, source=0, key_before=-1, now=clock)
+        return schema.decode(batch, source=0, key_before=-1, now=clock)
 
     events = decode(None, None)  # no key is looked at: it tells whose the event is
     if not events.rejects:

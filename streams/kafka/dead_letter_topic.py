@@ -27,7 +27,7 @@ from streams.kafka.reader import reading, to_end
 from streams.processing.partitioner import placed
 from streams.runtime.fatal_errors import denied
 from streams.runtime.publisher import transactional
-from streams.schemas.flat_json import Schema
+from streams.schemas.schema import Schema
 
 CHUNK = 500  # records a transaction
 SHOWN = 20  # faults told of a file

@@ -29,8 +29,8 @@ from streams.embedded_kafka.process import death_signal
 from streams.errors import ShoalError
 from streams.kafka import changelog
 from streams.kafka.topics import ensure
-from streams.offline.event_files import lines
-from streams.offline.replay import replay, span
+from streams.offline.event_files import count_events, read_events
+from streams.offline.replay import replay
 from streams.operations.segment_profile import profiles
 from streams.services.model_feed import read_newest
 
@@ -164,7 +164,7 @@ class _worker:
 
 
 def _watch(settings: Settings, worker: _worker, console: Console, seconds: float) -> dict[str, Any]:
-    total, _, _ = span(DATA, SCHEMA)
+    total = count_events(DATA, SCHEMA)
     _wait(lambda: bool((s := worker.status()) and s["ready"]), "the worker to be ready")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=console)
@@ -183,7 +183,7 @@ def _watch(settings: Settings, worker: _worker, console: Console, seconds: float
             replay(
                 # by count: nine tenths of the file lie in its last half hour
                 settings,
-                lines(DATA, SCHEMA),
+                read_events(DATA, SCHEMA),
                 rate=total / seconds,
                 progress=tell,
             )

@@ -84,7 +84,7 @@ def step(
     version: Version | None,
     rule: Rule,
 ) -> Outcome:
-    """Apply a batch in its order to the rows of its users.
+    """Apply a batch of n records and m events in its order to the rows of its users.
 
     users (u,): distinct ids; row_of (n,): user of each record, -1 for a rejected one; old (u,): their rows, None
     where new; batch.reason gains the rejects found here; progress is changed in place.
@@ -99,14 +99,16 @@ def step(
     progress.top = int(top[-1])
     progress.watermark = max(progress.watermark, int(floor_unit(progress.top - rule.lateness)))
 
-    live = np.flatnonzero(row_of >= 0)
     if rule.placed is not None:
         strange = np.flatnonzero(heads["birth"] < 0)
         misplaced = strange[rule.placed([users[i] for i in strange.tolist()]) != rule.partition]
         if len(misplaced):
             wrong = np.isin(row_of, misplaced)
             batch.reason[wrong] = WRONG_PARTITION
-            live = np.flatnonzero((row_of >= 0) & ~wrong)
+            row_of = np.where(wrong, -1, row_of)
+    # from here on by event; each is judged by the watermark before its record
+    row_of, ordinal, watermark = row_of[batch.record], ordinal[batch.record], watermark[batch.record]
+    live = np.flatnonzero(row_of >= 0)
     at = live[np.argsort(row_of[live], kind="stable")]
     new = recent_ids.first_sights(row_of[at], batch.event_id[at], heads["ids"])
     keep = new | (batch.event_id[at] == 0)
@@ -165,29 +167,30 @@ def step(
 def ending(row_of: Ints, old: Sequence[bytes | None], batch: EventBatch, progress: Progress, rule: Rule) -> int | None:
     """The first record whose user may have to be forgotten before it; None for nearly every batch.
 
-    The answer is sure where it is 0: what precedes a record decides, and may be repeats.
+    The answer is sure where it is 0: what precedes a record decides, and may be repeats. No user is forgotten between
+    two events of a record: the first one decides.
     """
-    live = np.flatnonzero(row_of >= 0)
-    if not len(live):
+    if not len(batch.record):
         return None
     times = [None if row is None else (rows.last_of(row), rows.clock_of(row)) for row in old]
     known = [last for last, _ in filter(None, times)]
     top = np.maximum.accumulate(np.r_[progress.top, batch.key])
     watermark = np.maximum(progress.watermark, floor_unit(top - rule.lateness))
-    soonest = min(min(known, default=1 << 62), int(batch.time[live].min()))
-    high = max(int(batch.time[live].max()), int(watermark[-1]))
+    soonest = min(min(known, default=1 << 62), int(batch.time.min()))
+    high = max(int(batch.time.max()), int(watermark[-1]))
     if high // windows.UNIT < expiry_index.forgotten(soonest, soonest, rule.forget):
         return None
-    judged = np.maximum(batch.time, watermark[:-1])
-    for i in live.tolist():
-        row, time, now = int(row_of[i]), int(batch.time[i]), int(judged[i])
+    judged = np.maximum(batch.time, watermark[:-1][batch.record])
+    is_first = np.r_[True, batch.record[1:] != batch.record[:-1]]
+    for i, record in enumerate(batch.record.tolist()):
+        row, time, now = int(row_of[record]), int(batch.time[i]), int(judged[i])
         before = times[row]
         if before is None:
             times[row] = time, now
             continue
         last, clock = before
-        if now // windows.UNIT >= expiry_index.forgotten(last, clock, rule.forget):
-            return int(i)
+        if is_first[i] and now // windows.UNIT >= expiry_index.forgotten(last, clock, rule.forget):
+            return int(record)
         if not batch.event_id[i]:  # others may be repeats
             times[row] = max(last, time), max(clock, now)
     return None
@@ -261,7 +264,7 @@ def _decide(
     batch: EventBatch | None = None,
     at: Ints | None = None,
 ) -> None:
-    """Segment changes of all steps; at (n,) says which record of the batch each event is."""
+    """Segment changes of all steps; at (events,) says which event of the batch each is."""
     if version is None or not len(steps.row):
         return
     assigned = assign(version, raw, steps.row, heads["segment"].astype(np.int64))
@@ -270,8 +273,8 @@ def _decide(
     if batch is not None and at is not None:
         event = steps.event[found.step]
         caused = np.flatnonzero(event >= 0)
-        record = at[event[caused]]
-        out.caused = batch.time[record]
+        out.caused = batch.time[at[event[caused]]]
+        record = batch.record[at[event[caused]]]
         for i, source, offset in zip(
             caused.tolist(), batch.source[record].tolist(), batch.offset[record].tolist(), strict=True
         ):

@@ -13,7 +13,7 @@ from state.stores.rocksdb import RowStore
 from streams.config.settings import Settings
 from streams.errors import RecoveryError, StateError
 from streams.kafka import changelog
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import Serial
 from streams.runtime.log_ends import Standing, look
 from streams.runtime.partition import Partition
@@ -22,7 +22,7 @@ from streams.runtime.recovery import Recovery
 from streams.runtime.start_checks import check_start
 from streams.runtime.store_opening import open_store
 
-MakeTask = Callable[[int, RowStore], Task]
+MakeTask = Callable[[int, RowStore], PartitionProcessor]
 Read = Callable[[int, Mapping[tuple[str, int], int]], Awaitable[None]]
 
 
@@ -137,7 +137,7 @@ class Assignment:
         for number, task in tasks.items():
             self.partitions[number].begin(task)
 
-    def _task(self, number: int, standing: Standing, newest: Serial | None) -> Task:
+    def _task(self, number: int, standing: Standing, newest: Serial | None) -> PartitionProcessor:
         part, at = self.partitions[number], f"{self._settings.changelog}/{number}"
         if self.recovery.left_of(number):
             raise RecoveryError(f"partition {number}: its recovery ended early: {self.recovery.where()}")

@@ -9,7 +9,7 @@ from monitoring.metrics import Metrics
 from state.stores.rocksdb import RowStore
 from streams.errors import RecoveryError, RejectsError, StateError
 from streams.kafka.changelog import unreadable
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY
 from streams.runtime.data_loss import tell
 from streams.runtime.publisher import Publisher
@@ -21,7 +21,7 @@ class Partition:
 
     def __init__(self, number: int, store: RowStore, publisher: Publisher, metrics: Metrics) -> None:
         self.number, self.store, self._publisher, self._metrics = number, store, publisher, metrics
-        self.task: Task | None = None  # from the end of recovery on
+        self.task: PartitionProcessor | None = None  # from the end of recovery on
         self.waits_since: float | None = None  # monotonic seconds, while the task's model version is not there
         self.acked: dict[str, int] = {}  # next offset of each source that the last flush stands for
         self.flushing_since: float | None = None  # monotonic seconds, while a flush is under way
@@ -52,7 +52,7 @@ class Partition:
         self._metrics.count({"recovered": len(batch)})
         return True
 
-    def begin(self, task: Task) -> None:
+    def begin(self, task: PartitionProcessor) -> None:
         """The rows are recovered, and this is their task: its progress is the newest in the changelog."""
         self._publisher.committed = task.progress.serial
         self.task = task

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime.data_loss import refuse
 from streams.runtime.log_ends import Standing
 
 
 def check_start(
-    task: Task, number: int, standing: Standing, *, accept_loss: bool, had_rows: bool, searched: str
+    task: PartitionProcessor, number: int, standing: Standing, *, accept_loss: bool, had_rows: bool, searched: str
 ) -> None:
     """Move each source to where its log begins where that is due, and note the topics' ids in the progress.
 
@@ -25,7 +25,7 @@ def check_start(
             f"partition {number}: the changelog holds no progress ({searched}), although {sign}",
             "begins anew: what the sources still hold counts once more",
         )
-        task.keep()
+        task.mark_changed()
     for topic in topics:
         source, at = task.progress.sources[topic], f"{topic}/{number}"
         start, end = standing.starts[topic, number], standing.ends[topic, number]
@@ -40,7 +40,7 @@ def check_start(
             wrong = f"{at} starts at {start}, the progress stands at {source.offset}: records between are gone"
         if wrong:
             refuse(accept_loss, wrong, f"reads it from {to} on")
-            task.keep()
+            task.mark_changed()
         if wrong or source.offset < start:
             task.skip_to(topic, to)
         source.topic = standing.ids[topic]

@@ -14,15 +14,14 @@ from streams.config.factories import rule_of, schema_of
 from streams.config.settings import Settings
 from streams.errors import RecoveryError, StateError
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime import heap
 from streams.runtime.assignment import Assignment
 from streams.runtime.fatal_errors import fail
 from streams.runtime.partition import Partition
 from streams.runtime.recovery import Recovery
-from streams.schemas import flat_json
-from streams.schemas.event_batch import EventBatch
 from streams.schemas.record_batch import RecordBatch
+from streams.schemas.schema import decoder
 from streams.services.learner import LearnerService
 from streams.services.model_feed import Models
 from streams.services.repartitioner import Rekeyer
@@ -52,7 +51,7 @@ class Worker:
         ]
         self._rekeying: list[asyncio.Future[None]] = []
         self._cache = block_cache(settings.state.block_cache_mb)
-        self._schemas = [schema_of(source, settings) for source in settings.sources]
+        self._decode = decoder([schema_of(source, settings) for source in settings.sources])
         self._topics = Topics(
             settings.topic("segment_changes"),
             settings.topic("segments"),
@@ -105,9 +104,9 @@ class Worker:
         )
         self._assignment.start(before, self.guard)
 
-    def _task(self, number: int, store: RowStore) -> Task:
+    def _task(self, number: int, store: RowStore) -> PartitionProcessor:
         """The task of a partition over its recovered rows; ValueError where its progress cannot be read."""
-        task = Task(
+        task = PartitionProcessor(
             rule_of(self.settings, number),
             self._decode,
             store,
@@ -140,13 +139,12 @@ class Worker:
         """What stands between this worker and its work; None when it is ready."""
         if not self.ready:
             return f"recovering: {self.recovery.where()}" if self.recovery else "no assignment yet"
-        wanted = {number: part.task.needs() for number, part in self.partitions.items() if part.task is not None}
+        wanted = {
+            number: part.task.missing_version() for number, part in self.partitions.items() if part.task is not None
+        }
         if missing := {number: version for number, version in wanted.items() if version}:
             return "waiting for model version " + ", ".join(f"{v} (partition {n})" for n, v in missing.items())
         return None
-
-    def _decode(self, batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
-        return flat_json.decode(batch, self._schemas[source], source=source, key_before=key_before, now=now)
 
     def _adopt(self, version: Version) -> None:
         for part in self.partitions.values():
@@ -163,7 +161,7 @@ class Worker:
         if part is None or part.task is None:
             return
         end = part.task.queued_ends()[batch.topic]
-        if part.task.offer(batch):
+        if part.task.add(batch):
             self.metrics.count({"batches": 1})
             self._turn(part)
         elif batch.last >= end:
@@ -179,7 +177,7 @@ class Worker:
         if not any(one.flushing_since is not None and one.flushing_since < late for one in self.partitions.values()):
             sources = part.task.rule.sources
             part.task.run(int(time.time() * 1000), {topic: ends.get((topic, number)) for topic in sources})
-        held = {(topic, number) for topic in part.task.held()}
+        held = {(topic, number) for topic in part.task.full_topics()}
         self.app.consumer.held = {at for at in self.app.consumer.held if at[1] != number} | held
 
     async def flush(self) -> None:
@@ -196,8 +194,8 @@ class Worker:
                 await asyncio.sleep(0)
             self._check_models()
             self._check_reading()
-            await self._in_turn(Task.sweep, time.monotonic() + SWEEP_SHARE * interval)
-            await self._in_turn(Task.pass_on, time.monotonic() + PASS_SHARE * interval)
+            await self._in_turn(PartitionProcessor.sweep, time.monotonic() + SWEEP_SHARE * interval)
+            await self._in_turn(PartitionProcessor.continue_pass, time.monotonic() + PASS_SHARE * interval)
             await self.flush()
             self.metrics.count({f"seek:{topic}": seeks for topic, seeks in self.app.consumer.seeks.items()})
             self.app.consumer.seeks.clear()
@@ -212,7 +210,7 @@ class Worker:
     def _check_models(self) -> None:
         """StateError where a partition waits for a version that is not in `models`."""
         for number, part in self.partitions.items():
-            wanted = part.task.needs() if part.task else 0
+            wanted = part.task.missing_version() if part.task else 0
             if not wanted or wanted in self.models.versions:
                 part.waits_since = None
             elif part.waits_since is None:
@@ -232,7 +230,7 @@ class Worker:
         elif time.monotonic() - self._not_reading_since > self.settings.state.recovery_deadline:
             raise RecoveryError("the partitions are recovered, but the sources are not read: the group has not resumed")
 
-    async def _in_turn(self, work: Callable[[Task, int], int], until: float) -> None:
+    async def _in_turn(self, work: Callable[[PartitionProcessor, int], int], until: float) -> None:
         """Go on with the partitions' sweeps or passes, in turn, for a bounded time."""
         while time.monotonic() < until:
             looked = [work(part.task, TURN_ROWS) for part in self.partitions.values() if part.task is not None]

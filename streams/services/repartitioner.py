@@ -26,7 +26,7 @@ from streams.kafka.fetch import FETCH_WAIT_MS, drain, ends, unpack
 from streams.kafka.reader import reading, to_end
 from streams.kafka.topics import described
 from streams.processing import repartition
-from streams.processing.repartition import Progress, Rekey
+from streams.processing.repartition import Progress, RepartitionProcessor
 from streams.runtime.data_loss import refuse
 from streams.runtime.publisher import send, transaction, transactional
 from streams.schemas.record_batch import RecordBatch
@@ -63,7 +63,7 @@ class Rekeyer:
         self._held = 0  # generation of the ownership under which the rest stands
         self._producer: AIOKafkaProducer | None = None
         self._reader: AIOKafkaConsumer | None = None
-        self._rekey: Rekey | None = None
+        self._rekey: RepartitionProcessor | None = None
         self._committed = self._measured = 0.0  # monotonic seconds
         self.behind = True  # records lie in the raw topic that the keyed one is to get before it is at its end
         self.lag = 0  # records of the raw topic not sent on yet
@@ -105,7 +105,7 @@ class Rekeyer:
                 await self._take_over()
         rekey, reader = self._rekey, self._reader
         assert rekey is not None
-        held = {(self.raw, number) for number in rekey.held()}
+        held = {(self.raw, number) for number in rekey.full_partitions()}
         state = self._settings.state
         try:
             batches = await drain(
@@ -156,7 +156,7 @@ class Rekeyer:
         self._reader.assign(tps)
         for tp, source in zip(tps, progress.logs, strict=True):
             self._reader.seek(tp, source.offset)
-        self._rekey = Rekey(
+        self._rekey = RepartitionProcessor(
             progress,
             schema_of(self._source, self._settings),
             topic=self.topic,
@@ -167,11 +167,11 @@ class Rekeyer:
         await self._commit(self._rekey)  # the progress comes before any record, so one without the other is a loss
         log.info("%s: re-keyer, %d partitions of %s", self.topic, partitions, self.raw)
 
-    async def _turn(self, rekey: Rekey, batches: Mapping[Any, RecordBatch]) -> None:
+    async def _turn(self, rekey: RepartitionProcessor, batches: Mapping[Any, RecordBatch]) -> None:
         now = int(time.time() * 1000)
         for batch in batches.values():
             expected = rekey.position(batch.partition)
-            if not rekey.offer(batch, now):
+            if not rekey.add(batch, now):
                 found = batch.first
                 raise LossError(f"{self.raw}/{batch.partition}: fetched {found}, expected {expected}")
         rekey.run({number: end for (_, number), end in ends(self._reader).items()})
@@ -189,7 +189,7 @@ class Rekeyer:
                 await self._commit(rekey)
                 await self._let_go()  # and taken over anew, with all of them
 
-    async def _commit(self, rekey: Rekey) -> None:
+    async def _commit(self, rekey: RepartitionProcessor) -> None:
         self._committed = time.monotonic()
         cut = rekey.cut(int(time.time() * 1000))
         producer = self._producer

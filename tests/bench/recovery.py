@@ -25,14 +25,15 @@ from rich.table import Table
 
 from streams.config.settings import Settings
 from streams.embedded_kafka.broker import Broker
-from streams.offline.backfill import fold
-from streams.offline.event_files import Line
+from streams.offline.backfill import apply_records
+from streams.offline.event_files import FileRecord
 from streams.processing import progress
 from streams.processing.output_buffer import Flush
 from streams.processing.partitioner import placed
 from streams.processing.progress import PROGRESS_KEY, Progress, Source
 from streams.runtime.log_ends import look
 from streams.runtime.publisher import Publisher
+from streams.schemas.flat_json import FlatJson
 from tests.bench import traffic, worker
 from tests.bench.measure import cpu_seconds, fresh, memory_mib, table_console, write
 from tests.bench.measure import progress as bar_of
@@ -129,10 +130,10 @@ def rows_made(settings: Settings) -> list[bytes]:
     """Rows as the core makes them of some hours of scattered traffic."""
     made = traffic.make("scattered", MODELS * EVENTS, MODELS, end=int(time.time() * 1000), seed=SEED)
     chunks = (
-        [Line(*one) for one in zip(records.keys, records.values, records.times, records.bought, strict=True)]
+        [FileRecord(*one) for one in zip(records.keys, records.values, records.times, records.bought, strict=True)]
         for records in traffic.chunks(made)
     )
-    rows, rejects = fold(settings, chunks, None, lambda _: None)
+    rows, rejects = apply_records(settings, chunks, FlatJson(), None, lambda _: None)
     assert not rejects
     return [row for key, row in rows.items() if key[:1] != b"\x00"]
 

@@ -24,11 +24,11 @@ from streams.config.factories import rule_of, schema_of
 from streams.config.settings import load
 from streams.processing import training_records
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime import heap
 from streams.runtime.worker import TURN_ROWS
-from streams.schemas import flat_json
 from streams.schemas.record_batch import RecordBatch
+from streams.schemas.schema import decoder
 from streams.services.learner import params
 from streams.services.model_feed import assigning
 from tests.bench import traffic
@@ -53,11 +53,9 @@ def main(users: int, home: Path, out: Path | None) -> None:
     store = RowStore(home / "0", Meta(settings.application, 0, 1), cache_rows=users)
     store.build_index()
     topics = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows", "commands-results")
-    task = Task(
+    task = PartitionProcessor(
         rule_of(settings, 0),
-        lambda batch, source, key_before, now: flat_json.decode(
-            batch, schema, source=source, key_before=key_before, now=None
-        ),
+        decoder([schema] * len(settings.sources), use_clock=False),
         store,
         topics,
     )
@@ -95,9 +93,7 @@ def main(users: int, home: Path, out: Path | None) -> None:
             n = len(records.keys)
             offsets = list(range(first, first + n))
             ends = dict.fromkeys(settings.source_topics, 0) | {source: first + n}
-            task.offer(
-                RecordBatch(source, 0, first, first + n - 1, offsets, records.keys, records.values, records.times)
-            )
+            task.add(RecordBatch(source, 0, first, first + n - 1, offsets, records.keys, records.values, records.times))
             task.run(int(time.time() * 1000), ends)
             last = first + n >= len(made) - SWAPS * FETCH
             if last and fresh_versions:
@@ -105,7 +101,7 @@ def main(users: int, home: Path, out: Path | None) -> None:
                 fresh_versions.clear()
                 task.adopt(timed("read", lambda data=data: assigning(data)))
                 flush("flush with a swap")
-                while timed("turn of the pass", lambda: task.pass_on(TURN_ROWS)):
+                while timed("turn of the pass", lambda: task.continue_pass(TURN_ROWS)):
                     pass
                 flush(None)
             else:

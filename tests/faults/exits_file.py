@@ -23,7 +23,7 @@ import numpy as np
 from streams.config.settings import Settings
 from streams.kafka import requests
 from streams.kafka.reader import reader
-from streams.offline.event_files import Line, lines
+from streams.offline.event_files import FileRecord, read_events
 from streams.offline.replay import replay
 from streams.processing.partitioner import placed
 from tests.faults.evidence import gather, moved, read_topic
@@ -37,7 +37,7 @@ from tests.support.events.squeezed_month import DAY, HOUR, MINUTE, Sent
 def sent(file: Path) -> list[Sent]:
     return [
         Sent(int(line.bought), line.key, line.value, line.timestamp, "")
-        for chunk in lines(file, "shoal")
+        for chunk in read_events(file, "shoal")
         for line in chunk
     ]
 
@@ -108,7 +108,7 @@ def main() -> int:
             begun = time.time()
             replay(
                 run.settings,
-                [[Line(o.key, o.value, o.stamp, bool(o.source)) for o in records[a:b]]],
+                [[FileRecord(o.key, o.value, o.stamp, bool(o.source)) for o in records[a:b]]],
                 speed=chosen.speed,
                 allow_jumps=True,
             )

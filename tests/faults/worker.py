@@ -16,7 +16,7 @@ import streams.runtime.publisher
 import streams.runtime.worker
 from state.stores.rocksdb import RowStore
 from streams.cli import main
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime.publisher import Publisher
 
 POINTS = ("in_transaction", "after_commit", "after_written", "before_cut", "in_pass", "in_sweep")
@@ -66,17 +66,17 @@ def arm(name: str, hit: int, how: str) -> None:
     elif name == "after_written":
         after(RowStore, "written")
     elif name == "before_cut":
-        cut = Task.cut
+        cut = PartitionProcessor.cut
 
-        def cutting(self: Task, now: int) -> Any:
+        def cutting(self: PartitionProcessor, now: int) -> Any:
             fire()
             return cut(self, now)
 
-        Task.cut = cutting  # type: ignore[method-assign]
+        PartitionProcessor.cut = cutting  # type: ignore[method-assign]
     elif name == "in_pass":
-        after(Task, "pass_on")
+        after(PartitionProcessor, "pass_on")
     elif name == "in_sweep":
-        after(Task, "sweep")
+        after(PartitionProcessor, "sweep")
     else:
         raise SystemExit(f"no such failpoint: {name}")
 

@@ -321,7 +321,7 @@ async def test_one_that_was_frozen_is_fenced_and_leaves_no_trace(kafka: str, pre
         await inside._producer.commit_transaction()
     assert outside._rekey is not None
     batch = RecordBatch(raw, 0, 0, 0, [0], [None], [b'{"user_id": "u"}'], [START])
-    assert outside._rekey.offer(batch, START)
+    assert outside._rekey.add(batch, START)
     outside._rekey.run({0: 1, 1: 0})
     with pytest.raises(TransactionError):
         await outside._commit(outside._rekey)

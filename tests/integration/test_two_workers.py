@@ -21,7 +21,7 @@ from state.vocabulary import VOCABULARY
 from streams.config.settings import Settings
 from streams.kafka import changelog
 from streams.offline.demo import DATA, SCHEMA
-from streams.offline.event_files import lines
+from streams.offline.event_files import read_events
 from streams.offline.replay import replay
 from streams.operations.overview import overview
 from streams.processing.partitioner import placed
@@ -64,7 +64,7 @@ def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) 
     settings = deployment(
         kafka, prefix, **{"learner.first_rows": 300, "learner.every_rows": 400, "learner.every": 1800.0}
     )
-    sending = threading.Thread(target=lambda: replay(settings, lines(DATA, SCHEMA), rate=RATE), daemon=True)
+    sending = threading.Thread(target=lambda: replay(settings, read_events(DATA, SCHEMA), rate=RATE), daemon=True)
     one, two = tmp_path / "one", tmp_path / "two"
     with worker(settings, one) as first:
         wait_for(lambda: status(one)["ready"], "the first worker")
@@ -115,7 +115,7 @@ def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) 
             stored, progress, version, kept = found
     assert version.number >= 3
     assert kept == {number: number == version.number for number in range(1, version.number + 1)}
-    sent = Counter(line.key for chunk in lines(DATA, SCHEMA) for line in chunk)
+    sent = Counter(line.key for chunk in read_events(DATA, SCHEMA) for line in chunk)
     views_carts_orders = VOCABULARY.columns(("product_views", "carts", "items"))
     heads = rows.join(list(stored.values()))[0]
     counted = heads["totals"][:, views_carts_orders].sum(1).tolist()

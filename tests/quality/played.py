@@ -1,7 +1,7 @@
 """A planted stream through shoal's own core: training rows as a worker sends them, features of all users as of times.
 
-The events go through `Task` with rows in memory, as in streams/offline/backfill.py, in the order of their arrival. What
-does not depend on a model is kept by seed under .shoal/quality, named by the code that made it.
+The events go through `PartitionProcessor` with rows in memory, as in streams/offline/backfill.py, in the order of their
+arrival. What does not depend on a model is kept by seed under .shoal/quality, named by the code that made it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from streams.config.settings import Settings, SourceSettings
 from streams.offline import feature_table
 from streams.processing import training_records
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.partitioner import placed
 from streams.schemas.record_batch import RecordBatch
 from tests.quality import planted as planted_
@@ -119,7 +119,9 @@ class Core:
         schema = schema_of(SourceSettings(name=topics[0]), self.settings)
 
         self.tasks = [
-            Task(rule_of(self.settings, number), decoder(schema), MemoryStore(), _NOWHERE, accept_rejects=True)
+            PartitionProcessor(
+                rule_of(self.settings, number), decoder(schema), MemoryStore(), _NOWHERE, accept_rejects=True
+            )
             for number in range(partitions)
         ]
         self._keys = [name.encode() for name in planted.ids()]
@@ -143,7 +145,7 @@ class Core:
                 if at:
                     first = self._ends[number, topic]
                     self._ends[number, topic] += len(at)
-                    task.offer(
+                    task.add(
                         RecordBatch(
                             topic,
                             number,
@@ -179,7 +181,7 @@ class Core:
         """End the pass of a swap, then decide the exits up to the watermark."""
         for task in self.tasks:
             while task.progress.cursor is not None:
-                task.pass_on(LIMIT)
+                task.continue_pass(LIMIT)
             while task.sweep(LIMIT):
                 pass
 
@@ -196,7 +198,7 @@ class Core:
         return out
 
 
-def _rows(task: Task) -> dict[bytes, bytes]:
+def _rows(task: PartitionProcessor) -> dict[bytes, bytes]:
     store = task._store
     assert isinstance(store, MemoryStore)
     return {key: row for key, row in store.rows.items() if key[:1] != b"\0"}

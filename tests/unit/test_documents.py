@@ -26,7 +26,7 @@ from streams.config.settings import Settings
 from streams.processing.alerts import Rules
 from streams.processing.batch_step import Rule
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records, version
 from tests.support.decoding import decode
 
@@ -162,7 +162,7 @@ def test_the_map_has_every_package() -> None:
 
 def traced_files() -> set[str]:
     """The modules of the core through which an event of a known user passes."""
-    task = Task(
+    task = PartitionProcessor(
         Rule(sources=("clickstream",)), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"), commands="commands"
     )
     task.adopt(version(1, 3))
@@ -170,7 +170,7 @@ def traced_files() -> set[str]:
         {"user_id": "u1", "event_time": 1_700_000_000_000 + 1000 * i, "event_type": kind, "price": 900.0}
         for i, kind in enumerate(("view", "purchase"))
     ]
-    task.offer(records(events[:1], first=0))
+    task.add(records(events[:1], first=0))
     task.run(1 << 60, {"clickstream": 1})
     task.cut(0)
     found: set[str] = set()
@@ -182,7 +182,7 @@ def traced_files() -> set[str]:
     before = sys.getprofile()
     sys.setprofile(note)
     try:
-        task.offer(records(events[1:], first=1))
+        task.add(records(events[1:], first=1))
         task.run(1 << 60, {"clickstream": 2})
         task.cut(0)
     finally:
@@ -294,9 +294,9 @@ def test_the_reference_has_every_field_of_records() -> None:
 
 def test_the_reference_has_every_field_of_alerts() -> None:
     rule = Rule(sources=("clickstream",), alerts=Rules(rate=(1, 2)))
-    task = Task(rule, decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"))
+    task = PartitionProcessor(rule, decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"))
     task.adopt(version(1, 3))
-    task.offer(records([{"user_id": "u1", "event_time": 1_700_000_000_000, "event_type": "view"}], first=0))
+    task.add(records([{"user_id": "u1", "event_time": 1_700_000_000_000, "event_type": "view"}], first=0))
     task.run(1 << 60, {"clickstream": 1})
     flush = task.cut(0)
     assert flush is not None

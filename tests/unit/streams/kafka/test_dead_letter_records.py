@@ -13,13 +13,13 @@ from streams.config.settings import load
 from streams.kafka.dead_letter_records import Back, Letter, Repaired, judge, keep, letter, line, parse, printable
 from streams.kafka.dead_letter_topic import schemas
 from streams.processing.rejects import VALUE_LIMIT, dead_letter
-from streams.schemas import flat_json
 from streams.schemas.event_batch import Reject
-from streams.schemas.rees46 import rees46
+from streams.schemas.flat_json import FlatJson
+from streams.schemas.rees46 import Rees46
 from tests.support.events.rejects import event, poison
 
 NOW = 1_722_470_400_000
-SCHEMAS = {"clicks": flat_json.schema(), "cart": rees46()}
+SCHEMAS = {"clicks": FlatJson(), "cart": Rees46()}
 
 
 def kept(value: bytes | None, key: bytes | None = b"u", reason: str = "bad_time", topic: str = "clicks") -> Letter:

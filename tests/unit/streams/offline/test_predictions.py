@@ -95,8 +95,8 @@ def played(model: Version, events: list[dict[str, Any]]) -> tuple[MemoryStore, l
     one = task(store)
     one.adopt(model)
     one.cut(0)
-    one.pass_on(10)
-    one.offer(records(events))
+    one.continue_pass(10)
+    one.add(records(events))
     one.run(0, {"clickstream": len(events)})
     while one.progress.sweeping or one.progress.swept < one.progress.watermark:
         one.sweep(10)

@@ -14,7 +14,7 @@ from state.stores.memory import MemoryStore
 from streams.processing.alerts import Rules
 from streams.processing.batch_step import Rule
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from tests.build import random_encoder, records, version
 from tests.support.decoding import decode
 
@@ -26,11 +26,11 @@ def alerts(
     events: list[dict[str, Any]], rules: Rules, *, sweep: bool = False, model: Version | None = None
 ) -> list[dict[str, Any]]:
     rule = Rule(sources=("clickstream",), alerts=rules)
-    task = Task(rule, decode, MemoryStore(), Topics("c", "s", "alerts", "d", "t", "r"))
+    task = PartitionProcessor(rule, decode, MemoryStore(), Topics("c", "s", "alerts", "d", "t", "r"))
     if model is not None:
         task.adopt(model)
         task.cut(0)
-    task.offer(records(events))
+    task.add(records(events))
     task.run(0, {"clickstream": len(events)})
     if sweep:
         task.sweep(100)

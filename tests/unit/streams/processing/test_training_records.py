@@ -16,7 +16,7 @@ from state.stores.memory import MemoryStore
 from streams.processing import training_records
 from streams.processing.batch_step import Rule
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records, stream
 from tests.support.decoding import decode
 
@@ -27,7 +27,7 @@ WIDTH = 2 * features.R + len(features.PLAIN)
 def taught(events: list[dict[str, Any]], *, hourly: int = 5_000, sweep: bool = False) -> TrainingRows:
     """The training rows of a stream, in the order in which they are sent."""
     store = MemoryStore()
-    task = Task(
+    task = PartitionProcessor(
         Rule(sources=("clickstream",), training_hourly=hourly, training_key=b"k"),
         decode,
         store,
@@ -35,7 +35,7 @@ def taught(events: list[dict[str, Any]], *, hourly: int = 5_000, sweep: bool = F
     )
     found = []
     for i, event in enumerate(events):
-        task.offer(records([event], first=i))
+        task.add(records([event], first=i))
         task.run(1 << 60, {"clickstream": len(events)})
         while sweep and (task.progress.sweeping or task.progress.swept < task.progress.watermark):
             task.sweep(5)

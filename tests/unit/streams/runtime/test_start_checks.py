@@ -11,7 +11,7 @@ from streams.errors import LossError
 from streams.processing import progress
 from streams.processing.batch_step import Rule
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Progress, Source
 from streams.runtime.log_ends import Standing
 from streams.runtime.start_checks import check_start
@@ -22,15 +22,17 @@ CLICKS, BUYS = ("clickstream", 0), ("purchases", 0)
 STANDING = Standing({"clickstream": "one", "purchases": "two"}, {CLICKS: 10, BUYS: 0}, {CLICKS: 90, BUYS: 50}, {}, 1)
 
 
-def task(**sources: Source) -> Task:
+def task(**sources: Source) -> PartitionProcessor:
     store = MemoryStore()
     if sources:
         store.rows[PROGRESS_KEY] = progress.dumps(Progress(sources=sources))
-    return Task(Rule(sources=("clickstream", "purchases")), decode, store, Topics("c", "s", "a", "d", "t", "r"))
+    return PartitionProcessor(
+        Rule(sources=("clickstream", "purchases")), decode, store, Topics("c", "s", "a", "d", "t", "r")
+    )
 
 
 def begun(
-    made: Task, standing: Standing = STANDING, *, accept_loss: bool = False, had_rows: bool = False
+    made: PartitionProcessor, standing: Standing = STANDING, *, accept_loss: bool = False, had_rows: bool = False
 ) -> dict[str, int]:
     check_start(made, 0, standing, accept_loss=accept_loss, had_rows=had_rows, searched=SEARCHED)
     assert {name: source.topic for name, source in made.progress.sources.items()} == standing.ids
@@ -111,7 +113,12 @@ GONE = f"partition 0: the changelog holds no progress ({SEARCHED}), although"
     ],
 )
 def test_what_is_lost_is_refused_until_it_is_accepted(
-    made: Task, standing: Standing, had_rows: bool, told: str, then: dict[str, int], capsys: pytest.CaptureFixture[str]
+    made: PartitionProcessor,
+    standing: Standing,
+    had_rows: bool,
+    told: str,
+    then: dict[str, int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(LossError) as caught:
         check_start(made, 0, standing, accept_loss=False, had_rows=had_rows, searched=SEARCHED)
@@ -123,7 +130,7 @@ def test_what_is_lost_is_refused_until_it_is_accepted(
     assert flush is not None
     store = MemoryStore()
     store.rows[PROGRESS_KEY] = flush.rows[PROGRESS_KEY] or b""  # once it is accepted it is not asked again
-    again = Task(made.rule, decode, store, Topics("c", "s", "a", "d", "t", "r"))
+    again = PartitionProcessor(made.rule, decode, store, Topics("c", "s", "a", "d", "t", "r"))
     assert begun(again, standing, had_rows=had_rows) == then
 
 
@@ -137,7 +144,7 @@ def test_accepted_rejects_are_accepted_once_for_all() -> None:
     store = MemoryStore()
     store.rows[PROGRESS_KEY] = progress.dumps(Progress(stopped="10 of 10 records in a row are rejects"))
     rule, topics = Rule(sources=("clickstream", "purchases")), Topics("c", "s", "a", "d", "t", "r")
-    assert Task(rule, decode, store, topics).progress.stopped
-    flush = Task(rule, decode, store, topics, accept_rejects=True).cut(0)
+    assert PartitionProcessor(rule, decode, store, topics).progress.stopped
+    flush = PartitionProcessor(rule, decode, store, topics, accept_rejects=True).cut(0)
     assert flush is not None
     assert progress.loads(flush.rows[PROGRESS_KEY] or b"").stopped is None

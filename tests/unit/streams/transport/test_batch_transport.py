@@ -17,7 +17,7 @@ from aiokafka.structs import TopicPartition
 from state.stores.memory import MemoryStore
 from streams.processing.batch_step import Rule
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.record_batch import RecordBatch
 from streams.transport.batch_transport import BatchConsumer, BatchThread, unpack
 from tests.build import records
@@ -78,13 +78,15 @@ def test_a_flipped_byte_is_no_record() -> None:
 
 
 def test_a_task_takes_only_what_goes_on_where_it_is() -> None:
-    task = Task(Rule(sources=("clickstream",)), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"))
+    task = PartitionProcessor(
+        Rule(sources=("clickstream",)), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r")
+    )
     event = {"event_time": 1_700_000_000_000, "event_type": "view", "user_id": "a"}
-    assert task.offer(records([event] * 3))
-    assert not task.offer(records([event] * 3, first=4))  # a hole
-    assert not task.offer(records([event] * 3, first=2))  # read before
+    assert task.add(records([event] * 3))
+    assert not task.add(records([event] * 3, first=4))  # a hole
+    assert not task.add(records([event] * 3, first=2))  # read before
     assert task.queued_ends() == {"clickstream": 3}
-    assert task.offer(records([event] * 3, first=3))
+    assert task.add(records([event] * 3, first=3))
 
 
 class Running(BatchConsumer):
@@ -123,7 +125,7 @@ async def test_an_end_that_was_told_before_the_recovery_is_not_known() -> None:
 async def test_a_source_that_stands_at_an_end_of_before_holds_the_others() -> None:
     """The clicks that came during the recovery are applied before a later purchase, whichever is fetched first."""
     sources = ("clickstream", "purchases")
-    task = Task(Rule(sources=sources), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"))
+    task = PartitionProcessor(Rule(sources=sources), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"))
     consumer, states = reading(clickstream=0, purchases=1)
     for topic in sources:
         await consumer.read_from(topic, 0, 0)
@@ -134,9 +136,9 @@ async def test_a_source_that_stands_at_an_end_of_before_holds_the_others() -> No
         return task.run(at, {topic: consumer.ends()[topic, 0] for topic in sources})
 
     states[TopicPartition("purchases", 0)].lso = 1
-    assert task.offer(bought)
+    assert task.add(bought)
     assert applied() == 0
     states[AT].lso = 1
     assert applied() == 0
-    assert task.offer(records([{"event_time": at, "event_type": "view", "user_id": "b"}]))
+    assert task.add(records([{"event_time": at, "event_type": "view", "user_id": "b"}]))
     assert applied() == 2
