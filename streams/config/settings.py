@@ -165,7 +165,7 @@ class State(Section):
     recovery_deadline: Seconds = 600.0
     """Seconds after which a recovery that has not ended stops the worker (exit code 9)."""
     journal: bool = False
-    """Whether progress records hold a journal of what was applied, for audits (`make faults`). It names erased users."""
+    """Whether progress records hold a journal of what was applied, as `make faults` needs. It names erased users."""
 
     @model_validator(mode="after")
     def _in_time(self) -> State:
