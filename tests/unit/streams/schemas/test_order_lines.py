@@ -18,7 +18,7 @@ from state import windows
 from state.stores.memory import MemoryStore
 from state.vocabulary import VOCABULARY
 from streams.config.settings import load
-from streams.kafka.dead_letter_records import Back, Repaired, judge, letter
+from streams.kafka.dead_letter_records import RepairedLine, RepairedRecord, check_repaired, from_record
 from streams.offline.backfill import backfill
 from streams.offline.event_files import read_events
 from streams.offline.feature_table import window_sums
@@ -369,12 +369,12 @@ def test_replay_sends_a_record_for_each_line(registered: str, tmp_path: Path) ->
 
 def test_a_repaired_order_is_sent_back_under_its_customer() -> None:
     headers = {"reason": "bad_price", "detail": "price", "topic": "orders", "partition": 0, "offset": 4, "timestamp": 5}
-    dead = letter(0, 7, NOW, b"session", b"{}", [(name, str(text).encode()) for name, text in headers.items()])
+    dead = from_record(0, 7, NOW, b"session", b"{}", [(name, str(text).encode()) for name, text in headers.items()])
     assert dead is not None
     assert not isinstance(dead, str)
     for lines, fault in (([{"price": 1}, {"price": 2}], None), ([], None), ([{"price": -1}], "bad_price (price)")):
-        line = Repaired("0-7", "orders", 0, 4, value=order(1, "a", 5, *lines))
-        good, faults = judge({1: line}, {"0-7": dead}, {"orders": ORDERS}, NOW)
+        line = RepairedLine("0-7", "orders", 0, 4, value=order(1, "a", 5, *lines))
+        good, faults = check_repaired({1: line}, {"0-7": dead}, {"orders": ORDERS}, NOW)
         assert faults == ({} if fault is None else {1: fault})
-        assert [type(one) for one in good] == ([Back] if fault is None else [])
+        assert [type(one) for one in good] == ([RepairedRecord] if fault is None else [])
         assert [one.key for one in good] == ([b"a"] if fault is None else [])
