@@ -10,7 +10,7 @@ from streams.config.settings import Settings, SourceSettings
 from streams.errors import SettingsError
 from streams.processing import alerts
 from streams.processing.batch_step import Rule
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.schemas.registry import SCHEMAS
 from streams.schemas.schema import Options, Schema
 
@@ -61,7 +61,7 @@ def rule_of(settings: Settings, partition: int) -> Rule:
         sources=settings.source_topics,
         partition=partition,
         forget=forget_units(settings),
-        placed=partial(placed, partitions=settings.topics.partitions),
+        placed=partial(partitions_of, partitions=settings.topics.partitions),
     )
 
 

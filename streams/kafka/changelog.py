@@ -17,7 +17,7 @@ from streams.kafka.client_options import aiokafka_options
 from streams.kafka.fetch import FETCH_WAIT_MS, drain, unpack
 from streams.kafka.reader import reading, started, to_end
 from streams.processing import progress
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.processing.progress import PROGRESS_KEY, Progress, Serial
 from streams.schemas.record_batch import RecordBatch
 
@@ -42,7 +42,7 @@ async def read(settings: Settings) -> tuple[dict[bytes, bytes], dict[int, Progre
 async def read_user(settings: Settings, key: bytes) -> tuple[bytes | None, Progress]:
     """One user's row, None where there is none, and the progress of the partition."""
     row, found = None, b""
-    async for record in _records(settings, [int(placed([key], settings.topics.partitions)[0])]):
+    async for record in _records(settings, [int(partitions_of([key], settings.topics.partitions)[0])]):
         if record.key == PROGRESS_KEY:
             found = record.value
         elif record.key == key:

@@ -33,7 +33,7 @@ from streams.kafka.dead_letter_records import (
     to_json,
 )
 from streams.kafka.reader import reading, to_end
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.runtime.fatal_errors import denied
 from streams.runtime.publisher import transactional
 from streams.schemas.schema import Schema
@@ -128,7 +128,7 @@ async def _send(settings: Settings, producer: AIOKafkaProducer, records: Sequenc
         for record in records:
             topic = record.letter.topic
             headers = [("shoal-" + SENT_BACK, record.letter.ident.encode())]
-            partition = int(placed([record.key], counts[topic])[0])
+            partition = int(partitions_of([record.key], counts[topic])[0])
             pending.append(await producer.send(topic, record.value, record.key, partition, headers=headers))
         for record, sent in zip(records, await asyncio.gather(*pending), strict=True):
             receipt = {

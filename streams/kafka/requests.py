@@ -19,7 +19,7 @@ from streams.errors import BrokerError, DataError
 from streams.kafka.client_options import aiokafka_options
 from streams.kafka.reader import reading
 from streams.processing.commands import Command, decode, encode
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 
 
 def erase(settings: Settings, user: str, wait: float) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def erase(settings: Settings, user: str, wait: float) -> dict[str, Any]:
     command = Command("erase", request(), user_id=user)
     if isinstance(fault := decode(encode(command)), str):
         raise DataError(fault)
-    return _command(settings, {int(placed([key], settings.topics.partitions)[0]): (key, command)}, wait)[0]
+    return _command(settings, {int(partitions_of([key], settings.topics.partitions)[0]): (key, command)}, wait)[0]
 
 
 def advance(settings: Settings, to: int, wait: float) -> list[dict[str, Any]]:

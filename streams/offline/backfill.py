@@ -12,7 +12,7 @@ from streams.config.settings import Settings
 from streams.offline.event_files import FileRecord, read_records
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.schemas.record_batch import RecordBatch
 from streams.schemas.schema import Schema, decoder
 
@@ -47,7 +47,7 @@ def apply_records(
     logs: dict[tuple[int, int], list[FileRecord]] = defaultdict(list)
     count = 0
     for chunk in chunks:
-        numbers = placed([record.key for record in chunk], partitions).tolist()
+        numbers = partitions_of([record.key for record in chunk], partitions).tolist()
         for record, partition in zip(chunk, numbers, strict=True):
             if until is None or record.timestamp <= until:
                 source = 1 if record.bought and len(topics) > 1 else 0

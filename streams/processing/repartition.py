@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.processing.progress import Source
 from streams.processing.rejects import Record, dead_letter, watch_share
 from streams.processing.time_merge import Merge
@@ -163,7 +163,7 @@ class RepartitionProcessor:
         for i in np.flatnonzero(last >= 0).tolist():
             self.progress.logs[i].key = int(batch.key[last[i]])
         good = np.flatnonzero(batch.reason == 0)
-        part = placed([batch.users[i] for i in good.tolist()], self._partitions)
+        part = partitions_of([batch.users[i] for i in good.tolist()], self._partitions)
         order = np.argsort(part, kind="stable")
         bounds = part[order].searchsorted(np.arange(self._partitions + 1))
         users, values, headers, stamps = batch.users, batch.values, batch.headers, batch.timestamp

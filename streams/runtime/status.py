@@ -12,7 +12,7 @@ from state import rows
 from state.vocabulary import VOCABULARY, Unit
 from streams.offline import feature_table
 from streams.processing.cloudevents import rfc3339
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.processing.progress import Progress
 from streams.processing.segment_changes import CAUSES
 
@@ -93,7 +93,7 @@ def told(progress: Progress) -> dict[str, Any]:
 def find(worker: Worker, ident: str) -> dict[str, Any] | None:
     """A user as this worker holds it; None where it holds none."""
     key = ident.encode()
-    part = worker.partitions.get(int(placed([key], worker.settings.topics.partitions)[0]))
+    part = worker.partitions.get(int(partitions_of([key], worker.settings.topics.partitions)[0]))
     if part is None or part.task is None:
         return None
     row = part.store.get_many([key])[0]

@@ -29,7 +29,7 @@ from streams.offline.backfill import apply_records
 from streams.offline.event_files import FileRecord
 from streams.processing import progress
 from streams.processing.output_buffer import Flush
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.processing.progress import PROGRESS_KEY, Progress, Source
 from streams.runtime.log_ends import look
 from streams.runtime.publisher import Publisher
@@ -102,7 +102,7 @@ def start(settings: Settings, folder: Path) -> dict[str, float]:
 async def fill(settings: Settings, users: int, show: Any) -> None:
     """The changelog of that many users, each row twice."""
     names = np.array([traffic.ident(i) for i in range(users)], object)
-    number = placed(names.tolist(), settings.topics.partitions)
+    number = partitions_of(names.tolist(), settings.topics.partitions)
     models = rows_made(settings)
     rng = np.random.default_rng(SEED)
     for partition in range(settings.topics.partitions):

@@ -24,7 +24,7 @@ from streams.offline.demo import DATA, SCHEMA
 from streams.offline.event_files import read_events
 from streams.offline.replay import replay
 from streams.operations.overview import overview
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.processing.progress import Progress
 from streams.services.model_feed import read_newest
 from tests.processes import committed, deployment, wait_for, worker
@@ -47,7 +47,7 @@ def judged(stored: dict[bytes, bytes], progress: dict[int, Progress], version: V
     """Segments by the newest version, as of what was swept or a row's later clock, of users who may stay where they are
     while no other centre is much nearer."""
     heads, panes, owner = rows.join(list(stored.values()))
-    swept = np.array([progress[number].swept for number in placed(list(stored), len(progress)).tolist()])
+    swept = np.array([progress[number].swept for number in partitions_of(list(stored), len(progress)).tolist()])
     now = np.maximum(heads["clock"], swept)
     at = np.arange(len(heads))
     sums = windows.as_of(at, now // windows.UNIT, owner, panes["start"].astype(np.int64), owner, rows.values(panes))

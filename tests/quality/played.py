@@ -27,7 +27,7 @@ from streams.offline import feature_table
 from streams.processing import training_records
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.schemas.record_batch import RecordBatch
 from tests.quality import planted as planted_
 from tests.quality.planted import DAY, HOUR, START, Ints, Planted
@@ -126,7 +126,7 @@ class Core:
         ]
         self._keys = [name.encode() for name in planted.ids()]
         self._number = {key: i for i, key in enumerate(self._keys)}
-        self._place = placed(self._keys, partitions)
+        self._place = partitions_of(self._keys, partitions)
         self._read = 0  # events handed over so far
         self._ends = {(number, topic): 0 for number in range(partitions) for topic in topics}
 
