@@ -74,7 +74,7 @@ def arm(name: str, hit: int, how: str) -> None:
 
         PartitionProcessor.cut = cutting  # type: ignore[method-assign]
     elif name == "in_pass":
-        after(PartitionProcessor, "pass_on")
+        after(PartitionProcessor, "continue_pass")
     elif name == "in_sweep":
         after(PartitionProcessor, "sweep")
     else:

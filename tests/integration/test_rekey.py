@@ -296,7 +296,7 @@ def test_documented_sources_a_raw_topic_that_is_missing_compacted_grown_or_made_
     admin.delete_topics([settings.rekeying(settings.sources[0])])
     wait_for(lambda: settings.rekeying(settings.sources[0]) not in admin.list_topics(), "the progress to be gone")
     ensure(settings)
-    with pytest.raises(LossError, match="progress of its re-keyer is gone"):
+    with pytest.raises(LossError, match="progress of its repartitioner is gone"):
         asyncio.run(turns(rekeyer_of(settings, counts), lambda: False))
     assert lies() == 1_050
     admin.close()
