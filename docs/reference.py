@@ -25,6 +25,7 @@ from streams.processing import commands, lineage_records, segment_changes
 from streams.processing.rejects import dead_letter
 from streams.schemas.event_batch import REASONS, Reject
 from streams.schemas.event_fields import FIELDS
+from streams.schemas.registry import SCHEMAS
 
 Row = tuple[str, ...]
 MADE = "*This page is made from the code when the site is built.*\n"
@@ -355,9 +356,11 @@ same for the same fact, whoever computes it. The fields below are those of `data
 # the part of each topic in the reference, by its key in [topics]
 TOPICS: dict[str, tuple[str, list[str]]] = {
     "sources": (
-        "Events, keyed by user id in UTF-8 and placed by Kafka's default partitioner (murmur2). A value is a flat JSON "
-        "object in the source's schema; unknown fields are ignored. These are the fields of the schema `shoal`; the "
-        "settings `sources[].fields` and `sources[].types` map other names.\n",
+        "Events, keyed by user id in UTF-8 and placed by Kafka's default partitioner (murmur2). A value is a JSON "
+        "object in the source's schema (`sources[].schema`); unknown fields are ignored. Schemas: "
+        + "; ".join(f"`{name}`: {schema.description}" for name, schema in SCHEMAS.items())
+        + ". These are the fields of the schema `shoal`; the settings `sources[].fields` and `sources[].types` map "
+        "other names.\n",
         ["event"],
     ),
     "segment_changes": (f"Key: user id. Type `shoal.segment-change`. {ENVELOPE}", ["change"]),

@@ -330,7 +330,7 @@ def test_repartitioning_sends_orders_whole_and_in_one_order(
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setitem(SCHEMAS, "order-lines", Registered(OrderLines))
+    monkeypatch.setitem(SCHEMAS, "order-lines", Registered(OrderLines, "orders"))
     return "order-lines"
 
 
