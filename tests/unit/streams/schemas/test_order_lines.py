@@ -29,7 +29,7 @@ from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Entry, Source
 from streams.processing.rejects import Record
 from streams.processing.repartition import RepartitionProcessor
-from streams.schemas.event_batch import REASONS, EventBatch
+from streams.schemas.event_batch import EVENT_COLUMNS, REASONS, RECORD_COLUMNS, EventBatch, concatenate
 from streams.schemas.flat_json import FlatJson
 from streams.schemas.record_batch import RecordBatch
 from streams.schemas.registry import SCHEMAS, Registered
@@ -112,6 +112,17 @@ def test_select_takes_records_with_their_events() -> None:
     assert chosen.offset.tolist() == [5, 0, 4, 2]
     assert chosen.record.tolist() == [0, 0, 2, 3, 3]
     assert chosen.amount.tolist() == [500, 500, 400, 200, 200]
+
+
+def test_fetches_one_after_the_other_are_one_fetch() -> None:
+    orders = [order(i, "a", i, *[{"price": -1 if i == 4 else i}] * (i % 3)) for i in range(8)]
+    whole = decode(orders)
+    first = decode(orders[:3])
+    second = ORDERS.decode(fetch(orders[3:], first=3), source=1, key_before=int(first.key[-1]), now=NOW)
+    joined = concatenate([first, second])
+    for name in (*RECORD_COLUMNS, *EVENT_COLUMNS, "record"):
+        assert (getattr(joined, name) == getattr(whole, name)).all(), name
+    assert (joined.users, joined.rejects) == (whole.users, whole.rejects)
 
 
 # -- the processor ----------------------------------------------------------------------------------------------------
@@ -244,6 +255,22 @@ def test_lines_are_purchases_of_one_order_and_a_repeated_order_adds_nothing() ->
     measured = {name: int(sums[0, -1, VOCABULARY.column(name)]) for name in ("orders", "items", "spend")}
     assert measured == {"orders": 1, "items": 3, "spend": 600}
     assert (shop.counts["events"], shop.counts["repeated"]) == (4, 3)
+
+
+def test_a_change_names_the_record_of_its_event() -> None:
+    shop = processor()
+    shop.adopt(VERSION)
+    shop.cut(NOW)
+    shop.add(fetch([order(1, "a", 1), order(2, "a", 2, *[{"price": 2}] * 3), order(3, "b", 3, {"price": 2})]))
+    shop.run(NOW, {"clickstream": 0, "orders": 3})
+    flush = shop.cut(NOW)
+    assert flush is not None
+    first = {}
+    for key, value, _ in flush.outputs["changes", 0]:
+        first.setdefault(key, json.loads(value or b"")["data"]["record"])
+    assert first == {
+        user: {"topic": "orders", "partition": 0, "offset": offset} for user, offset in ((b"a", 1), (b"b", 2))
+    }
 
 
 def test_records_without_events_move_the_offset_and_are_no_rejects() -> None:
