@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from state.stores.memory import MemoryStore
-from streams.config.factories import rule_of, schema_of
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import Settings, SourceSettings
 from streams.offline.event_files import Line, lines
 from streams.processing.output_buffer import Topics
@@ -59,7 +59,7 @@ def fold(
 
     for number in range(partitions):
         store = MemoryStore()
-        task = Task(rule_of(settings, number), decode, store, _NOWHERE, accept_rejects=True)
+        task = Task(partition_config(settings, number), decode, store, _NOWHERE, accept_rejects=True)
         for source, topic in enumerate(topics):
             log = logs.pop((number, source), [])
             if log:

@@ -13,9 +13,16 @@ from state import expiry_index
 from state.windows import UNIT
 from streams.processing import commands as commands_
 from streams.processing import progress as progress_
-from streams.processing.batch_step import Outcome, Rule, bring, ending, floor_unit, step
+from streams.processing.batch_step import (
+    Outcome,
+    PartitionConfig,
+    advance_rows,
+    apply_batch,
+    find_forgotten_user,
+    floor_unit,
+)
 from streams.processing.input_buffer import Decode, Inbox
-from streams.processing.output_buffer import Flush, Outbox, Topics
+from streams.processing.output_buffer import Flush, OutputBuffer, Topics
 from streams.processing.progress import PROGRESS_KEY, Entry, Progress, Source
 from streams.processing.rejects import watch
 from streams.schemas.event_batch import REASONS, EventBatch, Reject
@@ -38,7 +45,7 @@ class Task:
 
     def __init__(
         self,
-        rule: Rule,
+        config: PartitionConfig,
         decode: Decode,
         store: Store,
         topics: Topics,
@@ -49,13 +56,13 @@ class Task:
         reject_window: int = 10_000,
         reject_share: float = 0.5,
     ) -> None:
-        self.rule, self._decode, self._store = rule, decode, store
+        self.config, self._decode, self._store = config, decode, store
         self._limits = None if accept_rejects else (reject_window, reject_share)
         self._commands, self._journal = commands, journal
         (stored,) = store.get_many([PROGRESS_KEY])
         self.fresh = stored is None
         self.progress = Progress() if stored is None else progress_.loads(stored)
-        for name in (*rule.sources, *([commands] if commands else [])):
+        for name in (*config.sources, *([commands] if commands else [])):
             self.progress.sources.setdefault(name, Source())
         self.progress.journal = []
         self._inbox = self._open()
@@ -63,7 +70,7 @@ class Task:
         self.version: Version | None = None
         self._next_version: Version | None = None
         self._extra: list[bytes] = []  # users of the flush before a swap: not yet in the store's scan
-        self._out = Outbox(topics, rule.partition)
+        self._out = OutputBuffer(topics, config.partition)
         self.counts = self._out.counts
         self._moved = False
         if accept_rejects and self.progress.stopped:
@@ -137,7 +144,8 @@ class Task:
     def _bring(self, users: list[bytes], until: int, index: dict[bytes, bytes | None] | None = None) -> None:
         """Bring users up to a time (ms); index: entries that the caller came by."""
         found = [(user, row) for user, row in zip(users, self._store.get_many(users), strict=True) if row is not None]
-        outcome = bring([u for u, _ in found], [r for _, r in found], until, self.progress, self.version, self.rule)
+        users, rows = [user for user, _ in found], [row for _, row in found]
+        outcome = advance_rows(users, rows, until, self.progress, self.version, self.config)
         outcome.index = (index or {}) | outcome.index
         self._collect(outcome)
 
@@ -168,7 +176,7 @@ class Task:
         for at, offset in enumerate(batch.offsets):
             command = commands_.decode(batch.values[at])
             if isinstance(command, str):
-                self._out.reject(Reject.of(batch, at, "bad_command", command))
+                self._out.add_reject(Reject.of(batch, at, "bad_command", command))
                 continue
             if command.command == "advance":
                 raised = self._raise_to(int(floor_unit(commands_.time(command) or 0)))
@@ -177,21 +185,22 @@ class Task:
                 result = "advanced" if raised else "unchanged"
             else:
                 user = commands_.user_key(command)
-                if self.rule.placed is not None and self.rule.placed([user])[0] != self.rule.partition:
-                    self._out.reject(Reject.of(batch, at, "wrong_partition", "the user is in another partition"))
+                if self.config.placed is not None and self.config.placed([user])[0] != self.config.partition:
+                    self._out.add_reject(Reject.of(batch, at, "wrong_partition", "the user is in another partition"))
                     continue
                 result = "erased" if self._erase(user) else "unknown"
-            self._out.receipt(command.request_id, commands_.receipt(command, result, batch, offset, now))
+            self._out.add_receipt(command.request_id, commands_.receipt(command, result, batch, offset, now))
 
     def _erase(self, user: bytes) -> bool:
         self._bring([user], self.progress.watermark)  # it may be forgotten by now
         (row,) = self._store.get_many([user])
         if row is None:
-            self._out.gone(user)  # where an accepted loss left copies of a row that is not here
+            self._out.add_tombstones(user)  # where an accepted loss left copies of a row that is not here
             self._moved = True
             return False
-        outcome = bring([user], [row], self.progress.watermark, self.progress, self.version, self.rule, erase=True)
-        outcome.index = dict.fromkeys(expiry_index.possible_entries(user, row, self.rule.forget))
+        until = self.progress.watermark
+        outcome = advance_rows([user], [row], until, self.progress, self.version, self.config, erase=True)
+        outcome.index = dict.fromkeys(expiry_index.possible_entries(user, row, self.config.forget))
         self._collect(outcome)
         self._note(Entry.ERASED, user, 0)
         return True
@@ -199,7 +208,7 @@ class Task:
     # -- records ----------------------------------------------------------------------------------------------
 
     def _open(self) -> Inbox:
-        sources = self.rule.sources
+        sources = self.config.sources
         return Inbox(sources, [self.progress.sources[name] for name in sources], self._decode)
 
     def offer(self, batch: RecordBatch) -> bool:
@@ -274,7 +283,7 @@ class Task:
         while start < size:
             piece = batch.take(np.arange(start, size)) if start else batch
             users, row_of, old = self._look_up(piece)
-            end = ending(row_of, old, piece, self.progress, self.rule)
+            end = find_forgotten_user(row_of, old, piece, self.progress, self.config)
             if end == 0:
                 self._bring([piece.users[0]], int(floor_unit(max(int(piece.time[0]), self.progress.watermark))))
                 continue
@@ -295,8 +304,8 @@ class Task:
         return users, row_of, self._store.get_many(users)
 
     def _step(self, batch: EventBatch, users: list[bytes], row_of: np.ndarray, old: list[bytes | None]) -> None:
-        outcome = step(users, row_of, old, batch, self.progress, self.version, self.rule)
-        for i, name in enumerate(self.rule.sources):
+        outcome = apply_batch(users, row_of, old, batch, self.progress, self.version, self.config)
+        for i, name in enumerate(self.config.sources):
             mine = np.flatnonzero(batch.source == i)
             if len(mine):
                 self.progress.sources[name].key = int(batch.key[mine[-1]])
@@ -311,7 +320,7 @@ class Task:
             if found is None:  # by the step
                 reason = REASONS[int(batch.reason[i])]
                 found = self._inbox.reject(batch, i, reason, "the key is placed by another partitioner")
-            self._out.reject(found)
+            self._out.add_reject(found)
         if self._limits is not None:
             watch(self.progress, batch.reason, *self._limits)
         self.counts["events"] += len(row_of)
@@ -319,7 +328,7 @@ class Task:
 
     def _collect(self, outcome: Outcome) -> None:
         self._store.put_many(outcome.written, outcome.index)
-        self._out.collect(outcome, self.progress)
+        self._out.add_outcome(outcome, self.progress)
 
     # -- flush ------------------------------------------------------------------------------------------------
 
@@ -331,7 +340,7 @@ class Task:
         self._moved = False
         self.progress.wall = now
         self.progress.number += 1
-        flush = self._out.take(
+        flush = self._out.flush(
             progress_.dumps(self.progress), self.progress.serial, self.positions(), self.progress.swept
         )
         self.progress.journal = []

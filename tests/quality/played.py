@@ -21,7 +21,7 @@ from online_models.training_rows import SAMPLE_ROW, TrainingRows
 from online_models.version import Version
 from state import features, rows
 from state.stores.memory import MemoryStore
-from streams.config.factories import rule_of, schema_of
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import Settings, SourceSettings
 from streams.offline import feature_table
 from streams.processing import training_records
@@ -119,7 +119,7 @@ class Core:
         schema = schema_of(SourceSettings(name=topics[0]), self.settings)
 
         self.tasks = [
-            Task(rule_of(self.settings, number), decoder(schema), MemoryStore(), _NOWHERE, accept_rejects=True)
+            Task(partition_config(self.settings, number), decoder(schema), MemoryStore(), _NOWHERE, accept_rejects=True)
             for number in range(partitions)
         ]
         self._keys = [name.encode() for name in planted.ids()]
