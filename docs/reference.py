@@ -15,13 +15,14 @@ from typing import Any
 import click
 import msgspec
 
-from monitoring.metrics import VOCABULARY, Spec
+from monitoring.metrics import STATUSES, VOCABULARY, Labels, Spec
 from online_models.learner import control_messages
 from streams import errors
 from streams.cli import COMMANDS, cli
 from streams.config.settings import Settings, load
 from streams.kafka.topics import TopicSpec, specs
 from streams.processing import commands, lineage_records, segment_changes
+from streams.processing.alerts import registry
 from streams.processing.rejects import dead_letter
 from streams.schemas.event_batch import REASONS, Reject
 from streams.schemas.event_fields import FIELDS
@@ -192,9 +193,13 @@ def metrics_page() -> str:
     def labels(spec: Spec) -> str:
         if not spec.labels:
             return ""
-        if spec.known and len(spec.labels) == 1:
-            return f"`{spec.labels[0]}`: " + ", ".join(f"`{values[0]}`" for values in spec.known)
-        return ", ".join(f"`{label}`" for label in spec.labels)
+        values: tuple[Labels, ...] = tuple(zip(*spec.known, strict=True)) if len(spec.labels) == 1 else ()
+        if spec.key == "alert":
+            values = registry.NAMES, STATUSES
+        if not values:
+            return ", ".join(f"`{label}`" for label in spec.labels)
+        listed = [", ".join(f"`{value}`" for value in one) for one in values]
+        return "; ".join(f"`{label}`: {one}" for label, one in zip(spec.labels, listed, strict=True))
 
     rows = [(f"`{spec.public}`", spec.kind, labels(spec), spec.help) for spec in VOCABULARY]
     return "\n".join(
@@ -281,7 +286,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "offset": "Offset of the request in the training rows.",
     },
     "alert": {
-        "rule": "Alert rule.",
+        "rule": "Alert rule: " + ", ".join(f"`{name}`" for name in registry.NAMES) + ".",
         "severity": "`warning` or `critical`; `none` where it is resolved.",
         "status": "`open`, `update` or `resolved`.",
         "subject": "User id.",

@@ -22,7 +22,7 @@ from online_models.training_rows import SAMPLE_ROW, USER, Ints, TrainingRows
 from online_models.version import Version
 from state import features
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.event_batch import EventBatch
@@ -55,7 +55,7 @@ def decoded(batch: RecordBatch, *, source: int = 0, key_before: int = -1, now: i
 def task(store: MemoryStore) -> PartitionProcessor:
     """A partition of one source, its rows in a store; the topics of what it says are single letters."""
     return PartitionProcessor(
-        Rule(sources=("clickstream",)),
+        PartitionConfig(sources=("clickstream",)),
         decode,
         store,
         Topics("c", "s", "a", "d", "t", "r"),

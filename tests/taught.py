@@ -14,7 +14,7 @@ from streams.config.factories import schema_of
 from streams.config.settings import Settings
 from streams.offline.event_files import FileRecord, read_events
 from streams.processing import training_records
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.record_batch import RecordBatch
@@ -38,7 +38,7 @@ def taught(
     settings = Settings()
     schema, topics = schema_of(settings.sources[0], settings), settings.source_topics
 
-    rule = Rule(timezone=timezone, training_hourly=hourly, training_key=b"tests", sources=tuple(topics))
+    rule = PartitionConfig(timezone=timezone, training_hourly=hourly, training_key=b"tests", sources=tuple(topics))
     task = PartitionProcessor(rule, decoder(schema), MemoryStore(), _TOPICS, accept_rejects=True)
     ends = dict.fromkeys(topics, 0)
     keys: list[bytes] = []

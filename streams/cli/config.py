@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from streams.cli import Context
 
 MASK = "********"
-RULES = ("request_rate", "spend_factor", "refunds", "unusual")  # null where switched off, which TOML writes false
 
 
 @click.command()
@@ -47,18 +46,19 @@ def toml(found: dict[str, Any]) -> str:
     lines = _pairs(found)
     for name, value in found.items():
         if isinstance(value, dict):
-            lines += ["", f"[{name}]", *_pairs(value, inline=True)]
+            off = name == "alerts"  # a rule that is switched off is null, which TOML does not have
+            lines += ["", f"[{name}]", *_pairs(value, inline=True, null_is_false=off)]
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             for table in value:
                 lines += ["", f"[[{name}]]", *_pairs(table, inline=True)]
     return "\n".join(lines)
 
 
-def _pairs(table: dict[str, Any], *, inline: bool = False) -> list[str]:
+def _pairs(table: dict[str, Any], *, inline: bool = False, null_is_false: bool = False) -> list[str]:
     lines = []
     for key, value in table.items():
         if value is None:
-            lines.append(f"{key} = false" if key in RULES else f"# {key} is not set")
+            lines.append(f"{key} = false" if null_is_false else f"# {key} is not set")
         elif inline or not isinstance(value, (dict, list)):
             lines.append(f"{key} = {_literal(value)}")
     return lines

@@ -8,8 +8,8 @@ from functools import partial
 from state import windows
 from streams.config.settings import Settings, SourceSettings
 from streams.errors import SettingsError
-from streams.processing import alerts
-from streams.processing.batch_step import Rule
+from streams.processing.alerts.registry import rules_from
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.partitioner import partitions_of
 from streams.schemas.registry import SCHEMAS
 from streams.schemas.schema import Options, Schema
@@ -40,22 +40,12 @@ def _options(
     )
 
 
-def rule_of(settings: Settings, partition: int) -> Rule:
+def partition_config(settings: Settings, partition: int) -> PartitionConfig:
     """What a partition's decisions depend on, from the settings."""
-    chosen = settings.alerts
-    return Rule(
+    return PartitionConfig(
         lateness=int(settings.lateness * 1000),
         timezone=settings.timezone,
-        alerts=alerts.Rules(
-            rate=chosen.request_rate,
-            spend_factor=chosen.spend_factor,
-            spend_quantile=chosen.spend_quantile,
-            spend_least=round(chosen.spend_least * 100),
-            spend_orders=chosen.spend_orders,
-            refunds=chosen.refunds,
-            refund_share=chosen.refund_share,
-            unusual=chosen.unusual,
-        ),
+        alerts=rules_from(settings.alerts),
         training_key=settings.learner.hash_key.get_secret_value().encode(),
         training_hourly=max(1, settings.learner.rows_per_hour // settings.topics.partitions),
         sources=settings.source_topics,

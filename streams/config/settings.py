@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -22,20 +21,17 @@ from pydantic import (
 
 from streams.config.settings_files import PREFIX, put, read, told, variable
 from streams.errors import SettingsError
+from streams.processing.alerts.registry import AlertSettings
 from streams.schemas.registry import DEFAULT, SCHEMAS
 
 OTHERS = {"SHOAL_CACHE", "SHOAL_CONFIG", "SHOAL_MAVEN_MIRROR", "SHOAL_JAVA_HOME", "SHOAL_VERIFY_DATA"}
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=200)]
-Levels = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
-Counts = tuple[Positive, Positive]
 if TYPE_CHECKING:
     SchemaName = str
 else:
     SchemaName = Literal[tuple(SCHEMAS)]
-# TOML has no null; a validator in Python is handed a list, and its strict check wants a tuple
-Off = BeforeValidator(lambda value: None if value is False else tuple(value) if isinstance(value, list) else value)
 
 
 class Section(BaseModel):
@@ -255,34 +251,6 @@ class TrainerSettings(Section):
         if self.first_rows > self.window:
             raise ValueError("trainer.first_rows must be at most trainer.window")
         return self
-
-
-class AlertSettings(Section):
-    """Thresholds of the alert rules (warning, critical); false switches a rule off. Money in major units."""
-
-    request_rate: Annotated[Counts | None, Off] = (600, 2000)
-    """Rule `request_rate`: events in one hour."""
-    spend_factor: Annotated[Levels | None, Off] = (10.0, 30.0)
-    """Rule `spend`: spend in 24 hours as a multiple of the user's own daily spend over 30 days."""
-    spend_quantile: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
-    """Rule `spend`: quantile of the shop's 24-hour spends that the user's must exceed."""
-    spend_least: Annotated[float, Field(ge=0)] = 500.0
-    """Rule `spend`: smallest spend in 24 hours, in major units."""
-    spend_orders: Positive = 100
-    """Rule `spend`: purchases that the partition's history needs before the rule applies."""
-    refunds: Annotated[Counts | None, Off] = (3, 10)
-    """Rule `refund_burst`: refunds in 24 hours."""
-    refund_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Rule `refund_burst`: smallest share of refunds among refunds and orders of seven days."""
-    unusual: Annotated[Levels | None, Off] = None
-    """Rule `unusual`: the encoder's reconstruction error; 1 is exceeded by one row in a hundred."""
-
-    @field_validator("request_rate", "spend_factor", "refunds", "unusual")
-    @classmethod
-    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value and value[0] > value[1]:
-            raise ValueError("the warning must not lie above the critical level")
-        return value
 
 
 class Rejects(Section):

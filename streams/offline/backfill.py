@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from state.stores.memory import MemoryStore
-from streams.config.factories import file_schema, rule_of
+from streams.config.factories import file_schema, partition_config
 from streams.config.settings import Settings
 from streams.offline.event_files import FileRecord, read_records
 from streams.processing.output_buffer import Topics
@@ -59,7 +59,9 @@ def apply_records(
     decode = decoder([schema] * len(topics), use_clock=False)
     for partition in range(partitions):
         store = MemoryStore()
-        processor = PartitionProcessor(rule_of(settings, partition), decode, store, _NOWHERE, accept_rejects=True)
+        processor = PartitionProcessor(
+            partition_config(settings, partition), decode, store, _NOWHERE, accept_rejects=True
+        )
         for source, topic in enumerate(topics):
             log = logs.pop((partition, source), [])
             if log:

@@ -6,7 +6,7 @@ from collections import deque
 
 from state import expiry_index
 from streams.processing import commands
-from streams.processing.batch_step import bring, floor_unit
+from streams.processing.batch_step import advance_rows, floor_unit
 from streams.processing.partition_state import PartitionState
 from streams.processing.progress import Entry
 from streams.schemas.event_batch import Reject
@@ -50,7 +50,7 @@ class CommandQueue:
         state = self._state
         command = commands.decode(batch.values[index])
         if isinstance(command, str):
-            state.outbox.reject(Reject.of(batch, index, "bad_command", command))
+            state.output.add_reject(Reject.of(batch, index, "bad_command", command))
             return
         if command.command == "advance":
             raised = state.raise_watermark(int(floor_unit(commands.time(command) or 0)))
@@ -59,24 +59,24 @@ class CommandQueue:
             result = "advanced" if raised else "unchanged"
         else:
             user = commands.user_key(command)
-            if state.rule.placed is not None and state.rule.placed([user])[0] != state.rule.partition:
+            if state.config.placed is not None and state.config.placed([user])[0] != state.config.partition:
                 reject = Reject.of(batch, index, "wrong_partition", "the user is in another partition")
-                state.outbox.reject(reject)
+                state.output.add_reject(reject)
                 return
             result = "erased" if self._erase(user) else "unknown"
         receipt = commands.receipt(command, result, batch, batch.offsets[index], now)
-        state.outbox.receipt(command.request_id, receipt)
+        state.output.add_receipt(command.request_id, receipt)
 
     def _erase(self, user: bytes) -> bool:
         state, watermark = self._state, self._state.progress.watermark
         state.advance_users([user], watermark)  # it may be forgotten by now
         (row,) = state.store.get_many([user])
         if row is None:
-            state.outbox.gone(user)  # where an accepted loss left copies of a row that is not here
+            state.output.add_tombstones(user)  # where an accepted loss left copies of a row that is not here
             state.changed = True
             return False
-        outcome = bring([user], [row], watermark, state.progress, state.version, state.rule, erase=True)
-        outcome.index = dict.fromkeys(expiry_index.possible_entries(user, row, state.rule.forget))
+        outcome = advance_rows([user], [row], watermark, state.progress, state.version, state.config, erase=True)
+        outcome.index = dict.fromkeys(expiry_index.possible_entries(user, row, state.config.forget))
         state.collect(outcome)
         state.record(Entry.ERASED, user, 0)
         return True

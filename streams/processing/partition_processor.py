@@ -12,7 +12,7 @@ from online_models.version import Version
 from state import expiry_index
 from state.windows import UNIT
 from streams.processing import progress as progress_
-from streams.processing.batch_step import Rule, ending, floor_unit, step
+from streams.processing.batch_step import PartitionConfig, apply_batch, find_forgotten_user, floor_unit
 from streams.processing.command_queue import CommandQueue
 from streams.processing.input_buffer import Inbox
 from streams.processing.model_swap import ModelSwap
@@ -32,7 +32,7 @@ class PartitionProcessor:
 
     def __init__(
         self,
-        rule: Rule,
+        config: PartitionConfig,
         decode: Decode,
         store: Store,
         topics: Topics,
@@ -45,10 +45,10 @@ class PartitionProcessor:
     ) -> None:
         """commands: topic of the commands, None without. journal: whether progress records list what was applied, for
         the audits of tests/faults."""
-        self.rule, self._decode = rule, decode
-        self._state = PartitionState(rule, store, topics, journal=journal)
+        self.config, self._decode = config, decode
+        self._state = PartitionState(config, store, topics, journal=journal)
         self._limits = None if accept_rejects else (reject_window, reject_share)
-        for name in (*rule.sources, *([commands] if commands else [])):
+        for name in (*config.sources, *([commands] if commands else [])):
             self.progress.sources.setdefault(name, Source())
         self._inbox = self._new_inbox()
         self._commands = CommandQueue(self._state, commands) if commands else None
@@ -69,7 +69,7 @@ class PartitionProcessor:
     @property
     def counts(self) -> Counter[str]:
         """Counts since the caller last cleared them."""
-        return self._state.outbox.counts
+        return self._state.output.counts
 
     @property
     def fresh(self) -> bool:
@@ -126,7 +126,7 @@ class PartitionProcessor:
     # -- records ----------------------------------------------------------------------------------------------
 
     def _new_inbox(self) -> Inbox:
-        sources = self.rule.sources
+        sources = self.config.sources
         return Inbox(sources, [self.progress.sources[name] for name in sources], self._decode)
 
     def add(self, batch: RecordBatch) -> bool:
@@ -195,7 +195,7 @@ class PartitionProcessor:
         while start < size:
             piece = batch.select(np.arange(start, size)) if start else batch
             users, row_of, old = self._look_up(piece)
-            end = ending(row_of, old, piece, self.progress, self.rule)
+            end = find_forgotten_user(row_of, old, piece, self.progress, self.config)
             if end == 0:
                 time = max(int(piece.time[0]), self.progress.watermark)
                 self._state.advance_users([piece.users[0]], int(floor_unit(time)))
@@ -218,8 +218,8 @@ class PartitionProcessor:
 
     def _step(self, batch: EventBatch, users: list[bytes], row_of: np.ndarray, old: list[bytes | None]) -> None:
         state = self._state
-        outcome = step(users, row_of, old, batch, state.progress, state.version, self.rule)
-        for i, name in enumerate(self.rule.sources):
+        outcome = apply_batch(users, row_of, old, batch, state.progress, state.version, self.config)
+        for i, name in enumerate(self.config.sources):
             records = np.flatnonzero(batch.source == i)
             if len(records):
                 state.progress.sources[name].key = int(batch.key[records[-1]])
@@ -233,7 +233,7 @@ class PartitionProcessor:
             if reject is None:  # by the step
                 reason = REASONS[int(batch.reason[i])]
                 reject = self._inbox.late_reject(batch, i, reason, "the key is placed by another partitioner")
-            state.outbox.reject(reject)
+            state.output.add_reject(reject)
         if self._limits is not None:
             watch_share(state.progress, batch.reason, *self._limits)
         self.counts["events"] += len(batch)
@@ -244,12 +244,12 @@ class PartitionProcessor:
     def cut(self, now: int) -> Flush | None:
         """What has changed since the last cut, at a batch boundary; None where nothing has. now: wall clock, ms."""
         state, progress = self._state, self.progress
-        self._swap.start(state.outbox.rows)
+        self._swap.start(state.output.rows)
         if not state.changed:
             return None
         state.changed = False
         progress.wall = now
         progress.number += 1
-        flush = state.outbox.take(progress_.dumps(progress), progress.serial, self.positions(), progress.swept)
+        flush = state.output.flush(progress_.dumps(progress), progress.serial, self.positions(), progress.swept)
         progress.journal = []
         return flush

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from online_models.version import Version
 from streams.processing import progress as progress_
-from streams.processing.batch_step import Outcome, Rule, bring
-from streams.processing.output_buffer import Outbox, Topics
+from streams.processing.batch_step import Outcome, PartitionConfig, advance_rows
+from streams.processing.output_buffer import OutputBuffer, Topics
 from streams.processing.progress import PROGRESS_KEY, Entry, Progress
 
 
@@ -24,14 +24,14 @@ class Store(Protocol):
 class PartitionState:
     """Of one partition. `changed`: the next flush has a progress to write."""
 
-    def __init__(self, rule: Rule, store: Store, topics: Topics, *, journal: bool) -> None:
-        self.rule, self.store = rule, store
+    def __init__(self, config: PartitionConfig, store: Store, topics: Topics, *, journal: bool) -> None:
+        self.config, self.store = config, store
         (stored,) = store.get_many([PROGRESS_KEY])
         self.fresh = stored is None
         self.progress = Progress() if stored is None else progress_.loads(stored)
         self.progress.journal = []
         self.version: Version | None = None  # None until the version that the progress names is known
-        self.outbox = Outbox(topics, rule.partition)
+        self.output = OutputBuffer(topics, config.partition)
         self.changed = False
         self.journal = journal  # whether progress records list what was applied
 
@@ -42,13 +42,13 @@ class PartitionState:
     def collect(self, outcome: Outcome) -> None:
         """Write the rows of an outcome to the store, and keep its outputs for the next flush."""
         self.store.put_many(outcome.written, outcome.index)
-        self.outbox.collect(outcome, self.progress)
+        self.output.add_outcome(outcome, self.progress)
 
     def advance_users(self, users: list[bytes], until: int, index: dict[bytes, bytes | None] | None = None) -> None:
         """Decide what time alone brings about for users, up to a time (ms). index: entries of the expiry index to be
         removed."""
         rows = {user: row for user, row in zip(users, self.store.get_many(users), strict=True) if row is not None}
-        outcome = bring(list(rows), list(rows.values()), until, self.progress, self.version, self.rule)
+        outcome = advance_rows(list(rows), list(rows.values()), until, self.progress, self.version, self.config)
         outcome.index = (index or {}) | outcome.index
         self.collect(outcome)
 

@@ -10,9 +10,10 @@ from typing import Any
 from monitoring.metrics import Metrics
 from online_models.version import Version
 from state.stores.rocksdb import RowStore, block_cache
-from streams.config.factories import rule_of, schema_of
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import Settings
 from streams.errors import RecoveryError, StateError
+from streams.processing.alerts.registry import NAMES
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime import heap
@@ -42,7 +43,7 @@ class Worker:
     def __init__(self, settings: Settings, *, accept_rejects: bool = False, accept_loss: bool = False) -> None:
         self.settings = settings
         self._accept_rejects, self._accept_loss = accept_rejects, accept_loss
-        self.metrics = Metrics()
+        self.metrics = Metrics(alert_rules=NAMES)
         self.models = Models(settings, self._adopt)
         self.learner = LearnerService(settings, self.metrics.count)
         self.rekeyers = [
@@ -107,7 +108,7 @@ class Worker:
     def _task(self, number: int, store: RowStore) -> PartitionProcessor:
         """The task of a partition over its recovered rows; ValueError where its progress cannot be read."""
         task = PartitionProcessor(
-            rule_of(self.settings, number),
+            partition_config(self.settings, number),
             self._decode,
             store,
             self._topics,
@@ -175,7 +176,7 @@ class Worker:
         ends |= {(rekeyer.topic, number): None for rekeyer in self.rekeyers if rekeyer.behind}
         late = time.monotonic() - FLUSH_ALONE
         if not any(one.flushing_since is not None and one.flushing_since < late for one in self.partitions.values()):
-            sources = part.task.rule.sources
+            sources = part.task.config.sources
             part.task.run(int(time.time() * 1000), {topic: ends.get((topic, number)) for topic in sources})
         held = {(topic, number) for topic in part.task.full_topics()}
         self.app.consumer.held = {at for at in self.app.consumer.held if at[1] != number} | held

@@ -24,7 +24,7 @@ from rich.table import Table
 from online_models.learner.learner import Learner
 from state import features
 from state.stores.rocksdb import Meta, RowStore, block_cache
-from streams.config.factories import rule_of, schema_of
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import Settings
 from streams.embedded_kafka.broker import Broker
 from streams.kafka import fetch
@@ -140,7 +140,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
         rows = settings.state.cache_rows // count
         stores.append(RowStore(folder / str(n), meta, cache_rows=rows, block_cache=cache))
         stores[n].build_index()
-        tasks.append(PartitionProcessor(rule_of(settings, n), decode, stores[n], topics))
+        tasks.append(PartitionProcessor(partition_config(settings, n), decode, stores[n], topics))
         mine = sorted((b for b in fetched if b.partition == n), key=lambda b: b.timestamps[0])
         queues.append(deque(mine))
     ends = {(b.topic, b.partition): b.last + 1 for b in fetched}

@@ -19,9 +19,9 @@ STAGES: dict[str, tuple[str, ...]] = {
     "vector": ("state.features:raw",),
     "assign": ("online_models.assignment:assign",),
     "decide": (
-        "streams.processing.batch_step:_decide",
-        "streams.processing.batch_step:_alert",
-        "streams.processing.batch_step:_train",
+        "streams.processing.batch_step:_change_segments",
+        "streams.processing.batch_step:_change_alerts",
+        "streams.processing.batch_step:_send_training_rows",
     ),
     "persist": (
         "state.rows:join",

@@ -20,7 +20,7 @@ from online_models.learner.learner import Learner
 from online_models.version import dumps
 from state import features
 from state.stores.rocksdb import Meta, RowStore
-from streams.config.factories import rule_of, schema_of
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import load
 from streams.processing import training_records
 from streams.processing.output_buffer import Topics
@@ -54,7 +54,7 @@ def main(users: int, home: Path, out: Path | None) -> None:
     store.build_index()
     topics = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows", "commands-results")
     task = PartitionProcessor(
-        rule_of(settings, 0),
+        partition_config(settings, 0),
         decoder([schema] * len(settings.sources), use_clock=False),
         store,
         topics,

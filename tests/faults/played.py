@@ -9,7 +9,7 @@ import numpy as np
 
 from online_models.version import Version
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, loads
@@ -28,7 +28,9 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 6
     rng = np.random.default_rng(seed)
     store = MemoryStore()
     decode = decoder([FlatJson()] * len(SOURCES))
-    task = PartitionProcessor(Rule(sources=SOURCES), decode, store, TOPICS, commands="commands", journal=True)
+    task = PartitionProcessor(
+        PartitionConfig(sources=SOURCES), decode, store, TOPICS, commands="commands", journal=True
+    )
     queues = [[one for one in records if one.source == source] for source in (0, 1)]
     logs = [[Logged(i, one.value, one.reason, one.key) for i, one in enumerate(queue)] for queue in queues]
     out = Evidence(SOURCES, 300_000, {0: logs}, {0: []}, {}, {}, [], [], [])

@@ -21,7 +21,7 @@ from online_models.training_rows import SAMPLE_ROW, TrainingRows
 from online_models.version import Version
 from state import features, rows
 from state.stores.memory import MemoryStore
-from streams.config.factories import rule_of, schema_of
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import Settings, SourceSettings
 from streams.offline import feature_table
 from streams.processing import training_records
@@ -120,7 +120,7 @@ class Core:
 
         self.tasks = [
             PartitionProcessor(
-                rule_of(self.settings, number), decoder(schema), MemoryStore(), _NOWHERE, accept_rejects=True
+                partition_config(self.settings, number), decoder(schema), MemoryStore(), _NOWHERE, accept_rejects=True
             )
             for number in range(partitions)
         ]

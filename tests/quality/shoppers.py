@@ -20,7 +20,7 @@ from state import features
 from state import rows as stored
 from state.stores.memory import MemoryStore
 from state.vocabulary import VOCABULARY
-from streams.config.factories import rule_of, schema_of
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import load
 from streams.offline import feature_table
 from streams.offline.event_files import FileRecord, read_events
@@ -126,7 +126,9 @@ class _Core:
         self._names = settings.source_topics
         schema = schema_of(settings.sources[0], settings)
 
-        self._task = PartitionProcessor(rule_of(settings, 0), decoder(schema), self.store, TOPICS, accept_rejects=True)
+        self._task = PartitionProcessor(
+            partition_config(settings, 0), decoder(schema), self.store, TOPICS, accept_rejects=True
+        )
         self._records: list[tuple[bytes, bytes]] = []
 
     def feed(self, events: list[FileRecord]) -> None:

@@ -27,7 +27,7 @@ from streams.offline import feature_table
 from streams.operations import version_summary
 from streams.operations.segment_moves import moves
 from streams.operations.segment_profile import profiles
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import Progress
@@ -42,7 +42,7 @@ def users_rows() -> dict[bytes, bytes]:
     """Users' rows after a stream of events."""
     store = MemoryStore()
     task = PartitionProcessor(
-        Rule(sources=("clickstream",)),
+        PartitionConfig(sources=("clickstream",)),
         decode,
         store,
         Topics("changes", "segments", "alerts", "dead", "training", "receipts"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from online_models.training_rows import FIRST_DAY_ROW
 from state import expiry_index, windows
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Flush, Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY
@@ -22,7 +22,7 @@ from tests.build import foretelling, records, stream, version
 from tests.support.decoding import decode
 
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
-RULE = Rule(sources=("clickstream",), forget=35 * windows.DAY)
+RULE = PartitionConfig(sources=("clickstream",), forget=35 * windows.DAY)
 ONE, TWO = (foretelling(version(number, number + 2, hysteresis=0.2)) for number in (1, 2))
 
 

@@ -14,7 +14,7 @@ from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, 
 from state import features, windows
 from state.stores.memory import MemoryStore
 from streams.processing import training_records
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records, stream
@@ -28,7 +28,7 @@ def taught(events: list[dict[str, Any]], *, hourly: int = 5_000, sweep: bool = F
     """The training rows of a stream, in the order in which they are sent."""
     store = MemoryStore()
     task = PartitionProcessor(
-        Rule(sources=("clickstream",), training_hourly=hourly, training_key=b"k"),
+        PartitionConfig(sources=("clickstream",), training_hourly=hourly, training_key=b"k"),
         decode,
         store,
         Topics("changes", "segments", "alerts", "dead", "training", "receipts"),

@@ -14,7 +14,7 @@ from state import windows
 from state.stores.memory import MemoryStore
 from streams.offline import feature_table
 from streams.processing import progress
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Entry
@@ -29,7 +29,7 @@ WALL = T + 400 * DAY  # the events are old: a replay
 
 def made(store: MemoryStore | None = None, **more: Any) -> PartitionProcessor:
     task = PartitionProcessor(
-        Rule(sources=("clickstream",)), decode, store or MemoryStore(), TOPICS, commands="commands", **more
+        PartitionConfig(sources=("clickstream",)), decode, store or MemoryStore(), TOPICS, commands="commands", **more
     )
     task.adopt(version(1, 3))
     task.cut(0)

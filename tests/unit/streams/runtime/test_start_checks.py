@@ -9,7 +9,7 @@ import pytest
 from state.stores.memory import MemoryStore
 from streams.errors import LossError
 from streams.processing import progress
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Progress, Source
@@ -27,7 +27,7 @@ def task(**sources: Source) -> PartitionProcessor:
     if sources:
         store.rows[PROGRESS_KEY] = progress.dumps(Progress(sources=sources))
     return PartitionProcessor(
-        Rule(sources=("clickstream", "purchases")), decode, store, Topics("c", "s", "a", "d", "t", "r")
+        PartitionConfig(sources=("clickstream", "purchases")), decode, store, Topics("c", "s", "a", "d", "t", "r")
     )
 
 
@@ -130,7 +130,7 @@ def test_what_is_lost_is_refused_until_it_is_accepted(
     assert flush is not None
     store = MemoryStore()
     store.rows[PROGRESS_KEY] = flush.rows[PROGRESS_KEY] or b""  # once it is accepted it is not asked again
-    again = PartitionProcessor(made.rule, decode, store, Topics("c", "s", "a", "d", "t", "r"))
+    again = PartitionProcessor(made.config, decode, store, Topics("c", "s", "a", "d", "t", "r"))
     assert begun(again, standing, had_rows=had_rows) == then
 
 
@@ -143,7 +143,7 @@ def test_no_loss_asks_for_no_progress() -> None:
 def test_accepted_rejects_are_accepted_once_for_all() -> None:
     store = MemoryStore()
     store.rows[PROGRESS_KEY] = progress.dumps(Progress(stopped="10 of 10 records in a row are rejects"))
-    rule, topics = Rule(sources=("clickstream", "purchases")), Topics("c", "s", "a", "d", "t", "r")
+    rule, topics = PartitionConfig(sources=("clickstream", "purchases")), Topics("c", "s", "a", "d", "t", "r")
     assert PartitionProcessor(rule, decode, store, topics).progress.stopped
     flush = PartitionProcessor(rule, decode, store, topics, accept_rejects=True).cut(0)
     assert flush is not None

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.rejects import dead_letter
@@ -26,7 +26,7 @@ from tests.support.events.rejects import AHEAD, MARK, Record, event, odd, poison
 
 NOW = 1_700_000_000_000
 SCHEMA = FlatJson()
-RULE = Rule(sources=("clickstream",))
+RULE = PartitionConfig(sources=("clickstream",))
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 
 

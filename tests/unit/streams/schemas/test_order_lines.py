@@ -23,7 +23,7 @@ from streams.offline.backfill import backfill
 from streams.offline.event_files import read_events
 from streams.offline.feature_table import window_sums
 from streams.processing import progress, repartition
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Flush, Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Entry, Source
@@ -41,7 +41,7 @@ START = 1_700_000_000_000
 NOW = START + 1_000 * windows.DAY * windows.UNIT
 SOURCES = ("clickstream", "orders")
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
-RULE = Rule(sources=SOURCES, forget=35 * windows.DAY)
+RULE = PartitionConfig(sources=SOURCES, forget=35 * windows.DAY)
 ORDERS = OrderLines()
 DECODE = decoder([FlatJson(), ORDERS])
 
@@ -294,7 +294,7 @@ def test_the_share_of_rejects_is_one_of_records(bad: int, stops: bool) -> None:
 
 
 def test_an_order_of_a_user_of_another_partition_is_one_dead_letter() -> None:
-    rule = Rule(sources=SOURCES, placed=lambda keys: np.array([int(key != b"a") for key in keys]))
+    rule = PartitionConfig(sources=SOURCES, placed=lambda keys: np.array([int(key != b"a") for key in keys]))
     shop = processor(rule=rule)
     orders = [order(1, "b", 5, {"price": 1}, {"price": 2}), order(2, "a", 5, {"price": 1})]
     shop.add(fetch(orders))
@@ -372,7 +372,9 @@ def test_backfill_reads_orders_as_the_worker_does(registered: str, tmp_path: Pat
     rows, rejects = backfill(chosen, path, registered)
     full = [one for one in orders if one["lines"]]  # a row without events is left out
     store = MemoryStore()
-    shop = PartitionProcessor(Rule(sources=("orders",)), decoder([ORDERS]), store, TOPICS, accept_rejects=True)
+    shop = PartitionProcessor(
+        PartitionConfig(sources=("orders",)), decoder([ORDERS]), store, TOPICS, accept_rejects=True
+    )
     for first in range(0, len(full), 7):
         shop.add(fetch(full[first : first + 7], first=first))
         shop.run(NOW, {"orders": len(full)})

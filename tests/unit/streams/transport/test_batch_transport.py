@@ -15,7 +15,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.record_batch import RecordBatch
@@ -79,7 +79,7 @@ def test_a_flipped_byte_is_no_record() -> None:
 
 def test_a_task_takes_only_what_goes_on_where_it_is() -> None:
     task = PartitionProcessor(
-        Rule(sources=("clickstream",)), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r")
+        PartitionConfig(sources=("clickstream",)), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r")
     )
     event = {"event_time": 1_700_000_000_000, "event_type": "view", "user_id": "a"}
     assert task.add(records([event] * 3))
@@ -125,7 +125,9 @@ async def test_an_end_that_was_told_before_the_recovery_is_not_known() -> None:
 async def test_a_source_that_stands_at_an_end_of_before_holds_the_others() -> None:
     """The clicks that came during the recovery are applied before a later purchase, whichever is fetched first."""
     sources = ("clickstream", "purchases")
-    task = PartitionProcessor(Rule(sources=sources), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"))
+    task = PartitionProcessor(
+        PartitionConfig(sources=sources), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r")
+    )
     consumer, states = reading(clickstream=0, purchases=1)
     for topic in sources:
         await consumer.read_from(topic, 0, 0)
