@@ -25,8 +25,8 @@ from streams.kafka.connectivity import unreachable
 from streams.kafka.dead_letter_records import SENT_BACK, Back, Keep, Letter, judge, letter, line, parse
 from streams.kafka.reader import reading, to_end
 from streams.processing.partitioner import placed
-from streams.runtime.fatal_errors import denied
-from streams.runtime.publisher import transactional
+from streams.runtime.fatal_errors import authorization_error
+from streams.runtime.publisher import transactional_producer
 from streams.schemas.flat_json import Schema
 
 CHUNK = 500  # records a transaction
@@ -67,7 +67,7 @@ async def send_back(settings: Settings, path: Path) -> tuple[int, int]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     wanted = {one.letter for one in lines.values()}
-    producer = transactional(settings, "sent-back")
+    producer = transactional_producer(settings, "sent-back")
     try:
         await producer.start()  # before the topic is read: whoever sends at the same time is fenced off, or is seen
         letters: dict[str, Letter] = {}
@@ -86,7 +86,7 @@ async def send_back(settings: Settings, path: Path) -> tuple[int, int]:
     except KafkaConnectionError:
         raise await unreachable(settings) from None
     except (KafkaError, IllegalOperation) as error:
-        raise denied(error) or TransactionError(f"sending back failed: {error!r}") from None
+        raise authorization_error(error) or TransactionError(f"sending back failed: {error!r}") from None
     finally:
         await producer.stop()
     return len(good), len(lines) - len(new)

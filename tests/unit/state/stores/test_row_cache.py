@@ -18,9 +18,9 @@ DROPPED = st.sampled_from(KEYS)
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_segments() -> Iterator[None]:
-    before, row_cache.SEGMENT = row_cache.SEGMENT, 200
+    before, row_cache.SEGMENT_BYTES = row_cache.SEGMENT_BYTES, 200
     yield
-    row_cache.SEGMENT = before
+    row_cache.SEGMENT_BYTES = before
 
 
 @given(st.lists(ROWS | DROPPED, max_size=40))
@@ -47,12 +47,12 @@ def test_bounded_it_forgets_but_never_lies(steps: list[dict[bytes, bytes]]) -> N
         rows = held.get_many(KEYS)
         assert all(row in (None, plain.get(key)) for key, row in zip(KEYS, rows, strict=True))
         # until the first segment is sealed nothing is forgotten
-        assert written >= row_cache.SEGMENT or rows == [plain.get(key) for key in KEYS]
+        assert written >= row_cache.SEGMENT_BYTES or rows == [plain.get(key) for key in KEYS]
 
 
 def test_bounded_it_forgets_the_oldest_segments_and_no_others() -> None:
     held = RowCache(3)
-    rows = {key: key * (row_cache.SEGMENT // 2 // len(key)) for key in KEYS[:10]}  # two of them fill a segment
+    rows = {key: key * (row_cache.SEGMENT_BYTES // 2 // len(key)) for key in KEYS[:10]}  # two of them fill a segment
     for count, (key, row) in enumerate(rows.items(), 1):
         held.put_many({key: row})
         there = [key for key, found in zip(rows, held.get_many(list(rows)), strict=True) if found is not None]
@@ -62,7 +62,7 @@ def test_bounded_it_forgets_the_oldest_segments_and_no_others() -> None:
 
 def test_bounded_the_newest_rows_stay() -> None:
     held = RowCache(3)
-    written = [(b"%d" % i, b"%d" % i * (row_cache.SEGMENT + 1)) for i in range(6)]  # each is sealed by itself
+    written = [(b"%d" % i, b"%d" % i * (row_cache.SEGMENT_BYTES + 1)) for i in range(6)]  # each is sealed by itself
     for i, (key, row) in enumerate(written):
         held.put_many({key: row})
         there = dict(written[max(0, i - 2) : i + 1])
@@ -74,13 +74,16 @@ def test_memory_stays_within_twice_the_rows_and_a_segment() -> None:
     held = RowCache(10**6)
     for round_ in range(50):
         held.put_many({key: bytes([round_]) * (20 + (i * 7 + round_) % 30) for i, key in enumerate(KEYS)})
-    sealed = sum(segment.rows for segment in held._segments.values())
-    assert sealed + held._new_bytes <= 2 * sum(len(row or b"") for row in held.get_many(KEYS)) + 2 * row_cache.SEGMENT
+    sealed = sum(segment.row_bytes for segment in held._segments.values())
+    assert (
+        sealed + held._new_bytes
+        <= 2 * sum(len(row or b"") for row in held.get_many(KEYS)) + 2 * row_cache.SEGMENT_BYTES
+    )
 
 
 def test_more_at_once_than_a_segment_can_point_into(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_cache, "PIECE", 4)
+    monkeypatch.setattr(row_cache, "PUT_CHUNK", 4)
     held = RowCache(10**6)
     held.put_many({b"%04d" % i: b"%04d" % i * 20 for i in range(200)})
-    assert max(segment.rows for segment in held._segments.values()) <= 4 * 80 + row_cache.SEGMENT
+    assert max(segment.row_bytes for segment in held._segments.values()) <= 4 * 80 + row_cache.SEGMENT_BYTES
     assert held.get_many([b"%04d" % i for i in range(200)]) == [b"%04d" % i * 20 for i in range(200)]

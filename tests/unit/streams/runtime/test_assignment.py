@@ -17,7 +17,7 @@ from streams.kafka import changelog
 from streams.processing import progress
 from streams.processing.progress import PROGRESS_KEY, Progress, Serial
 from streams.runtime import assignment, worker
-from streams.runtime.log_ends import Standing
+from streams.runtime.log_bounds import LogBounds
 
 
 class Producer:
@@ -44,10 +44,10 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     settings = load(environ={}, **{"state.datadir": str(tmp_path), "topics.partitions": 2})
     topics = (*settings.source_topics, "commands", settings.changelog)
     every = [(name, number) for name in topics for number in range(2)]
-    standing = Standing(dict.fromkeys(topics, "id"), dict.fromkeys(every, 0), dict.fromkeys(every, 0), {}, 1 << 40)
+    bounds = LogBounds(dict.fromkeys(topics, "id"), dict.fromkeys(every, 0), dict.fromkeys(every, 0), {}, 1 << 40)
     Producer.open, Producer.slow, Producer.free = 0, 0.0, asyncio.Event()
     monkeypatch.setattr(assignment, "Publisher", Producer)
-    monkeypatch.setattr(assignment, "look", lambda *_: standing)
+    monkeypatch.setattr(assignment, "read_log_bounds", lambda *_: bounds)
     return settings
 
 
@@ -69,11 +69,11 @@ async def test_only_the_last_of_several_assignments_begins(settings: Settings, m
     async def reading(number: int, positions: Mapping[tuple[str, int], int]) -> None:
         read.append((number, set(positions)))
 
-    monkeypatch.setattr(one, "_read", reading)
-    one.own({0, 1})
+    monkeypatch.setattr(one, "_start_reading", reading)
+    one.assign({0, 1})
     await until(lambda: Producer.open == 2)  # it waits for its producers
-    one.own({0})
-    one.own({1})
+    one.assign({0})
+    one.assign({1})
     Producer.free.set()
     assert not one.ready
     await until(lambda: one.ready)
@@ -81,11 +81,11 @@ async def test_only_the_last_of_several_assignments_begins(settings: Settings, m
     assert {partition for _, partition in read[0][1]} == {1}
     assert set(one.partitions) == {1}
     assert Producer.open == 1
-    await one.rest()
+    await one.revoke()
     assert not one.ready
-    await one.release()
+    await one.close()
     assert (Producer.open, one.partitions) == (0, {})
-    one.own({0, 1})  # told while it ends
+    one.assign({0, 1})  # told while it ends
     await asyncio.sleep(0.05)
     assert (Producer.open, one.ready) == (0, False)
 
@@ -109,24 +109,24 @@ async def test_a_store_is_opened_once_those_before_are_closed(
     failed: list[BaseException] = []
     read: list[int] = []
     one = worker.Worker(settings)
-    monkeypatch.setattr(worker, "fail", failed.append)
+    monkeypatch.setattr(worker, "exit_with_error", failed.append)
 
     async def reading(number: int, positions: Mapping[tuple[str, int], int]) -> None:
         read.append(number)
 
-    monkeypatch.setattr(one, "_read", reading)
+    monkeypatch.setattr(one, "_start_reading", reading)
     Producer.slow = 0.1
     Producer.free.set()
-    one.own({0, 1})
+    one.assign({0, 1})
     await until(lambda: len(one.partitions) == 2)  # open, and about to look for the newest progress
     await asyncio.sleep(0.01)
-    one.own({0})
-    one.own({0, 1})
+    one.assign({0})
+    one.assign({0, 1})
     await until(lambda: one.ready or failed)
     assert (failed, read, suppressed) == ([], [3], 1)
-    await one.rest()
-    await one.rest()
-    await one.release()
+    await one.revoke()
+    await one.revoke()
+    await one.close()
     assert (Producer.open, failed) == (0, [])
 
 
@@ -149,24 +149,24 @@ async def test_a_progress_that_is_not_the_newest_begins_nothing(
     monkeypatch.setattr(assignment, "open_store", opened)
     failed: list[BaseException] = []
     one = worker.Worker(settings)
-    monkeypatch.setattr(worker, "fail", failed.append)
+    monkeypatch.setattr(worker, "exit_with_error", failed.append)
     Producer.free.set()
-    one.own({1})
+    one.assign({1})
     await until(lambda: failed)
     assert isinstance(failed[0], RecoveryError)
     assert str(failed[0]) == (
         f"partition 1: the newest progress in {settings.changelog}/1 is number 8 after 40 records, the recovered one "
-        "is number 7 after 40 records: nothing is begun from it"
+        "is number 7 after 40 records: the partition was not started"
     )
     assert not one.ready
-    await one.release()
+    await one.close()
 
 
 def test_sources_that_nobody_resumes_end_the_worker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(worker.time, "monotonic", lambda: now)
     one: Any = worker.Worker(settings)
-    one._assignment = SimpleNamespace(begun=True)
+    one._assignment = SimpleNamespace(ready=True)
     one.app = SimpleNamespace(consumer=SimpleNamespace(flow_active=False))
     one._check_reading()
     now += settings.state.recovery_deadline

@@ -9,17 +9,17 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 
 from streams.errors import TransactionError
-from streams.runtime.fatal_errors import denied
+from streams.runtime.fatal_errors import authorization_error
 
 CANARY = "canary-91d3"
 RUN = """
-from streams.runtime.fatal_errors import fail
+from streams.runtime.fatal_errors import exit_with_error
 def hold(user):
     {body}
 try:
     hold({canary!r})
 except Exception as error:
-    fail(error)
+    exit_with_error(error)
 """
 
 
@@ -44,7 +44,7 @@ def test_an_unforeseen_error_shows_where_and_not_whose(body: str, kind: str) -> 
 
 
 def test_a_message_that_holds_no_record_is_told() -> None:
-    code = "from streams.runtime.fatal_errors import fail\nfail(OSError(28, 'No space left on device'))"
+    code = "from streams.runtime.fatal_errors import exit_with_error\nexit_with_error(OSError(28, 'No space left on device'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.endswith("shoal: error: OSError(28, 'No space left on device')\n")
 
@@ -53,11 +53,11 @@ def test_a_message_that_holds_no_record_is_told() -> None:
 def test_what_a_client_met_is_the_brokers_without_a_traceback(library: str) -> None:
     code = f"""
 from {library}.errors import KafkaTimeoutError
-from streams.runtime.fatal_errors import fail
-fail(KafkaTimeoutError('no'))
+from streams.runtime.fatal_errors import exit_with_error
+exit_with_error(KafkaTimeoutError('no'))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (4, "shoal: error: the brokers: KafkaTimeoutError('no')\n")
+    assert (done.returncode, done.stderr) == (4, "shoal: error: a Kafka client failed: KafkaTimeoutError('no')\n")
 
 
 def test_what_is_not_allowed_is_found_behind_what_it_brought_about() -> None:
@@ -72,8 +72,8 @@ def test_what_is_not_allowed_is_found_behind_what_it_brought_about() -> None:
             found.__cause__ = error
             return found
 
-    refused = denied(chained())
+    refused = authorization_error(chained())
     assert refused is not None
     assert refused.exit_code == 4
     assert "alerts" in str(refused)
-    assert denied(TransactionError("failed")) is None
+    assert authorization_error(TransactionError("failed")) is None

@@ -43,7 +43,7 @@ def test_rows_tombstones_and_progress_are_read(part: Partition) -> None:
     assert part.recover(batch([(b"c", ROW)], first=5))
     assert not part.recover(batch([(b"c", None)], first=5))  # a leftover
     assert part.store.get_many([b"c"]) == [ROW]
-    with pytest.raises(StateError, match="goes on at 7, the rows end at 6"):
+    with pytest.raises(StateError, match="continues at 7, the rows end at 6"):
         part.recover(batch([(b"d", ROW)], first=7))
 
 
@@ -79,12 +79,14 @@ def test_a_record_that_cannot_be_read_ends_it_with_its_place(
 
 def test_the_line_and_the_deadline_tell_where_it_stands() -> None:
     recovery = Recovery(TOPIC, 60.0)
-    assert recovery.where() == "former owners are not fenced off yet"
-    recovery.measure(0, 1_000, 11_000)
-    recovery.measure(1, 0, 5_000)
-    recovery.measure(2, 5, 5)
+    assert recovery.describe() == "former owners are not fenced off yet"
+    recovery.add_partition(0, 1_000, 11_000)
+    recovery.add_partition(1, 0, 5_000)
+    recovery.add_partition(2, 5, 5)
     recovery.advance(1, 5_000)
     recovery.advance(0, 2_000)
-    assert (recovery.left, recovery.total) == (9_000, 15_000)
-    assert recovery.where() == f"{TOPIC}/0 at 2000 of 11000"
-    assert recovery.line(2.0) == ("recovering partition 0: 6,000 of 15,000 changelog records, 3,000 a second, 3 s left")
+    assert (recovery.remaining, recovery.total) == (9_000, 15_000)
+    assert recovery.describe() == f"{TOPIC}/0 at 2000 of 11000"
+    assert recovery.report_line(2.0) == (
+        "recovering partition 0: 6,000 of 15,000 changelog records, 3,000 a second, 3 s left"
+    )

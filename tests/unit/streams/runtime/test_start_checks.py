@@ -13,13 +13,13 @@ from streams.processing.batch_step import Rule
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import Task
 from streams.processing.progress import PROGRESS_KEY, Progress, Source
-from streams.runtime.log_ends import Standing
+from streams.runtime.log_bounds import LogBounds
 from streams.runtime.start_checks import check_start
 from tests.support.decoding import decode
 
 SEARCHED = "shoal-state-changelog/0 was read from 3 to 40"
 CLICKS, BUYS = ("clickstream", 0), ("purchases", 0)
-STANDING = Standing({"clickstream": "one", "purchases": "two"}, {CLICKS: 10, BUYS: 0}, {CLICKS: 90, BUYS: 50}, {}, 1)
+BOUNDS = LogBounds({"clickstream": "one", "purchases": "two"}, {CLICKS: 10, BUYS: 0}, {CLICKS: 90, BUYS: 50}, {}, 1)
 
 
 def task(**sources: Source) -> Task:
@@ -30,10 +30,10 @@ def task(**sources: Source) -> Task:
 
 
 def begun(
-    made: Task, standing: Standing = STANDING, *, accept_loss: bool = False, had_rows: bool = False
+    made: Task, bounds: LogBounds = BOUNDS, *, accept_loss: bool = False, had_rows: bool = False
 ) -> dict[str, int]:
-    check_start(made, 0, standing, accept_loss=accept_loss, had_rows=had_rows, searched=SEARCHED)
-    assert {name: source.topic for name, source in made.progress.sources.items()} == standing.ids
+    check_start(made, 0, bounds, accept_loss=accept_loss, had_rows=had_rows, searched=SEARCHED)
+    assert {name: source.topic for name, source in made.progress.sources.items()} == bounds.topic_ids
     return made.queued_ends()
 
 
@@ -54,49 +54,49 @@ GONE = f"partition 0: the changelog holds no progress ({SEARCHED}), although"
 
 
 @pytest.mark.parametrize(
-    ("made", "standing", "had_rows", "told", "then"),
+    ("made", "bounds", "had_rows", "told", "then"),
     [
         (
             task(),
-            replace(STANDING, committed={BUYS: 3}),
+            replace(BOUNDS, committed={BUYS: 3}),
             False,
             f"{GONE} the group has committed offsets of purchases",
             {"clickstream": 10, "purchases": 0},
         ),
-        (task(), STANDING, True, f"{GONE} the local disk has rows", {"clickstream": 10, "purchases": 0}),
+        (task(), BOUNDS, True, f"{GONE} the local disk has rows", {"clickstream": 10, "purchases": 0}),
         (
             task(clickstream=Source(40, 5, "former"), purchases=Source(7, 5, "two")),
-            STANDING,
+            BOUNDS,
             False,
-            "clickstream/0 is another topic of the same name, the progress stands at 40 of a former one",
+            "clickstream/0 is another topic of the same name, the progress is at 40 of the former one",
             {"clickstream": 10, "purchases": 7},
         ),
         (
             task(clickstream=Source(40, 5, "one"), purchases=Source(51, 5)),
-            STANDING,
+            BOUNDS,
             False,
-            "purchases/0 ends at 50, the progress stands at 51",
+            "purchases/0 ends at 50, the progress is at 51",
             {"clickstream": 40, "purchases": 0},
         ),
         (
             task(clickstream=Source(40, 5, "one"), purchases=Source(51, 5, "two")),
-            STANDING,
+            BOUNDS,
             False,
-            "purchases/0 ends at 50, the progress stands at 51",
+            "purchases/0 ends at 50, the progress is at 51",
             {"clickstream": 40, "purchases": 50},
         ),
         (
             task(clickstream=Source(9, 5, "one"), purchases=Source(50, 5)),
-            STANDING,
+            BOUNDS,
             False,
-            "clickstream/0 starts at 10, the progress stands at 9",
+            "clickstream/0 starts at 10, the progress is at 9",
             {"clickstream": 10, "purchases": 50},
         ),
         (
             task(clickstream=Source(0, -1, "one"), purchases=Source(50, 5)),
-            STANDING,
+            BOUNDS,
             False,
-            "clickstream/0 starts at 10, the progress stands at 0",
+            "clickstream/0 starts at 10, the progress is at 0",
             {"clickstream": 10, "purchases": 50},
         ),
     ],
@@ -111,20 +111,20 @@ GONE = f"partition 0: the changelog holds no progress ({SEARCHED}), although"
     ],
 )
 def test_what_is_lost_is_refused_until_it_is_accepted(
-    made: Task, standing: Standing, had_rows: bool, told: str, then: dict[str, int], capsys: pytest.CaptureFixture[str]
+    made: Task, bounds: LogBounds, had_rows: bool, told: str, then: dict[str, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(LossError) as caught:
-        check_start(made, 0, standing, accept_loss=False, had_rows=had_rows, searched=SEARCHED)
+        check_start(made, 0, bounds, accept_loss=False, had_rows=had_rows, searched=SEARCHED)
     assert str(caught.value).startswith(told)
     assert "; --accept-loss " in str(caught.value)
-    assert begun(made, standing, accept_loss=True, had_rows=had_rows) == then
+    assert begun(made, bounds, accept_loss=True, had_rows=had_rows) == then
     assert f"shoal: loss accepted: {told}" in capsys.readouterr().err
     flush = made.cut(0)  # though no record has come
     assert flush is not None
     store = MemoryStore()
     store.rows[PROGRESS_KEY] = flush.rows[PROGRESS_KEY] or b""  # once it is accepted it is not asked again
     again = Task(made.rule, decode, store, Topics("c", "s", "a", "d", "t", "r"))
-    assert begun(again, standing, had_rows=had_rows) == then
+    assert begun(again, bounds, had_rows=had_rows) == then
 
 
 def test_no_loss_asks_for_no_progress() -> None:

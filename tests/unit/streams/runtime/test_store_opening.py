@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from state.stores.rocksdb import Meta, RowStore, block_cache
+from state.stores.database import block_cache
+from state.stores.rocksdb import Meta, RowStore
 from streams.config.settings import Settings, load
 from streams.errors import LossError, StateError
 from streams.processing import progress
 from streams.processing.progress import PROGRESS_KEY, Progress
-from streams.runtime.log_ends import Standing
+from streams.runtime.log_bounds import LogBounds
 from streams.runtime.store_opening import open_store
 from tests.rocks import biggest, flip
 
@@ -25,7 +26,7 @@ NOW = 1_800_000_000_000
 CACHE = block_cache(8)
 MINE = Meta("shop-shoal", 0, 4, changelog="first")
 AT = ("shop-shoal-state-changelog", 0)
-STANDING = Standing({AT[0]: "first"}, {AT: 0}, {AT: 100}, {}, 7 * DAY)
+BOUNDS = LogBounds({AT[0]: "first"}, {AT: 0}, {AT: 100}, {}, 7 * DAY)
 
 
 @pytest.fixture
@@ -37,12 +38,12 @@ def left(path: Path, meta: Meta = MINE, *, wall: int = NOW, rows: int = 20_000, 
     """A store as a worker leaves it."""
     store = RowStore(path, meta, cache_rows=10)
     some = {b"user-%06d" % i: os.urandom(200) for i in range(rows)}
-    store.written({**some, PROGRESS_KEY: progress.dumps(Progress(wall=wall))}, offset)
+    store.write_flush({**some, PROGRESS_KEY: progress.dumps(Progress(wall=wall))}, offset)
     store.close()
 
 
-def opened(settings: Settings, standing: Standing = STANDING, *, accept_loss: bool = False, now: int = NOW) -> RowStore:
-    return open_store(settings, 0, standing, cache_rows=1_000, block_cache=CACHE, accept_loss=accept_loss, now=now)
+def opened(settings: Settings, bounds: LogBounds = BOUNDS, *, accept_loss: bool = False, now: int = NOW) -> RowStore:
+    return open_store(settings, 0, bounds, cache_rows=1_000, block_cache=CACHE, accept_loss=accept_loss, now=now)
 
 
 def content(store: RowStore) -> tuple[int, int | None]:
@@ -81,7 +82,7 @@ def test_an_earlier_version_s_store_is_taken_over(settings: Settings, tmp_path: 
     left(tmp_path / "0", replace_meta(layout=MINE.layout - 1, changelog=""), rows=10)
     assert content(opened(settings)) == (10, 90)
     with pytest.raises(LossError, match="another changelog"):  # and now it is noted
-        opened(settings, replace(STANDING, ids={AT[0]: "second"}))
+        opened(settings, replace(BOUNDS, topic_ids={AT[0]: "second"}))
 
 
 def replace_meta(**other: Any) -> Meta:
@@ -90,7 +91,7 @@ def replace_meta(**other: Any) -> Meta:
 
 def test_rows_of_another_changelog(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left(tmp_path / "0", rows=10)
-    second = replace(STANDING, ids={AT[0]: "second"})
+    second = replace(BOUNDS, topic_ids={AT[0]: "second"})
     for _ in range(2):
         with pytest.raises(LossError, match="rows of another changelog topic of the same name; --accept-loss"):
             opened(settings, second)
@@ -100,8 +101,8 @@ def test_rows_of_another_changelog(settings: Settings, tmp_path: Path, capsys: p
 
 def test_a_changelog_that_lost_its_end(settings: Settings, tmp_path: Path) -> None:
     left(tmp_path / "0", rows=10)
-    short = replace(STANDING, ends={AT: 89})
-    with pytest.raises(LossError, match=r"ends at 89, .* stands at 90"):
+    short = replace(BOUNDS, ends={AT: 89})
+    with pytest.raises(LossError, match=r"ends at 89, .* is at 90"):
         opened(settings, short)
     assert content(opened(settings, short, accept_loss=True)) == (0, None)
 
@@ -110,8 +111,8 @@ def test_a_changelog_that_lost_its_end(settings: Settings, tmp_path: Path) -> No
 def test_a_changelog_that_lost_its_start(settings: Settings, tmp_path: Path, rows: int, stood: int) -> None:
     if rows:
         left(tmp_path / "0", rows=rows)
-    late = replace(STANDING, starts={AT: 95})
-    with pytest.raises(LossError, match=f"starts at 95, .* stands at {stood}"):
+    late = replace(BOUNDS, starts={AT: 95})
+    with pytest.raises(LossError, match=f"starts at 95, .* is at {stood}"):
         opened(settings, late)
     assert content(opened(settings, late, accept_loss=True)) == (rows, 95)
 

@@ -106,18 +106,18 @@ def reading(**told: int | None) -> tuple[Any, dict[TopicPartition, Any]]:
 
     thread.seek_wait = seek_wait
     consumer: Any = Running.__new__(Running)
-    consumer._thread, consumer.expected, consumer._new_topicpartition = thread, {}, TopicPartition
+    consumer._thread, consumer.next_offsets, consumer._new_topicpartition = thread, {}, TopicPartition
     return consumer, states
 
 
 async def test_an_end_that_was_told_before_the_recovery_is_not_known() -> None:
     """Records came while the changelog was read: who stands at the end of before is not at the end."""
     consumer, states = reading(clickstream=300, purchases=20)
-    assert consumer.ends() == {("clickstream", 0): None, ("purchases", 0): None}
+    assert consumer.end_offsets() == {("clickstream", 0): None, ("purchases", 0): None}
     await consumer.read_from("clickstream", 0, 300)
-    assert consumer.ends() == {("clickstream", 0): None, ("purchases", 0): None}
+    assert consumer.end_offsets() == {("clickstream", 0): None, ("purchases", 0): None}
     states[AT].lso = 5_000  # the first fetch since
-    assert consumer.ends() == {("clickstream", 0): 5_000, ("purchases", 0): None}
+    assert consumer.end_offsets() == {("clickstream", 0): 5_000, ("purchases", 0): None}
 
 
 async def test_a_source_that_stands_at_an_end_of_before_holds_the_others() -> None:
@@ -131,7 +131,7 @@ async def test_a_source_that_stands_at_an_end_of_before_holds_the_others() -> No
     bought = records([{"event_time": at + 10, "event_type": "purchase", "user_id": "a"}], topic="purchases")
 
     def applied() -> int:
-        return task.run(at, {topic: consumer.ends()[topic, 0] for topic in sources})
+        return task.run(at, {topic: consumer.end_offsets()[topic, 0] for topic in sources})
 
     states[TopicPartition("purchases", 0)].lso = 1
     assert task.offer(bought)

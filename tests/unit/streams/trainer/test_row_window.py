@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows, join
 from streams.errors import StateError
-from streams.trainer.row_ring import RowWindow
+from streams.trainer.row_window import RowWindow
 
 WIDTH = 3
 KINDS = np.array([SAMPLE_ROW, OUTCOME_ROW, FIRST_DAY_ROW], np.int8)
@@ -51,8 +51,8 @@ def test_it_holds_the_newest_and_finds_them_again(
     folder, put = tmp_path_factory.mktemp("window"), [rows(0, 0)]
     window = opened(folder)
     for n, again in parts:
-        put.append(rows(window.next, n, step))
-        window.put(put[-1], window.next + n * step)
+        put.append(rows(window.next_offset, n, step))
+        window.put(put[-1], window.next_offset + n * step)
         if again:
             window.close()
             window = opened(folder)
@@ -60,7 +60,7 @@ def test_it_holds_the_newest_and_finds_them_again(
         newest = join(put).take(slice(-10, None))
         assert len(window) == len(newest)
         assert same(window.rows(), newest)
-        half = window.next // 2
+        half = window.next_offset // 2
         assert window.learnable(half) == np.count_nonzero((newest.kind == SAMPLE_ROW) & (newest.offset >= half))
     window.close()
 
@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_begun_anew(tmp_path: Path) -> None:
         window.put(rows(0, 4), 4)
         window.close()
         window = opened(tmp_path, **other)
-        assert (len(window), window.next, window.notes) == (0, 0, {})
+        assert (len(window), window.next_offset, window.notes) == (0, 0, {})
         window.close()
     for damage in ("rows.json", "rows.bin"):
         window = opened(tmp_path)
