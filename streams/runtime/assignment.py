@@ -81,9 +81,9 @@ class Assignment:
         self.ready = True
         positions = {
             (topic, number): offset
-            for number, part in self.partitions.items()
-            if part.task is not None
-            for topic, offset in part.task.queued_ends().items()
+            for number, partition in self.partitions.items()
+            if partition.task is not None
+            for topic, offset in partition.task.queued_ends().items()
         }
         await self._start_reading(self.number, positions)
 
@@ -123,8 +123,8 @@ class Assignment:
         progress or not at all, and its publisher commits nothing but what follows it.
         """
         positions = {
-            number: part.store.offset() or 0
-            for number, part in self.partitions.items()
+            number: partition.store.offset() or 0
+            for number, partition in self.partitions.items()
             if self.recovery.remaining_of(number)
         }
         if positions:
@@ -142,8 +142,8 @@ class Assignment:
         """positions: by partition, the changelog offset to read from."""
         async with changelog.batches(self._settings, positions) as batches:
             async for batch in batches:
-                part = self.partitions[batch.partition]
-                if part.recover(batch, accept_loss=self._accept_loss):
+                partition = self.partitions[batch.partition]
+                if partition.recover(batch, accept_loss=self._accept_loss):
                     self.recovery.advance(batch.partition, batch.last + 1)
                 if not self.recovery.remaining:
                     break
@@ -155,12 +155,12 @@ class Assignment:
         RecoveryError where the recovered progress is another one, StateError where it cannot be read, LossError where
         a loss was not accepted.
         """
-        part, name = self.partitions[number], f"{self._settings.changelog}/{number}"
+        partition, name = self.partitions[number], f"{self._settings.changelog}/{number}"
         if self.recovery.remaining_of(number):
             raise RecoveryError(f"partition {number}: its recovery ended early: {self.recovery.describe()}")
-        part.store.build_index()
+        partition.store.build_index()
         try:
-            task = self._make_task(number, part.store)
+            task = self._make_task(number, partition.store)
         except ValueError as error:
             raise StateError(f"partition {number}: {error}") from error
         if newest is not None and task.progress.serial != newest:
@@ -174,15 +174,15 @@ class Assignment:
             number,
             bounds,
             accept_loss=self._accept_loss,
-            had_rows=bool(part.store.scan(None, 1)),
+            had_rows=bool(partition.store.scan(None, 1)),
             searched=f"{name} was read from {start} to {end}",
         )
-        part.store.note_complete(int(time.time() * 1000))
+        partition.store.note_complete(int(time.time() * 1000))
         return task
 
     async def flush(self, *, last: bool = False) -> None:
         """Flush all partitions that have started. last: no flush follows."""
-        await asyncio.gather(*(part.flush(last=last) for part in list(self.partitions.values())))
+        await asyncio.gather(*(partition.flush(last=last) for partition in list(self.partitions.values())))
 
     async def flush_and_close(self) -> None:
         """Flush what was applied. Returns after the flush; the rest of `close` runs concurrently with the caller."""
@@ -204,9 +204,9 @@ class Assignment:
             self._run_future.cancel()  # repeated, because a Kafka client may suppress a cancellation
             await asyncio.wait([self._run_future], timeout=CANCEL_INTERVAL)
         await self._close_previous()
-        parts, self.partitions = list(self.partitions.values()), {}
-        for part in parts:
-            await part.close()
+        partitions, self.partitions = list(self.partitions.values()), {}
+        for partition in partitions:
+            await partition.close()
 
     async def _close_previous(self) -> None:
         """Close the assignment before this one, and so all before it. Two stores cannot have one folder open."""

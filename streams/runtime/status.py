@@ -24,7 +24,9 @@ def gauges(worker: Worker) -> Gauges:
     """The gauges of the worker's metrics."""
     end_offsets = worker.app.consumer.end_offsets() if worker.ready else {}
     lag: dict[tuple[str, int], int] = {}
-    tasks = {number: part.task for number, part in sorted(worker.partitions.items()) if part.task is not None}
+    tasks = {
+        number: partition.task for number, partition in sorted(worker.partitions.items()) if partition.task is not None
+    }
     sizes: dict[int, int] = {}
     for number, task in tasks.items():
         for topic, offset in task.positions().items():
@@ -45,7 +47,7 @@ def gauges(worker: Worker) -> Gauges:
         ready=worker.ready,
         pass_under_way={number: task.swap_pending for number, task in tasks.items()},
         learner=worker.learner.owner,
-        cache_rows=sum(part.store.rows_in_memory for part in worker.partitions.values()),
+        cache_rows=sum(partition.store.rows_in_memory for partition in worker.partitions.values()),
         rekey_lag={service.topic: service.lag for service in worker.repartition_services if service.owner},
         recovery_left=worker.recovery.remaining if worker.recovery else 0,
         recovery_seconds=worker.recovery.last_seconds if worker.recovery else 0.0,
@@ -66,13 +68,13 @@ def status(worker: Worker) -> dict[str, Any]:
             number: {
                 "sources": {
                     topic: {"offset": offset, "end": end_offsets.get((topic, number))}
-                    for topic, offset in part.task.positions().items()
+                    for topic, offset in partition.task.positions().items()
                 },
-                **progress_status(part.task.progress),
-                "pass_under_way": part.task.swap_pending,
+                **progress_status(partition.task.progress),
+                "pass_under_way": partition.task.swap_pending,
             }
-            for number, part in sorted(worker.partitions.items())
-            if part.task is not None
+            for number, partition in sorted(worker.partitions.items())
+            if partition.task is not None
         },
         "rekey": {
             service.topic: {"owner": service.owner, "lag": service.lag, "behind": service.behind}
@@ -99,11 +101,13 @@ def progress_status(progress: Progress) -> dict[str, Any]:
 def find_user(worker: Worker, user_id: str) -> dict[str, Any] | None:
     """A user's state in JSON types; None where the worker does not own the user's partition, or has no row."""
     key = user_id.encode()
-    part = worker.partitions.get(int(placed([key], worker.settings.topics.partitions)[0]))
-    if part is None or part.task is None:
+    partition = worker.partitions.get(int(placed([key], worker.settings.topics.partitions)[0]))
+    if partition is None or partition.task is None:
         return None
-    row = part.store.get_many([key])[0]
-    return None if row is None else describe_user(user_id, row, part.task.progress.watermark, part.task.version)
+    row = partition.store.get_many([key])[0]
+    return (
+        None if row is None else describe_user(user_id, row, partition.task.progress.watermark, partition.task.version)
+    )
 
 
 def describe_user(user_id: str, row: bytes, watermark: int, version: Version | None) -> dict[str, Any]:

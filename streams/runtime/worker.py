@@ -146,7 +146,11 @@ class Worker:
         """Why the worker does not process records; None when it does."""
         if not self.ready:
             return f"recovering: {self.recovery.describe()}" if self.recovery else "no assignment yet"
-        needed = {number: part.task.needs() for number, part in self.partitions.items() if part.task is not None}
+        needed = {
+            number: partition.task.needs()
+            for number, partition in self.partitions.items()
+            if partition.task is not None
+        }
         missing = [f"{version} (partition {number})" for number, version in needed.items() if version]
         if missing:
             return "waiting for model version " + ", ".join(missing)
@@ -156,9 +160,9 @@ class Worker:
         return flat_json.decode(batch, self._schemas[source], source=source, key_before=key_before, now=now)
 
     def _adopt_version(self, version: Version) -> None:
-        for part in self.partitions.values():
-            if part.task is not None:
-                part.task.adopt(version)
+        for partition in self.partitions.values():
+            if partition.task is not None:
+                partition.task.adopt(version)
 
     # -- fetches ------------------------------------------------------------------------------------------------
 
@@ -170,33 +174,33 @@ class Worker:
         """
         if not self.ready or self._assignment is None or self._assignment.number != assignment:
             return
-        part = self.partitions.get(batch.partition)
-        if part is None or part.task is None:
+        partition = self.partitions.get(batch.partition)
+        if partition is None or partition.task is None:
             return
-        expected = part.task.queued_ends()[batch.topic]
-        if part.task.offer(batch):
+        expected = partition.task.queued_ends()[batch.topic]
+        if partition.task.offer(batch):
             self.metrics.count({"batches": 1})
-            self._run_task(part)
+            self._run_task(partition)
         elif batch.last >= expected:  # otherwise the task has all of its records already
             await self.app.consumer.read_again(batch.topic, batch.partition, found=batch.first, expected=expected)
 
-    def _run_task(self, part: Partition) -> None:
+    def _run_task(self, partition: Partition) -> None:
         """Apply what may be applied now, then pause the sources of which the task has enough queued."""
-        if part.task is None:
+        if partition.task is None:
             return
-        end_offsets, number = self.app.consumer.end_offsets(), part.number
+        end_offsets, number = self.app.consumer.end_offsets(), partition.number
         # While a repartition service is behind, its topic will get records: its end must not count as reached.
         end_offsets |= {(service.topic, number): None for service in self.repartition_services if service.behind}
         if not self._flush_takes_long():
-            sources = part.task.rule.sources
-            part.task.run(int(time.time() * 1000), {topic: end_offsets.get((topic, number)) for topic in sources})
+            sources = partition.task.rule.sources
+            partition.task.run(int(time.time() * 1000), {topic: end_offsets.get((topic, number)) for topic in sources})
         consumer = self.app.consumer
-        paused = {(topic, number) for topic in part.task.held()}
+        paused = {(topic, number) for topic in partition.task.held()}
         consumer.paused = {source for source in consumer.paused if source[1] != number} | paused
 
     def _flush_takes_long(self) -> bool:
         limit = time.monotonic() - LONG_FLUSH_SECONDS
-        flushes = [part.flushing_since for part in self.partitions.values()]
+        flushes = [partition.flushing_since for partition in self.partitions.values()]
         return any(since is not None and since < limit for since in flushes)
 
     async def flush(self) -> None:
@@ -211,8 +215,8 @@ class Worker:
         interval, last_housekeeping = self.settings.state.flush_interval, time.monotonic()
         while True:
             await asyncio.sleep(interval)
-            for part in list(self.partitions.values()):
-                self._run_task(part)
+            for partition in list(self.partitions.values()):
+                self._run_task(partition)
                 await asyncio.sleep(0)
             self._check_models()
             self._check_reading()
@@ -226,13 +230,13 @@ class Worker:
 
     def _check_models(self) -> None:
         """StateError where a partition waits too long for a version, so `models` does not have it."""
-        for number, part in self.partitions.items():
-            needed = part.task.needs() if part.task else 0
+        for number, partition in self.partitions.items():
+            needed = partition.task.needs() if partition.task else 0
             if not needed or needed in self.models.versions:
-                part.model_wait_since = None
-            elif part.model_wait_since is None:
-                part.model_wait_since = time.monotonic()
-            elif time.monotonic() - part.model_wait_since > MODEL_WAIT_SECONDS:
+                partition.model_wait_since = None
+            elif partition.model_wait_since is None:
+                partition.model_wait_since = time.monotonic()
+            elif time.monotonic() - partition.model_wait_since > MODEL_WAIT_SECONDS:
                 raise StateError(
                     f"partition {number} needs model version {needed}, which {self.settings.topic('models')} does not "
                     "hold"
@@ -253,7 +257,11 @@ class Worker:
         Control goes back to the event loop between two turns, so that batches are not delayed.
         """
         while time.monotonic() < until:
-            counts = [work(part.task, USERS_PER_TURN) for part in self.partitions.values() if part.task is not None]
+            counts = [
+                work(partition.task, USERS_PER_TURN)
+                for partition in self.partitions.values()
+                if partition.task is not None
+            ]
             if not any(counts):
                 break
             await asyncio.sleep(0)
@@ -266,9 +274,9 @@ class Worker:
         """Commit the group's offsets, look for sources that are not read, and trim the heap."""
         if self.ready:
             offsets = {
-                (topic, part.number): offset
-                for part in self.partitions.values()
-                for topic, offset in part.flushed_offsets.items()
+                (topic, partition.number): offset
+                for partition in self.partitions.values()
+                for topic, offset in partition.flushed_offsets.items()
             }
             await self.app.consumer.commit_offsets(offsets)
             await self.app.consumer.check_positions()

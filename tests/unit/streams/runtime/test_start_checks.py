@@ -1,4 +1,4 @@
-"""Where a task begins: what must be accepted before it does, and what is no loss."""
+"""Where a task starts reading, which losses must be accepted first, and what is no loss."""
 
 from __future__ import annotations
 
@@ -29,41 +29,41 @@ def task(**sources: Source) -> Task:
     return Task(Rule(sources=("clickstream", "purchases")), decode, store, Topics("c", "s", "a", "d", "t", "r"))
 
 
-def begun(
-    made: Task, bounds: LogBounds = BOUNDS, *, accept_loss: bool = False, had_rows: bool = False
+def start_offsets(
+    new_task: Task, bounds: LogBounds = BOUNDS, *, accept_loss: bool = False, had_rows: bool = False
 ) -> dict[str, int]:
-    check_start(made, 0, bounds, accept_loss=accept_loss, had_rows=had_rows, searched=SEARCHED)
-    assert {name: source.topic for name, source in made.progress.sources.items()} == bounds.topic_ids
-    return made.queued_ends()
+    check_start(new_task, 0, bounds, accept_loss=accept_loss, had_rows=had_rows, searched=SEARCHED)
+    assert {name: source.topic for name, source in new_task.progress.sources.items()} == bounds.topic_ids
+    return new_task.queued_ends()
 
 
-def test_a_fresh_one_begins_where_the_logs_do() -> None:
-    assert begun(task()) == {"clickstream": 10, "purchases": 0}
+def test_a_new_task_starts_at_the_starts_of_the_logs() -> None:
+    assert start_offsets(task()) == {"clickstream": 10, "purchases": 0}
 
 
-def test_a_progress_goes_on_and_the_topics_are_noted() -> None:
-    old = {"clickstream": Source(40, 5), "purchases": Source(50, 5)}  # of before the ids were noted
-    assert begun(task(**old)) == {"clickstream": 40, "purchases": 50}
+def test_a_task_resumes_from_its_progress_and_stores_the_topic_ids() -> None:
+    old = {"clickstream": Source(40, 5), "purchases": Source(50, 5)}  # of a version that did not store topic ids
+    assert start_offsets(task(**old)) == {"clickstream": 40, "purchases": 50}
 
 
-def test_a_source_that_was_added_begins_where_its_log_does() -> None:
-    assert begun(task(purchases=Source(7, 1, "two"))) == {"clickstream": 10, "purchases": 7}
+def test_a_source_that_was_added_starts_at_the_start_of_its_log() -> None:
+    assert start_offsets(task(purchases=Source(7, 1, "two"))) == {"clickstream": 10, "purchases": 7}
 
 
-GONE = f"partition 0: the changelog holds no progress ({SEARCHED}), although"
+NO_PROGRESS = f"partition 0: the changelog holds no progress ({SEARCHED}), although"
 
 
 @pytest.mark.parametrize(
-    ("made", "bounds", "had_rows", "told", "then"),
+    ("new_task", "bounds", "had_rows", "message", "offsets"),
     [
         (
             task(),
             replace(BOUNDS, committed={BUYS: 3}),
             False,
-            f"{GONE} the group has committed offsets of purchases",
+            f"{NO_PROGRESS} the group has committed offsets of purchases",
             {"clickstream": 10, "purchases": 0},
         ),
-        (task(), BOUNDS, True, f"{GONE} the local disk has rows", {"clickstream": 10, "purchases": 0}),
+        (task(), BOUNDS, True, f"{NO_PROGRESS} the local disk has rows", {"clickstream": 10, "purchases": 0}),
         (
             task(clickstream=Source(40, 5, "former"), purchases=Source(7, 5, "two")),
             BOUNDS,
@@ -110,27 +110,32 @@ GONE = f"partition 0: the changelog holds no progress ({SEARCHED}), although"
         "never read",
     ],
 )
-def test_what_is_lost_is_refused_until_it_is_accepted(
-    made: Task, bounds: LogBounds, had_rows: bool, told: str, then: dict[str, int], capsys: pytest.CaptureFixture[str]
+def test_a_loss_is_refused_until_it_is_accepted(
+    new_task: Task,
+    bounds: LogBounds,
+    had_rows: bool,
+    message: str,
+    offsets: dict[str, int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(LossError) as caught:
-        check_start(made, 0, bounds, accept_loss=False, had_rows=had_rows, searched=SEARCHED)
-    assert str(caught.value).startswith(told)
+        check_start(new_task, 0, bounds, accept_loss=False, had_rows=had_rows, searched=SEARCHED)
+    assert str(caught.value).startswith(message)
     assert "; --accept-loss " in str(caught.value)
-    assert begun(made, bounds, accept_loss=True, had_rows=had_rows) == then
-    assert f"shoal: loss accepted: {told}" in capsys.readouterr().err
-    flush = made.cut(0)  # though no record has come
+    assert start_offsets(new_task, bounds, accept_loss=True, had_rows=had_rows) == offsets
+    assert f"shoal: loss accepted: {message}" in capsys.readouterr().err
+    flush = new_task.cut(0)  # although no record was applied
     assert flush is not None
     store = MemoryStore()
-    store.rows[PROGRESS_KEY] = flush.rows[PROGRESS_KEY] or b""  # once it is accepted it is not asked again
-    again = Task(made.rule, decode, store, Topics("c", "s", "a", "d", "t", "r"))
-    assert begun(again, bounds, had_rows=had_rows) == then
+    store.rows[PROGRESS_KEY] = flush.rows[PROGRESS_KEY] or b""  # an accepted loss is not reported again
+    restarted = Task(new_task.rule, decode, store, Topics("c", "s", "a", "d", "t", "r"))
+    assert start_offsets(restarted, bounds, had_rows=had_rows) == offsets
 
 
-def test_no_loss_asks_for_no_progress() -> None:
-    made = task(clickstream=Source(40, 5, "one"), purchases=Source(50, 5, "two"))
-    begun(made)
-    assert made.cut(0) is None
+def test_without_a_loss_no_progress_is_written() -> None:
+    new_task = task(clickstream=Source(40, 5, "one"), purchases=Source(50, 5, "two"))
+    start_offsets(new_task)
+    assert new_task.cut(0) is None
 
 
 def test_accepted_rejects_are_accepted_once_for_all() -> None:
