@@ -226,7 +226,7 @@ class Worker:
             self._count_seeks()
             if time.monotonic() - last_housekeeping > HOUSEKEEPING_SECONDS:
                 last_housekeeping = time.monotonic()
-                await self._keep_house()
+                await self._run_housekeeping()
 
     def _check_models(self) -> None:
         """StateError where a partition waits too long for a version, so `models` does not have it."""
@@ -270,7 +270,7 @@ class Worker:
         self.metrics.count({f"seek:{topic}": seeks for topic, seeks in self.app.consumer.seek_counts.items()})
         self.app.consumer.seek_counts.clear()
 
-    async def _keep_house(self) -> None:
+    async def _run_housekeeping(self) -> None:
         """Commit the group's offsets, look for sources that are not read, and trim the heap."""
         if self.ready:
             offsets = {
