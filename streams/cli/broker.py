@@ -46,7 +46,7 @@ def start(home: Path, port: int | None, heap: str) -> None:
     console = Console(stderr=True)
     with console.status("starting Apache Kafka") as shown:
         launch = replace(Launch.from_environment(), heap=heap)
-        running = embedded.start(home, port=port, launch=launch, say=shown.update)
+        running = embedded.start(home, port=port, launch=launch, notify=shown.update)
     console.print(f"Apache Kafka {'started' if running.started else 'runs already'}, log in {running.log}")
     click.echo(running.bootstrap)
 

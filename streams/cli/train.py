@@ -32,7 +32,13 @@ def train(context: Context, once: bool, promote: bool | None, as_json: bool) -> 
     from streams.trainer.process import run
 
     settings = context.settings(**{"trainer.promote": promote})
-    run(settings, once=once, say=_say, step=_step, done=lambda found: _done(found, as_json))
+    run(
+        settings,
+        once=once,
+        notify=_say,
+        on_epoch=_step,
+        on_training=lambda found: _done(found, as_json),
+    )
 
 
 def _say(line: str) -> None:

@@ -55,13 +55,13 @@ def _asked(settings: Settings, ident: str) -> dict[str, Any] | None:
 
 def _read(settings: Settings, ident: str) -> dict[str, Any] | None:
     from streams.kafka import changelog
-    from streams.runtime.status import user as describe
+    from streams.runtime.status import describe_user
     from streams.services.model_feed import read_newest
 
     row, progress = asyncio.run(changelog.read_user(settings, ident.encode()))
     if row is None:
         return None
-    return describe(ident, row, progress.watermark, asyncio.run(read_newest(settings)))
+    return describe_user(ident, row, progress.watermark, asyncio.run(read_newest(settings)))
 
 
 def _show(found: dict[str, Any]) -> None:

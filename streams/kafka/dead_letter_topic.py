@@ -34,8 +34,8 @@ from streams.kafka.dead_letter_records import (
 )
 from streams.kafka.reader import reading, to_end
 from streams.processing.partitioner import partitions_of
-from streams.runtime.fatal_errors import denied
-from streams.runtime.publisher import transactional
+from streams.runtime.fatal_errors import authorization_error
+from streams.runtime.publisher import transactional_producer
 from streams.schemas.schema import Schema
 
 CHUNK = 500  # records a transaction
@@ -78,7 +78,7 @@ async def send_back(settings: Settings, path: Path) -> tuple[int, int]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     idents = {line.letter for line in lines.values()}
-    producer = transactional(settings, "sent-back")
+    producer = transactional_producer(settings, "sent-back")
     try:
         await producer.start()  # before the topic is read: whoever sends at the same time is fenced off, or is seen
         letters: dict[str, DeadLetter] = {}
@@ -98,7 +98,7 @@ async def send_back(settings: Settings, path: Path) -> tuple[int, int]:
     except KafkaConnectionError:
         raise await unreachable(settings) from None
     except (KafkaError, IllegalOperation) as error:
-        raise denied(error) or TransactionError(f"sending back failed: {error!r}") from None
+        raise authorization_error(error) or TransactionError(f"sending back failed: {error!r}") from None
     finally:
         await producer.stop()
     return len(records), len(lines) - len(new_lines)

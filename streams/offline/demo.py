@@ -74,7 +74,7 @@ def run(
     mark.touch()
     with ExitStack() as stack:
         if bootstrap is None:
-            broker = Broker.running(home, say=lambda text: console.print(f"[dim]{text}[/dim]"))
+            broker = Broker.running(home, notify=lambda text: console.print(f"[dim]{text}[/dim]"))
             bootstrap, prefix = stack.enter_context(broker).bootstrap, prefix or ""
         settings = _settings(bootstrap, home, f"demo-{int(time.time())}-" if prefix is None else prefix, config)
         ensure(settings)

@@ -20,8 +20,8 @@ from streams.kafka.reader import reading
 from streams.kafka.topics import ensure
 from streams.processing import repartition
 from streams.processing.progress import Progress
-from streams.runtime.status import told
-from streams.services.repartitioner import newest
+from streams.runtime.status import progress_status
+from streams.services.repartitioner import read_newest_progress
 
 
 def overview(settings: Settings) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
             "partition": number,
             "owner": owners.get(number),
             "sources": _sources(settings, number, progress.get(number), ends, rekeyers),
-            **told(progress.get(number, Progress())),
+            **progress_status(progress.get(number, Progress())),
         }
         for number in range(settings.topics.partitions)
     ]
@@ -75,7 +75,9 @@ async def _rekeyed(settings: Settings) -> dict[str, repartition.Progress | None]
     if not settings.rekeyed:
         return {}
     async with reading(settings) as consumer:
-        return {source.name: await newest(consumer, settings.rekeying(source)) for source in settings.rekeyed}
+        return {
+            source.name: await read_newest_progress(consumer, settings.rekeying(source)) for source in settings.rekeyed
+        }
 
 
 def _rekeyer(

@@ -23,7 +23,8 @@ from rich.table import Table
 
 from online_models.learner.learner import Learner
 from state import features
-from state.stores.rocksdb import Meta, RowStore, block_cache
+from state.stores.database import block_cache
+from state.stores.rocksdb import Meta, RowStore
 from streams.config.factories import partition_config, schema_of
 from streams.config.settings import Settings
 from streams.embedded_kafka.broker import Broker
@@ -153,7 +154,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
         cut = tasks[n].cut(int(time.time() * 1000))
         if cut is not None:
             offset += len(cut.rows)
-            stores[n].written(cut.rows, offset, cut.index, cut.swept)
+            stores[n].write_flush(cut.rows, offset, cut.index, cut.swept)
             learned.extend((key, value) for key, value, _ in cut.outputs.get((topics.training, 0), ()))
             flushes.append(cut)
 

@@ -31,7 +31,7 @@ from streams.processing import progress
 from streams.processing.output_buffer import Flush
 from streams.processing.partitioner import partitions_of
 from streams.processing.progress import PROGRESS_KEY, Progress, Source
-from streams.runtime.log_ends import look
+from streams.runtime.log_bounds import read_log_bounds
 from streams.runtime.publisher import Publisher
 from streams.schemas.flat_json import FlatJson
 from tests.bench import traffic, worker
@@ -108,7 +108,7 @@ async def fill(settings: Settings, users: int, show: Any) -> None:
     for partition in range(settings.topics.partitions):
         publisher = Publisher(settings, partition)
         await publisher.start()
-        ids = look(settings, [partition]).ids
+        ids = read_log_bounds(settings, [partition]).topic_ids
         mine = np.flatnonzero(number == partition)
         now = Progress(users=len(mine), sources={name: Source(topic=ids[name]) for name in settings.source_topics})
         for _ in range(2):

@@ -28,7 +28,7 @@ STAGES: dict[str, tuple[str, ...]] = {
         "state.rows:cut",
         "state.stores.rocksdb:RowStore.get_many",
         "state.stores.rocksdb:RowStore.put_many",
-        "state.stores.rocksdb:RowStore.written",
+        "state.stores.rocksdb:RowStore.write_flush",
     ),
     "due": (
         "state.expiry_index:next_due",

@@ -121,7 +121,7 @@ def test_new_events_count_in_the_new_measure_and_nothing_else_changes(more: RowC
 def test_a_store_of_the_layout_before_is_opened_and_one_of_a_later_layout_is_not(tmp_path: Path) -> None:
     meta = Meta("shoal", 0, 4)
     store = RowStore(tmp_path / "0", meta, cache_rows=10)
-    store.written({b"a": OLD[0], b"b": OLD[3]}, 1)
+    store.write_flush({b"a": OLD[0], b"b": OLD[3]}, 1)
     store.close()
     later = Meta("shoal", 0, 4, layout=NEXT)
     store = RowStore(tmp_path / "0", later, cache_rows=10)

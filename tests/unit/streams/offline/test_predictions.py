@@ -151,10 +151,10 @@ def test_tables_and_a_users_page_show_it() -> None:
         assert found["predicted_segment"].is_valid().to_pylist() == young
     assert found.drop_columns(list(feature_table.FORETOLD)).equals(feature_table.table(users, rows, latest + VISIT + 1))
     new, _ = played(MODEL, EVENTS[:40])
-    shown = status.user("a", new.rows[b"a"], 0, MODEL)
+    shown = status.describe_user("a", new.rows[b"a"], 0, MODEL)
     line = feature_table.table([b"a"], [new.rows[b"a"]], feature_table.latest([new.rows[b"a"]]), MODEL).to_pylist()[0]
     assert shown["foretold"] == {name: line[name] for name in feature_table.FORETOLD}
     assert None not in shown["foretold"].values()
     assert 0 < line["predicted_probability"] < 1
     assert set(shown["features"]) == set(feature_table.COLUMNS)
-    assert set(status.user("a", new.rows[b"a"], 0, None)["foretold"].values()) == {None}
+    assert set(status.describe_user("a", new.rows[b"a"], 0, None)["foretold"].values()) == {None}

@@ -47,7 +47,7 @@ def test_an_erasure_of_a_user(user: str | int) -> None:
 
 def test_what_the_store_keeps_for_itself_is_no_users_row(tmp_path: Path) -> None:
     store = RowStore(tmp_path / "0", Meta("shoal", 0, 1), cache_rows=10)
-    store.written({PROGRESS_KEY: progress.dumps(Progress())}, 5)
+    store.write_flush({PROGRESS_KEY: progress.dumps(Progress())}, 5)
     task = PartitionProcessor(
         PartitionConfig(), decode, store, Topics("c", "s", "a", "dead", "t", "r"), commands="commands"
     )
