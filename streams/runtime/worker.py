@@ -48,7 +48,7 @@ class Worker:
         self.learner = LearnerService(settings, self.metrics.count)
         self.rekeyers = [
             Rekeyer(settings, source, self.metrics.count, accept_rejects=accept_rejects, accept_loss=accept_loss)
-            for source in settings.rekeyed
+            for source in settings.repartitioned
         ]
         self._rekeying: list[asyncio.Future[None]] = []
         self._cache = block_cache(settings.state.block_cache_mb)

@@ -24,7 +24,7 @@ from streams.errors import BrokerError, LossError, RejectsError, StateError, Tra
 from streams.kafka.client_options import aiokafka_options
 from streams.kafka.fetch import FETCH_WAIT_MS, drain, ends, unpack
 from streams.kafka.reader import reading, to_end
-from streams.kafka.topics import described
+from streams.kafka.topics import describe_topic
 from streams.processing import repartition
 from streams.processing.repartition import Progress, Rekey
 from streams.runtime.data_loss import refuse
@@ -58,7 +58,7 @@ class Rekeyer:
         self._accept_rejects, self._accept_loss = accept_rejects, accept_loss
         self.topic = settings.prefix + source.name
         self.raw = source.rekey_from or ""
-        self._progress = settings.rekeying(source)
+        self._progress = settings.repartition_topic(source)
         self._ownership = Ownership()
         self._held = 0  # generation of the ownership under which the rest stands
         self._producer: AIOKafkaProducer | None = None
@@ -130,7 +130,7 @@ class Rekeyer:
             await self._producer.start()
         except KafkaError as error:
             raise TransactionError(f"{self.topic}: its re-keyer's producer did not start: {error!r}") from error
-        ident, partitions = await asyncio.to_thread(described, self._settings, self.raw)
+        ident, partitions = await asyncio.to_thread(describe_topic, self._settings, self.raw)
         self._measured = time.monotonic()
         self._reader = AIOKafkaConsumer(
             **aiokafka_options(self._settings),
@@ -181,7 +181,7 @@ class Rekeyer:
         if since - self._measured >= GROWTH:
             self._measured = since
             try:
-                _, partitions = await asyncio.to_thread(described, self._settings, self.raw)
+                _, partitions = await asyncio.to_thread(describe_topic, self._settings, self.raw)
             except BrokerError as error:  # slow to answer: the next look tells
                 log.warning("%s: not looked at: %s", self.raw, error)
                 return

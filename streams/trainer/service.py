@@ -33,7 +33,7 @@ from state import features
 from streams.config.settings import Settings
 from streams.errors import DataError, TransactionError
 from streams.kafka.reader import reading
-from streams.kafka.topics import described
+from streams.kafka.topics import describe_topic
 from streams.operations import promotion
 from streams.processing import training_records
 from streams.runtime.publisher import transactional
@@ -75,7 +75,7 @@ class Trainer:
         self._settings, self._say, self._step, self._report = settings, say, step, done
         self._at = TopicPartition(settings.topic("training_rows"), 0)
         self._columns = training_records.layout(features.NAMES)
-        topic, _ = described(settings, self._at.topic)
+        topic, _ = describe_topic(settings, self._at.topic)
         chosen = settings.trainer
         self.window = RowWindow(chosen.datadir, chosen.window, WIDTH, self._columns, topic)
         self._encoder: Encoder | None = None
@@ -278,10 +278,10 @@ async def promoted(settings: Settings, wait: float = 60.0) -> dict[str, Any]:
     """The verdict on the newest candidate, and the learner's answer where it speaks for it."""
     try:
         # in a loop of its own: it computes for so long that the group would miss this member
-        judged = await asyncio.to_thread(lambda: asyncio.run(promotion.verdict(settings, "embedding")))
-        found = judged.told()
-        if judged.verdict.promoted:
-            found["answer"] = await asyncio.to_thread(promotion.order, settings, judged, wait)
+        evaluation = await asyncio.to_thread(lambda: asyncio.run(promotion.evaluate(settings, "embedding")))
+        found = evaluation.to_dict()
+        if evaluation.verdict.promoted:
+            found["answer"] = await asyncio.to_thread(promotion.promote, settings, evaluation, wait)
     except DataError as error:
         return {"why": str(error)}
     return found
