@@ -416,7 +416,7 @@ def topic_names() -> dict[str, list[TopicSpec]]:
     repartitioned = {"name": "clickstream", "rekey_from": "shop-clicks"}
     settings = load(environ={}, sources=[repartitioned, {"name": "purchases"}])
     keys = {settings.topic(key): key for key in TOPICS} | dict.fromkeys(settings.source_topics, "sources")
-    keys |= {settings.changelog: "changelog", settings.rekeying(settings.sources[0]): "repartition"}
+    keys |= {settings.changelog: "changelog", settings.repartition_topic(settings.sources[0]): "repartition"}
     found: dict[str, list[TopicSpec]] = {}
     for spec in specs(settings):
         found.setdefault(keys[spec.name], []).append(spec)

@@ -52,7 +52,7 @@ class Worker:
             RepartitionService(
                 settings, source, self.metrics.count, accept_rejects=accept_rejects, accept_loss=accept_loss
             )
-            for source in settings.rekeyed
+            for source in settings.repartitioned
         ]
         self._block_cache = block_cache(settings.state.block_cache_mb)
         self._decode = decoder([schema_of(source, settings) for source in settings.sources])

@@ -25,7 +25,7 @@ from streams.errors import BrokerError, LossError, RejectsError, StateError, Tra
 from streams.kafka.client_options import aiokafka_options
 from streams.kafka.fetch import FETCH_WAIT_MS, drain, ends, unpack
 from streams.kafka.reader import reading, to_end
-from streams.kafka.topics import described
+from streams.kafka.topics import describe_topic
 from streams.processing import repartition
 from streams.processing.repartition import Progress, RepartitionProcessor
 from streams.runtime.data_loss import refuse_loss
@@ -61,7 +61,7 @@ class RepartitionService:
         self._accept_rejects, self._accept_loss = accept_rejects, accept_loss
         self.topic = settings.prefix + source.name
         self.raw_topic = source.rekey_from or ""
-        self._progress_topic = settings.rekeying(source)
+        self._progress_topic = settings.repartition_topic(source)
         self._ownership = Ownership()
         self._generation = 0  # of the ownership under which the next three were made
         self._producer: AIOKafkaProducer | None = None
@@ -142,7 +142,7 @@ class RepartitionService:
             await self._producer.start()
         except KafkaError as error:
             raise TransactionError(f"{self.topic}: the repartition producer did not start: {error!r}") from error
-        topic_id, partitions = await asyncio.to_thread(described, self._settings, self.raw_topic)
+        topic_id, partitions = await asyncio.to_thread(describe_topic, self._settings, self.raw_topic)
         self._last_partition_check = time.monotonic()
         self._reader = self._make_reader(partitions)
         await self._reader.start()
@@ -208,7 +208,7 @@ class RepartitionService:
 
     async def _check_partitions(self, processor: RepartitionProcessor) -> None:
         try:
-            _, partitions = await asyncio.to_thread(described, self._settings, self.raw_topic)
+            _, partitions = await asyncio.to_thread(describe_topic, self._settings, self.raw_topic)
         except BrokerError as error:  # a slow broker; the next check asks again
             log.warning("%s: the number of partitions was not checked: %s", self.raw_topic, error)
             return

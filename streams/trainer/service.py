@@ -33,7 +33,7 @@ from state import features
 from streams.config.settings import Settings
 from streams.errors import DataError, TransactionError
 from streams.kafka.reader import reading
-from streams.kafka.topics import described
+from streams.kafka.topics import describe_topic
 from streams.operations import promotion
 from streams.processing import training_records
 from streams.runtime.publisher import transactional_producer
@@ -77,7 +77,7 @@ class Trainer:
         self._settings, self._notify, self._on_epoch, self._on_training = settings, notify, on_epoch, on_training
         self._partition = TopicPartition(settings.topic("training_rows"), 0)
         self._columns = training_records.layout(features.NAMES)
-        topic_id, _ = described(settings, self._partition.topic)
+        topic_id, _ = describe_topic(settings, self._partition.topic)
         trainer = settings.trainer
         self.window = RowWindow(trainer.datadir, trainer.window, WIDTH, self._columns, topic_id)
         self._encoder: Encoder | None = None
@@ -302,10 +302,10 @@ async def promote_candidate(settings: Settings, timeout: float = 60.0) -> dict[s
     try:
         # In a thread, in an event loop of its own: the evaluation computes for so long that this member would miss
         # its polls and be removed from the group.
-        evaluation = await asyncio.to_thread(lambda: asyncio.run(promotion.verdict(settings, "embedding")))
-        result = evaluation.told()
+        evaluation = await asyncio.to_thread(lambda: asyncio.run(promotion.evaluate(settings, "embedding")))
+        result = evaluation.to_dict()
         if evaluation.verdict.promoted:
-            result["answer"] = await asyncio.to_thread(promotion.order, settings, evaluation, timeout)
+            result["answer"] = await asyncio.to_thread(promotion.promote, settings, evaluation, timeout)
     except DataError as error:
         return {"why": str(error)}
     return result

@@ -293,8 +293,10 @@ def test_documented_sources_a_raw_topic_that_is_missing_compacted_grown_or_made_
         asyncio.run(turns(rekeyer_of(settings, counts), lambda: False))
     assert lies() == 150
     asyncio.run(turns(rekeyer_of(settings, counts, accept_loss=True), lambda: counts[keyed] == 1_050))
-    admin.delete_topics([settings.rekeying(settings.sources[0])])
-    wait_for(lambda: settings.rekeying(settings.sources[0]) not in admin.list_topics(), "the progress to be gone")
+    admin.delete_topics([settings.repartition_topic(settings.sources[0])])
+    wait_for(
+        lambda: settings.repartition_topic(settings.sources[0]) not in admin.list_topics(), "the progress to be gone"
+    )
     ensure(settings)
     with pytest.raises(LossError, match="progress of its repartitioner is gone"):
         asyncio.run(turns(rekeyer_of(settings, counts), lambda: False))
