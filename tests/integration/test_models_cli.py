@@ -91,7 +91,7 @@ def test_a_version_learned_otherwise_is_told_by_the_exit_code(shop: Deployed, tm
     out = tmp_path / "again.model"
     told = shoal(shop, "models", "rebuild", "--version", "2", "-o", str(out), LEARNER__K_LEAST="4", LEARNER__K_MOST="4")
     assert told.exit_code == 6, told.output
-    assert "version 2 comes out otherwise" in told.stderr
+    assert "version 2 differs from the published one" in told.stderr
     there = loads(asyncio.run(model_store.read_copies(shop.settings, 2))[0])
     assert (len(there.ids), len(loads(out.read_bytes()).ids)) == (3, 4)
     assert shoal(shop, "models", "rebuild", "--version", "99").exit_code == 10

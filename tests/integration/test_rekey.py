@@ -323,12 +323,12 @@ async def test_one_that_was_frozen_is_fenced_and_leaves_no_trace(kafka: str, pre
     await turns(rekeyer_of(settings, counts), lambda: counts[f"rekeyed:{settings.source_topics[0]}"] == 500)
     with pytest.raises(KafkaError):
         await inside._producer.commit_transaction()
-    assert outside._rekey is not None
+    assert outside._processor is not None
     batch = RecordBatch(raw, 0, 0, 0, [0], [None], [b'{"user_id": "u"}'], [START])
-    assert outside._rekey.add(batch, START)
-    outside._rekey.run({0: 1, 1: 0})
+    assert outside._processor.add(batch, START)
+    outside._processor.run({0: 1, 1: 0})
     with pytest.raises(TransactionError):
-        await outside._commit(outside._rekey)
+        await outside._commit(outside._processor)
     for one in (inside, outside):
         await one._release()
     found = await asyncio.to_thread(by_partition, settings, settings.source_topics[0], 2)

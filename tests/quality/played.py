@@ -199,7 +199,7 @@ class Core:
 
 
 def _rows(task: PartitionProcessor) -> dict[bytes, bytes]:
-    store = task._store
+    store = task._state.store
     assert isinstance(store, MemoryStore)
     return {key: row for key, row in store.rows.items() if key[:1] != b"\0"}
 
