@@ -36,7 +36,7 @@ console = Console(stderr=True)
 
 
 @click.command()
-@click.option("--events", type=click.IntRange(min=1_000), default=1_000_000, show_default=True, help="Of a speed run.")
+@click.option("--events", type=click.IntRange(min=1_000), default=3_000_000, show_default=True, help="Of a speed run.")
 @click.option("--users", type=click.IntRange(min=100), default=50_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Of speed and recovery.")
 @click.option("--shape", type=click.Choice([*traffic.SHAPES, "both"]), default="both", show_default=True)
@@ -139,7 +139,7 @@ class Bench:
             made = list(topics.chunks(shape, events, users, CHECK_HOURS, partitions, self._now))
             pairs = [pair for part in made for pair in zip(part.keys, part.values, strict=True)]
             wanted = oracle.expected(pairs)
-            filled = topics.fill(self._place.bootstrap, f"check-{shape}", partitions, iter(made), events)
+            filled = topics.fill(self._place.bootstrap, f"check-{shape}", partitions, iter(made))
             self._each(f"check, {shape}", partial(self._check_one, shape, filled, wanted))
             topics.forget(self._place.bootstrap, filled.topic)
 
@@ -184,7 +184,7 @@ class Bench:
         probed = [users for some in stages.probes(place.partitions, rounds).values() for users in some]
         users = self._affordable(name, 2 * self._chosen["recovery_users"]) // 2
         made = topics.many_users(users, probed, place.partitions)
-        filled = topics.fill(place.bootstrap, f"many-{name}", place.partitions, made, 2 * users)
+        filled = topics.fill(place.bootstrap, f"many-{name}", place.partitions, made)
         try:
             patience = self._chosen["patience"]
             found = stages.recovery(result.engine, place, filled, f"{name}-recovery", rounds, patience)
@@ -199,7 +199,7 @@ class Bench:
             topic = f"traffic-{shape}-{events}"
             users, hours = self._chosen["users"], self._chosen["hours"]
             made = topics.chunks(shape, events, users, hours, self._place.partitions, self._now)
-            filled = topics.fill(self._place.bootstrap, topic, self._place.partitions, made, events)
+            filled = topics.fill(self._place.bootstrap, topic, self._place.partitions, made)
             self._filled[shape, events] = filled
         return self._filled[shape, events]
 

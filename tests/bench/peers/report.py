@@ -105,11 +105,12 @@ def _speeds(results: Sequence[Result], shape: str) -> str:
     for result in results:
         if figures := result.speeds.get(shape):
             started = sorted(figure.more["start_seconds"] for figure in figures)[len(figures) // 2]
+            included = " (start included)" if any("start_included" in figure.more for figure in figures) else ""
             rows.append(
                 (
                     result.engine.name + _doubt(result, shape),
                     f"{figures[0].events:,}",
-                    _cell(figures, 0, "rate"),
+                    _cell(figures, 0, "rate") + included,
                     _cell(figures, 1, "cpu_per_million"),
                     _cell(figures, 0, "peak_mib"),
                     f"{started:.1f}",
@@ -117,7 +118,7 @@ def _speeds(results: Sequence[Result], shape: str) -> str:
             )
         else:
             rows.append((result.engine.name, "", "none", "", "", ""))
-    heads = ("engine", "events", "events/s", "CPU-seconds a million", "peak MiB", "start to first record, s")
+    heads = ("engine", "events counted", "events/s", "CPU-seconds a million", "peak MiB", "start to first record, s")
     return _table(f"Speed, {shape}: median (least-most)", heads, rows) if any(r.speeds for r in results) else ""
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove, NewTopic
+from numpy.typing import NDArray
 
 from streams.config.settings import Settings, load
 from streams.processing.partitioner import placed
@@ -23,13 +25,22 @@ TOP_PRICE = 500.0  # an event of it is in the highest class
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A topic of n events. Each of its partitions begins and ends with a purchase by a user of its own, which gives a
-    record: the first tells when an engine has begun, the last when all before it is done."""
+    """A topic of events. Each of its partitions begins and ends with a purchase by a user of its own, which gives a
+    record: the first tells when an engine has begun, the last when all before it is done. times: of each partition's
+    events, ms, ascending, as they lie there."""
 
     topic: str
-    events: int
     starts: tuple[bytes, ...]
     ends: tuple[bytes, ...]
+    times: tuple[NDArray[np.int64], ...]
+
+    @property
+    def events(self) -> int:
+        return sum(map(len, self.times))
+
+    def up_to(self, partition: int, time: int) -> int:
+        """How many events of a partition are not after a time (ms)."""
+        return int(np.searchsorted(self.times[partition], time, side="right"))
 
 
 def settings_of(bootstrap: str, topic: str, partitions: int) -> Settings:
@@ -95,16 +106,13 @@ def purchases(users: tuple[bytes, ...], at: int, price: float = TOP_PRICE) -> Re
     )
 
 
-def send(settings: Settings, chunks: Iterator[Records], progress: Callable[[int], None] = lambda _: None) -> None:
-    """Chunk after chunk; progress is told how many were acknowledged."""
+def send(settings: Settings, found: Iterator[Records]) -> None:
+    """Chunk after chunk, acknowledged."""
 
     async def run() -> None:
-        sent = 0
         async with traffic.Sender(settings) as sender:
-            for records in chunks:
+            for records in found:
                 await sender.send(records)
-                sent += len(records.keys)
-                progress(sent)
 
     asyncio.run(run())
 
@@ -117,18 +125,21 @@ def chunks(shape: str, events: int, users: int, hours: float, partitions: int, n
     yield purchases(users_of("end", partitions), int(made.time[-1]))
 
 
-def fill(
-    bootstrap: str,
-    topic: str,
-    partitions: int,
-    found: Iterator[Records],
-    events: int,
-    progress: Callable[[int], None] = lambda _: None,
-) -> Filled:
+def fill(bootstrap: str, topic: str, partitions: int, found: Iterator[Records]) -> Filled:
     """A new topic with these events, which have the markers of chunks()."""
     create(bootstrap, topic, partitions)
-    send(settings_of(bootstrap, topic, partitions), found, progress)
-    return Filled(topic, events, users_of("start", partitions), users_of("end", partitions))
+    times: list[list[NDArray[np.int64]]] = [[] for _ in range(partitions)]
+
+    def noted() -> Iterator[Records]:
+        for records in found:
+            place, time_of = placed(records.keys, partitions), np.array(records.times, np.int64)
+            for partition, mine in enumerate(times):
+                mine.append(time_of[place == partition])
+            yield records
+
+    send(settings_of(bootstrap, topic, partitions), noted())
+    starts, ends = users_of("start", partitions), users_of("end", partitions)
+    return Filled(topic, starts, ends, tuple(map(np.concatenate, times)))
 
 
 def many_users(users: int, probes: list[tuple[bytes, ...]], partitions: int) -> Iterator[Records]:

@@ -1,5 +1,5 @@
-"""Pathway: a custom stateful reducer, with persistence of the input, which a start replays. Persistence of the operators'
-state, which its documentation has for large states, wants a licence key."""
+"""Pathway: a custom stateful reducer, with persistence of the input, which a start replays. Persistence of the state of
+its operators wants a licence key."""
 
 from __future__ import annotations
 
