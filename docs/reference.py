@@ -15,16 +15,18 @@ from typing import Any
 import click
 import msgspec
 
-from monitoring.metrics import VOCABULARY, Spec
+from monitoring.metrics import STATUSES, VOCABULARY, Labels, Spec
 from online_models.learner import control_messages
 from streams import errors
 from streams.cli import COMMANDS, cli
 from streams.config.settings import Settings, load
 from streams.kafka.topics import TopicSpec, specs
 from streams.processing import commands, lineage_records, segment_changes
+from streams.processing.alerts import registry
 from streams.processing.rejects import dead_letter
 from streams.schemas.event_batch import REASONS, Reject
-from streams.schemas.flat_json import FIELDS
+from streams.schemas.event_fields import FIELDS
+from streams.schemas.registry import SCHEMAS
 
 Row = tuple[str, ...]
 MADE = "*This page is made from the code when the site is built.*\n"
@@ -191,9 +193,13 @@ def metrics_page() -> str:
     def labels(spec: Spec) -> str:
         if not spec.labels:
             return ""
-        if spec.known and len(spec.labels) == 1:
-            return f"`{spec.labels[0]}`: " + ", ".join(f"`{values[0]}`" for values in spec.known)
-        return ", ".join(f"`{label}`" for label in spec.labels)
+        values: tuple[Labels, ...] = tuple(zip(*spec.known, strict=True)) if len(spec.labels) == 1 else ()
+        if spec.key == "alert":
+            values = registry.NAMES, STATUSES
+        if not values:
+            return ", ".join(f"`{label}`" for label in spec.labels)
+        listed = [", ".join(f"`{value}`" for value in one) for one in values]
+        return "; ".join(f"`{label}`: {one}" for label, one in zip(spec.labels, listed, strict=True))
 
     rows = [(f"`{spec.public}`", spec.kind, labels(spec), spec.help) for spec in VOCABULARY]
     return "\n".join(
@@ -280,7 +286,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "offset": "Offset of the request in the training rows.",
     },
     "alert": {
-        "rule": "Alert rule.",
+        "rule": "Alert rule: " + ", ".join(f"`{name}`" for name in registry.NAMES) + ".",
         "severity": "`warning` or `critical`; `none` where it is resolved.",
         "status": "`open`, `update` or `resolved`.",
         "subject": "User id.",
@@ -355,9 +361,11 @@ same for the same fact, whoever computes it. The fields below are those of `data
 # the part of each topic in the reference, by its key in [topics]
 TOPICS: dict[str, tuple[str, list[str]]] = {
     "sources": (
-        "Events, keyed by user id in UTF-8 and placed by Kafka's default partitioner (murmur2). A value is a flat JSON "
-        "object in the source's schema; unknown fields are ignored. These are the fields of the schema `shoal`; the "
-        "settings `sources[].fields` and `sources[].types` map other names.\n",
+        "Events, keyed by user id in UTF-8 and placed by Kafka's default partitioner (murmur2). A value is a JSON "
+        "object in the source's schema (`sources[].schema`); unknown fields are ignored. Schemas: "
+        + "; ".join(f"`{name}`: {schema.description}" for name, schema in SCHEMAS.items())
+        + ". These are the fields of the schema `shoal`; the settings `sources[].fields` and `sources[].types` map "
+        "other names.\n",
         ["event"],
     ),
     "segment_changes": (f"Key: user id. Type `shoal.segment-change`. {ENVELOPE}", ["change"]),
@@ -408,7 +416,7 @@ def topic_names() -> dict[str, list[TopicSpec]]:
     repartitioned = {"name": "clickstream", "rekey_from": "shop-clicks"}
     settings = load(environ={}, sources=[repartitioned, {"name": "purchases"}])
     keys = {settings.topic(key): key for key in TOPICS} | dict.fromkeys(settings.source_topics, "sources")
-    keys |= {settings.changelog: "changelog", settings.rekeying(settings.sources[0]): "repartition"}
+    keys |= {settings.changelog: "changelog", settings.repartition_topic(settings.sources[0]): "repartition"}
     found: dict[str, list[TopicSpec]] = {}
     for spec in specs(settings):
         found.setdefault(keys[spec.name], []).append(spec)

@@ -1,4 +1,4 @@
-"""The worker's page: health, metrics, status. It listens on loopback unless the settings say otherwise."""
+"""The worker's status page: health, metrics, status, single users."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ def build(
     waiting: Callable[[], str | None],
     user: Callable[[str], dict[str, Any] | None],
 ) -> web.Application:
-    """An application with /livez, /readyz, /status, /metrics and /users/{id}.
+    """A web application with /livez, /readyz, /status, /metrics and /users/{id}.
 
-    waiting: why the worker is not ready, None when it is.
+    status: JSON types for /status. metrics: body and content type of /metrics. waiting: why the worker is not ready,
+    None when it is. user: JSON types for a user id, None where this worker does not have the user.
     """
 
     async def livez(_: web.Request) -> web.Response:
@@ -30,14 +31,14 @@ def build(
         return web.json_response(status())
 
     async def show_metrics(_: web.Request) -> web.Response:
-        body, kind = metrics()
-        return web.Response(body=body, headers={"Content-Type": kind})
+        body, content_type = metrics()
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def show_user(request: web.Request) -> web.Response:
-        found = user(request.match_info["id"])
-        if found is None:
+        description = user(request.match_info["id"])
+        if description is None:
             return web.json_response({"error": "this worker holds no such user"}, status=404)
-        return web.json_response(found)
+        return web.json_response(description)
 
     app = web.Application()
     app.router.add_get("/livez", livez)

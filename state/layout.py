@@ -32,7 +32,7 @@ MEASURES = "measures"
 # name, type, length (none: a single value). Times in ms unless a comment says otherwise.
 HEAD_FIELDS: tuple[tuple[str, str, int | str | None], ...] = (
     ("layout", "<u2", None),
-    ("alert", "u1", ALERT_SLOTS),  # level of each alert rule, 0 quiet
+    ("alert", "u1", ALERT_SLOTS),  # level of each alert rule, at the slot that the rule names; 0 quiet
     ("hour_events", "<u2", None),  # events in the active hour, for the choice of training rows
     ("birth", "<i8", None),  # ordinal in the partition of the user's first event, -1: no event yet
     ("clock", "<i8", None),  # as of when the last step was judged
@@ -60,7 +60,7 @@ HEAD_FIELDS: tuple[tuple[str, str, int | str | None], ...] = (
     ("seq", "<u4", None),  # changes of segment so far
     ("alert_seq", "<u4", None),
     ("model", "<u4", None),  # version under which the segment was judged last
-    ("alert_since", "<i8", ALERT_SLOTS),
+    ("alert_since", "<i8", ALERT_SLOTS),  # when each rule's alert opened
     ("born", "<u4", None),  # time of the first event applied, in units of five minutes; 0 not known
     ("followed", "u1", None),  # 1: training rows of its first day were sent, so its day's end is too
 )
@@ -92,7 +92,7 @@ class RowLayout:
     measures: tuple[str, ...]
     units: Mapping[str, Unit] = field(default_factory=lambda: _UNITS)
     lacks: frozenset[str] = frozenset()
-    alert_slots: int = 4
+    alert_slots: int = 8
 
     def unit(self, measure: str) -> Unit:
         return self.units.get(measure, Unit.COUNT)
@@ -167,9 +167,10 @@ _ELEVEN = (
     "refunds",
 )
 # A line once released never changes: rows of it lie on disks and in changelogs. A new measure needs a new line, e.g.
-#     3: RowLayout((*_ELEVEN, "wishlists")),
+#     4: RowLayout((*_ELEVEN, "wishlists")),
 LAYOUTS: dict[int, RowLayout] = {
     1: RowLayout(_ELEVEN, lacks=frozenset({"born", "followed"}), alert_slots=3),
-    2: RowLayout(_ELEVEN),
+    2: RowLayout(_ELEVEN, alert_slots=4),
+    3: RowLayout(_ELEVEN),
 }
 LAYOUT = max(LAYOUTS)  # the one that rows are written in

@@ -22,15 +22,15 @@ from online_models.training_rows import SAMPLE_ROW, USER, Ints, TrainingRows
 from online_models.version import Version
 from state import features
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
-from streams.schemas import flat_json
+from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.event_batch import EventBatch
+from streams.schemas.flat_json import FlatJson
 from streams.schemas.record_batch import RecordBatch
 from tests.support.decoding import decode
 
-SCHEMA = flat_json.schema()
+SCHEMA = FlatJson()
 
 
 def records(events: Sequence[dict[str, Any]], *, topic: str = "clickstream", first: int = 0) -> RecordBatch:
@@ -49,13 +49,13 @@ def records(events: Sequence[dict[str, Any]], *, topic: str = "clickstream", fir
 
 
 def decoded(batch: RecordBatch, *, source: int = 0, key_before: int = -1, now: int | None = None) -> EventBatch:
-    return flat_json.decode(batch, SCHEMA, source=source, key_before=key_before, now=now)
+    return SCHEMA.decode(batch, source=source, key_before=key_before, now=now)
 
 
-def task(store: MemoryStore) -> Task:
+def task(store: MemoryStore) -> PartitionProcessor:
     """A partition of one source, its rows in a store; the topics of what it says are single letters."""
-    return Task(
-        Rule(sources=("clickstream",)),
+    return PartitionProcessor(
+        PartitionConfig(sources=("clickstream",)),
         decode,
         store,
         Topics("c", "s", "a", "d", "t", "r"),

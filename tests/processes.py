@@ -91,7 +91,7 @@ def remove_dead_members(settings: Settings, processes: Iterable[Process]) -> Non
     if not names:
         return
     group = f"{settings.prefix}{settings.application}"
-    groups = [group, f"{group}-learner", *(f"{group}-rekey-{source.name}" for source in settings.rekeyed)]
+    groups = [group, f"{group}-learner", *(f"{group}-rekey-{source.name}" for source in settings.repartitioned)]
     admin = KafkaAdminClient(**kafka_python_options(settings))
     try:
         for name, found in admin.describe_groups(groups).items():

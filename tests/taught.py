@@ -12,11 +12,11 @@ from state import features
 from state.stores.memory import MemoryStore
 from streams.config.factories import schema_of
 from streams.config.settings import Settings
-from streams.offline.event_files import Line, lines
+from streams.offline.event_files import FileRecord, read_events
 from streams.processing import training_records
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.record_batch import RecordBatch
 from tests.support.decoding import decoder
 
@@ -27,19 +27,19 @@ _TOPICS = Topics("segment-changes", "segments", "alerts", "dead-letters", "train
 
 def of_file(path: Path, timezone: str = "UTC") -> TrainingRows:
     """Of a file in shoal's own schema."""
-    return taught([line for chunk in lines(path, "shoal") for line in chunk], timezone)
+    return taught([line for chunk in read_events(path, "shoal") for line in chunk], timezone)
 
 
 def taught(
-    events: Iterable[Line], timezone: str = "UTC", *, hourly: int = 100_000, sweep: int = HOUR_MS
+    events: Iterable[FileRecord], timezone: str = "UTC", *, hourly: int = 100_000, sweep: int = HOUR_MS
 ) -> TrainingRows:
     """Rows of events, which come in the order of their records' times; exits are swept every so many ms of them."""
     arrived = sorted(events, key=lambda line: line.timestamp)
     settings = Settings()
     schema, topics = schema_of(settings.sources[0], settings), settings.source_topics
 
-    rule = Rule(timezone=timezone, training_hourly=hourly, training_key=b"tests", sources=tuple(topics))
-    task = Task(rule, decoder(schema), MemoryStore(), _TOPICS, accept_rejects=True)
+    rule = PartitionConfig(timezone=timezone, training_hourly=hourly, training_key=b"tests", sources=tuple(topics))
+    task = PartitionProcessor(rule, decoder(schema), MemoryStore(), _TOPICS, accept_rejects=True)
     ends = dict.fromkeys(topics, 0)
     keys: list[bytes] = []
     values: list[bytes] = []
@@ -47,7 +47,7 @@ def taught(
         for source, topic in enumerate(topics):
             mine = [line for line in part if int(line.bought) == source or len(topics) == 1]
             if mine:
-                task.offer(_batch(topic, ends[topic], mine))
+                task.add(_batch(topic, ends[topic], mine))
                 ends[topic] += len(mine)
         task.run(0, ends)
         while task.progress.sweeping or task.progress.swept < task.progress.watermark:
@@ -59,14 +59,14 @@ def taught(
     return training_records.decode(keys, values, range(len(keys)), training_records.layout(features.NAMES), WIDTH)
 
 
-def _parts(arrived: Sequence[Line], span: int) -> Iterable[Sequence[Line]]:
+def _parts(arrived: Sequence[FileRecord], span: int) -> Iterable[Sequence[FileRecord]]:
     part = np.array([line.timestamp for line in arrived], np.int64) // span
     edges = np.flatnonzero(np.diff(part)) + 1
     for a, b in zip([0, *edges.tolist()], [*edges.tolist(), len(arrived)], strict=True):
         yield arrived[a:b]
 
 
-def _batch(topic: str, first: int, mine: Sequence[Line]) -> RecordBatch:
+def _batch(topic: str, first: int, mine: Sequence[FileRecord]) -> RecordBatch:
     n = len(mine)
     return RecordBatch(
         topic,

@@ -1,1 +1,1 @@
-"""Where rows lie: RocksDB under a cache, or memory alone. The one room of `state` that touches disks."""
+"""Where rows are stored: in RocksDB under a cache, or in memory. The only package of `state` with IO."""

@@ -1,4 +1,4 @@
-"""The command line: `shoal`. What it imports at the top is what `shoal --help` waits for."""
+"""The command line `shoal`. It imports little at the top, so that `shoal --help` is fast; commands import the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from streams.runtime import logs
 if TYPE_CHECKING:
     from streams.config.settings import Settings
 
-# a command lives in the module of its name (with _ for -); one without a module yet is not listed
+# A command is the function of its name (with _ for -) in the module of that name. A command without a module is not
+# listed.
 COMMANDS = {
     "demo": "Real traffic through a real Kafka, and the segments found in it.",
     "broker": "Start, stop or look at the embedded Kafka.",
@@ -59,20 +60,20 @@ Shell completion:
 
 
 class Context:
-    """What the options before a subcommand say; the settings are read when they are first asked for."""
+    """The options that stand before a subcommand. The settings are read only by the commands that need them."""
 
     def __init__(self, config: Path | None, overrides: dict[str, Any], verbose: bool = False) -> None:
         self.config, self.overrides, self.verbose = config, overrides, verbose
 
     def settings(self, **more: Any) -> Settings:
-        """The settings in force; SettingsError names what is wrong with them."""
+        """The settings in force, `more` over all others. SettingsError names each invalid setting."""
         from streams.config.settings import load
 
         return load(self.config, **(self.overrides | more))
 
 
 class Lazy(click.Group):
-    """Imports a subcommand when it is called, and turns what went wrong into a line and an exit code."""
+    """Imports a subcommand when it is called, and prints its error as one line, with the error's exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in COMMANDS if find_spec(f"streams.cli.{name.replace('-', '_')}")]
@@ -80,8 +81,9 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
             return None
-        word = name.replace("-", "_")
-        command: click.Command = getattr(importlib.import_module(f"streams.cli.{word}"), word)
+        module_name = name.replace("-", "_")
+        module = importlib.import_module(f"streams.cli.{module_name}")
+        command: click.Command = getattr(module, module_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

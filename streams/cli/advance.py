@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 def advance(context: Context, to: int, wait: float, as_json: bool) -> None:
     """Move the watermark of every partition to TIME (RFC 3339 or epoch milliseconds), for demos and tests.
 
-    What is due by then leaves its windows, as if that much time had passed; later events that are older than TIME are
-    late. This cannot be undone. Exit code 10: no receipts in time.
+    Events leave the windows that they have outlived by then, as if that much time had passed. Events that arrive
+    afterwards and are older than TIME are late. This cannot be undone. Exit code 10: no receipts in time.
     """
-    from streams.kafka.requests import advance as ask
+    from streams.kafka.requests import advance as send
     from streams.kafka.topics import ensure
 
     settings = context.settings()
     ensure(settings, create=False)
-    receipts = ask(settings, to, wait)
+    receipts = send(settings, to, wait)
     if as_json:
         click.echo(json.dumps(receipts))
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streams.cli.times import AS_OF
+from streams.schemas.registry import DEFAULT, SCHEMAS
 
 if TYPE_CHECKING:
     from streams.cli import Context
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--schema", type=click.Choice(["shoal", "rees46"]), default="shoal", show_default=True, help="Schema of FILE."
-)
+@click.option("--schema", type=click.Choice(list(SCHEMAS)), default=DEFAULT, show_default=True, help="Schema of FILE.")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Parquet file.")
 @click.option("--as-of", type=AS_OF, help="RFC 3339 or epoch ms; later events are ignored. Default: the latest event.")
 @click.option(

@@ -1,4 +1,4 @@
-"""`shoal broker start | stop | status`: the embedded Kafka by hand."""
+"""`shoal broker start | stop | status`: the embedded Kafka."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ def broker() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.  [default: any free one]")
 @click.option("--heap", default="512M", show_default=True, help="Java's largest heap.")
 def start(home: Path, port: int | None, heap: str) -> None:
-    """Start the broker and wait until it answers; nothing is done if it runs.
+    """Start the broker and wait until it answers. Does nothing if it runs already.
 
     Prints the bootstrap servers on stdout. The first start fetches Kafka's jars (43 MB) into a cache.
 
@@ -39,14 +39,14 @@ def start(home: Path, port: int | None, heap: str) -> None:
       SHOAL_CACHE         folder of the cache, by default ~/.cache/shoal
       SHOAL_MAVEN_MIRROR  where to fetch from: URL or folder of a Maven repository
       KAFKA_HOME          an unpacked Apache Kafka 4 to use instead
-      SHOAL_JAVA_HOME     a Java (17 or later) instead of the one that came along
+      SHOAL_JAVA_HOME     a Java (17 or later) to use instead of the bundled one
 
-    Exit codes: 0 it runs, 2 usage, 4 it cannot be had or started.
+    Exit codes: 0 it runs, 2 usage, 4 it cannot be obtained or started.
     """
     console = Console(stderr=True)
-    with console.status("starting Apache Kafka") as shown:
+    with console.status("starting Apache Kafka") as spinner:
         launch = replace(Launch.from_environment(), heap=heap)
-        running = embedded.start(home, port=port, launch=launch, say=shown.update)
+        running = embedded.start(home, port=port, launch=launch, notify=spinner.update)
     console.print(f"Apache Kafka {'started' if running.started else 'runs already'}, log in {running.log}")
     click.echo(running.bootstrap)
 
@@ -54,9 +54,9 @@ def start(home: Path, port: int | None, heap: str) -> None:
 @broker.command()
 @home_option
 def stop(home: Path) -> None:
-    """Stop the broker of this folder; nothing is done if none runs.
+    """Stop the broker of this folder. Does nothing if none runs.
 
-    Exit codes: 0 none runs now, 2 usage, 4 it does not end.
+    Exit codes: 0 none runs now, 2 usage, 4 it does not stop.
     """
     console = Console(stderr=True)
     with console.status("stopping Apache Kafka"):
@@ -74,15 +74,15 @@ def status(home: Path, as_json: bool) -> None:
     """
     running = embedded.status(home)
     if as_json:
-        told: dict[str, object] = {"running": running is not None}
+        summary: dict[str, object] = {"running": running is not None}
         if running is not None:
-            told |= {
+            summary |= {
                 "bootstrap_servers": running.bootstrap,
                 "pid": running.pid,
                 "log": str(running.log),
                 "data": str(running.data),
             }
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(summary))
     elif running is None:
         Console().print(f"no broker runs in {home}")
     else:

@@ -1,4 +1,4 @@
-"""`shoal config`: what is in force, as TOML that could stand in shoal.toml, or as JSON."""
+"""`shoal config`: the settings in force, as TOML that shoal.toml could hold, or as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from streams.cli import Context
 
 MASK = "********"
-RULES = ("request_rate", "spend_factor", "refunds", "unusual")  # null where switched off, which TOML writes false
 
 
 @click.command()
@@ -23,42 +22,44 @@ def config(context: Context, as_json: bool) -> None:
 
     A setting section.key is SHOAL_SECTION__KEY in the environment; SHOAL_SECTION__KEY_FILE reads it from a file.
     """
-    found = plain(context.settings())
-    click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else toml(found))
+    values = plain(context.settings())
+    click.echo(json.dumps(values, indent=2, ensure_ascii=False) if as_json else toml(values))
 
 
 def plain(model: BaseModel) -> dict[str, Any]:
-    """A section as JSON types, under the names of the settings file."""
-    return {field.alias or name: _value(getattr(model, name)) for name, field in type(model).model_fields.items()}
+    """A section as JSON types, by the names of the settings file; secrets are masked."""
+    return {field.alias or name: _plain_value(getattr(model, name)) for name, field in type(model).model_fields.items()}
 
 
-def _value(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return plain(value)
     if isinstance(value, tuple):
-        return [_value(one) for one in value]
+        return [_plain_value(member) for member in value]
     if isinstance(value, SecretStr):
         return MASK
     return value if isinstance(value, (str, int, float, dict, type(None))) else str(value)
 
 
-def toml(found: dict[str, Any]) -> str:
-    """Settings as TOML: first the plain ones, then a table for each section and each source."""
-    lines = _pairs(found)
-    for name, value in found.items():
+def toml(values: dict[str, Any]) -> str:
+    """Settings as TOML: first those without a section, then a table for each section and each source."""
+    lines = _pairs(values)
+    for name, value in values.items():
         if isinstance(value, dict):
-            lines += ["", f"[{name}]", *_pairs(value, inline=True)]
+            off = name == "alerts"  # a rule that is switched off is null, which TOML does not have
+            lines += ["", f"[{name}]", *_pairs(value, inline=True, null_is_false=off)]
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             for table in value:
                 lines += ["", f"[[{name}]]", *_pairs(table, inline=True)]
     return "\n".join(lines)
 
 
-def _pairs(table: dict[str, Any], *, inline: bool = False) -> list[str]:
+def _pairs(table: dict[str, Any], *, inline: bool = False, null_is_false: bool = False) -> list[str]:
+    """The lines `key = value`. inline: also those whose value is a table or an array; else these are left out."""
     lines = []
     for key, value in table.items():
         if value is None:
-            lines.append(f"{key} = false" if key in RULES else f"# {key} is not set")
+            lines.append(f"{key} = false" if null_is_false else f"# {key} is not set")
         elif inline or not isinstance(value, (dict, list)):
             lines.append(f"{key} = {_literal(value)}")
     return lines
@@ -66,7 +67,7 @@ def _pairs(table: dict[str, Any], *, inline: bool = False) -> list[str]:
 
 def _literal(value: Any) -> str:
     if isinstance(value, dict):
-        pairs = [f"{json.dumps(key, ensure_ascii=False)} = {_literal(one)}" for key, one in value.items()]
+        pairs = [f"{json.dumps(key, ensure_ascii=False)} = {_literal(member)}" for key, member in value.items()]
         return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
     if isinstance(value, list):
         return f"[{', '.join(map(_literal, value))}]"

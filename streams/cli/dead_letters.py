@@ -14,7 +14,7 @@ from streams.cli.times import AS_OF
 if TYPE_CHECKING:
     from streams.cli import Context
     from streams.config.settings import Settings
-    from streams.kafka.dead_letter_records import Letter
+    from streams.kafka.dead_letter_records import DeadLetter
 
 LIMIT = 50
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -61,7 +61,7 @@ def dead_letters(
     Exit codes: 0 done, 2 usage or settings, 4 broker, 5 no such topic, 7 a transaction failed, 10 a file or a line.
     """
     from streams.kafka import dead_letter_topic as topic
-    from streams.kafka.dead_letter_records import count, keep
+    from streams.kafka.dead_letter_records import count_by_reason, wanted_letters
 
     if sum(map(bool, (counting, out, repaired))) > 1:
         raise click.UsageError("--count, --export and --send-back exclude each other")
@@ -73,11 +73,11 @@ def dead_letters(
         known = f", {before:,} left out: sent back before" if before else ""
         click.echo(f"{sent:,} sent{known}", err=True)
     elif out:
-        written = asyncio.run(topic.export(settings, out, keep(reasons, since), since=since))
+        written = asyncio.run(topic.export(settings, out, wanted_letters(reasons, since), since=since))
         click.echo(f"{written:,} written", err=True)
     elif counting:
-        wanted = keep(reasons, since)
-        counts = count(*asyncio.run(topic.gather(settings, wanted, since=since, bodies=False)))
+        wanted = wanted_letters(reasons, since)
+        counts = count_by_reason(*asyncio.run(topic.gather(settings, wanted, since=since, bodies=False)))
         _show(counts, ("reason", "topic", "count", "sent_back"), as_json)
     else:
         _list(settings, reasons, since, limit, values, as_json)
@@ -87,29 +87,29 @@ def _list(
     settings: Settings, reasons: tuple[str, ...], since: int | None, limit: int, values: bool, as_json: bool
 ) -> None:
     from streams.kafka import dead_letter_topic as topic
-    from streams.kafka.dead_letter_records import keep
+    from streams.kafka.dead_letter_records import wanted_letters
 
-    wanted = keep(reasons, since)
-    letters, back = asyncio.run(topic.gather(settings, wanted, since=since, limit=limit, bodies=values))
+    wanted = wanted_letters(reasons, since)
+    letters, sent_back = asyncio.run(topic.gather(settings, wanted, since=since, limit=limit, bodies=values))
     columns = ["letter", "time", "reason", "detail", "topic", "partition", "offset", "sent_back"]
     _show(
-        [_row(one, values=values, back=one.ident in back, as_json=as_json) for one in letters],
+        [_row(letter, values=values, sent_back=letter.ident in sent_back, as_json=as_json) for letter in letters],
         (*columns, "key", "value") if values else columns,
         as_json,
     )
 
 
-def _row(one: Letter, *, values: bool, back: bool, as_json: bool) -> dict[str, Any]:
+def _row(letter: DeadLetter, *, values: bool, sent_back: bool, as_json: bool) -> dict[str, Any]:
     import numpy as np
 
-    from streams.kafka.dead_letter_records import line, printable
+    from streams.kafka.dead_letter_records import printable, to_json
     from streams.processing.cloudevents import rfc3339
 
-    row = line(one) | {"time": rfc3339(np.array([one.time]))[0], "sent_back": back}
+    row = to_json(letter) | {"time": rfc3339(np.array([letter.time]))[0], "sent_back": sent_back}
     if not values:
         del row["key"], row["value"]
     elif not as_json:
-        row |= {"key": printable(one.key), "value": printable(one.value)}
+        row |= {"key": printable(letter.key), "value": printable(letter.value)}
     return row
 
 

@@ -22,14 +22,14 @@ def erase(context: Context, ident: str, wait: float, as_json: bool) -> None:
     Waits for the receipt of the worker. Exit code 10: no receipt in time; the command stays in the topic and
     the next worker applies it.
     """
-    from streams.kafka.requests import erase as ask
+    from streams.kafka.requests import erase as send
     from streams.kafka.topics import ensure
 
     settings = context.settings()
     ensure(settings, create=False)
-    receipt = ask(settings, ident, wait)
+    receipt = send(settings, ident, wait)
     if as_json:
         click.echo(json.dumps(receipt))
     else:
-        said = "erased" if receipt["result"] == "erased" else "there was no such user"
-        click.echo(f"{said} (request {receipt['request_id']}, partition {receipt['partition']})")
+        result = "erased" if receipt["result"] == "erased" else "there was no such user"
+        click.echo(f"{result} (request {receipt['request_id']}, partition {receipt['partition']})")

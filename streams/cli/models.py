@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,26 +35,27 @@ def list_(context: Context, as_json: bool) -> None:
     from streams.kafka import model_store
     from streams.operations import version_summary
 
-    found = [version_summary.version(one) for one in asyncio.run(model_store.kept(context.settings())).values()]
+    versions = asyncio.run(model_store.read_versions(context.settings()))
+    summaries = [version_summary.summarize(version) for version in versions.values()]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(summaries, indent=2))
         return
-    names = ("version", "parent", "learned to", "event time", "rows", "segments", "made on", "encoder", "what became")
+    names = ("version", "parent", "learned to", "event time", "rows", "segments", "made on", "encoder", "lineage")
     rows = [
         (
-            one["version"],
-            one["parent"] or "",
-            f"{one['learned_to']:,}",
-            one["event_time"],
-            f"{one['rows']:,}",
-            one["segments"],
-            one["space"],
-            one["encoder"] or "",
-            "; ".join(one["lineage"]),
+            summary["version"],
+            summary["parent"] or "",
+            f"{summary['learned_to']:,}",
+            summary["event_time"],
+            f"{summary['rows']:,}",
+            summary["segments"],
+            summary["space"],
+            summary["encoder"] or "",
+            "; ".join(summary["lineage"]),
         )
-        for one in found
+        for summary in summaries
     ]
-    _table(names, rows)
+    _print_table(names, rows)
 
 
 @models.command()
@@ -70,24 +72,23 @@ def show(context: Context, number: int | None, as_json: bool) -> None:
     from streams.kafka import model_store
     from streams.operations import version_summary
 
-    version = model_store.pick(asyncio.run(model_store.kept(context.settings())), number)
-    found = version_summary.version(version) | {
-        "quality": version.quality,
-        "segments": version_summary.segments(version),
-    }
+    version = model_store.select(asyncio.run(model_store.read_versions(context.settings())), number)
+    segments = version_summary.segments(version)
+    summary = version_summary.summarize(version) | {"quality": version.quality, "segments": segments}
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(summary, indent=2))
         return
-    segments = found.pop("segments")
-    for name, value in found.items():
-        shown = "; ".join(value) if isinstance(value, list) else value
+    del summary["segments"]  # they are printed as a table
+    for name, value in summary.items():
+        text = "; ".join(value) if isinstance(value, list) else value
         if name == "quality":
-            shown = ", ".join(f"{what} {figure:.4g}" for what, figure in version.quality.items())
-        click.echo(f"{name.replace('_', ' ')}: {'none' if shown in ('', None) else shown}")
-    _table(
-        ("segment", "super-segment", "share", "more or fewer than the average"),
-        [(one["segment"], one["super_segment"], f"{one['share']:.1%}", version_summary.words(one)) for one in segments],
-    )
+            text = ", ".join(f"{figure} {amount:.4g}" for figure, amount in version.quality.items())
+        click.echo(f"{name.replace('_', ' ')}: {'none' if text in ('', None) else text}")
+    rows = [
+        (segment["segment"], segment["super_segment"], f"{segment['share']:.1%}", version_summary.words(segment))
+        for segment in segments
+    ]
+    _print_table(("segment", "super-segment", "share", "more or fewer than the average"), rows)
 
 
 @models.command()
@@ -106,19 +107,25 @@ def diff(context: Context, old: int, new: int, as_json: bool) -> None:
     from streams.operations.segment_moves import moves
 
     settings = context.settings()
-    there = asyncio.run(model_store.kept(settings))
-    before, after = model_store.pick(there, old), model_store.pick(there, new)
+    versions = asyncio.run(model_store.read_versions(settings))
+    old_version, new_version = model_store.select(versions, old), model_store.select(versions, new)
     stored, _ = asyncio.run(changelog.read(settings))
-    found = moves(sorted(stored.items()), feature_table.latest(stored.values()), before, after)
+    result = moves(sorted(stored.items()), feature_table.latest(stored.values()), old_version, new_version)
     if as_json:
-        matrix = [{"from": a, "to": b, "users": number} for (a, b), number in sorted(found.users.items())]
-        told = {"old": old, "new": new, "users": found.count, "changed": found.changed, "moves": matrix}
-        click.echo(json.dumps(told, indent=2))
+        matrix = [{"from": a, "to": b, "users": count} for (a, b), count in sorted(result.users.items())]
+        summary = {"old": old, "new": new, "users": result.count, "changed": result.changed, "moves": matrix}
+        click.echo(json.dumps(summary, indent=2))
         return
-    share = found.changed / found.count if found.count else 0.0
-    click.echo(f"{found.changed:,} of {found.count:,} users ({share:.1%}) change segment from version {old} to {new}")
-    rows = [(a, *(f"{found.users[a, b]:,}" if found.users[a, b] else "" for b in found.new)) for a in found.old]
-    _table((f"{old} \\ {new}", *map(str, found.new)), rows)
+    share = result.changed / result.count if result.count else 0.0
+    click.echo(f"{result.changed:,} of {result.count:,} users ({share:.1%}) change segment from version {old} to {new}")
+    rows = [
+        (
+            segment,
+            *(f"{result.users[segment, other]:,}" if result.users[segment, other] else "" for other in result.new),
+        )
+        for segment in result.old
+    ]
+    _print_table((f"{old} \\ {new}", *map(str, result.new)), rows)
 
 
 @models.command()
@@ -149,18 +156,19 @@ def promote(
     window features. Exit code 10: refused (the reason is printed), or no answer in time.
     """
     from streams.errors import DataError
-    from streams.operations.promotion import order, verdict
+    from streams.operations import promotion
 
     settings = context.settings()
-    judged = asyncio.run(verdict(settings, space, budget=budget, accept_churn=accept_churn))
-    if as_json and (dry_run or not judged.verdict.promoted):
-        click.echo(json.dumps(judged.told(), indent=2))
+    evaluation = asyncio.run(promotion.evaluate(settings, space, budget=budget, accept_churn=accept_churn))
+    promoted = evaluation.verdict.promoted
+    if as_json and (dry_run or not promoted):
+        click.echo(json.dumps(evaluation.to_dict(), indent=2))
     elif not as_json:
-        _judged(judged.told())
-    if not judged.verdict.promoted:
-        raise DataError(f"not promoted: {judged.verdict.why}")
+        _print_evaluation(evaluation.to_dict())
+    if not promoted:
+        raise DataError(f"not promoted: {evaluation.verdict.why}")
     if not dry_run:
-        _answered(order(settings, judged, wait), as_json, judged.told())
+        _print_answer(promotion.promote(settings, evaluation, wait), as_json, evaluation.to_dict())
 
 
 @models.command()
@@ -175,12 +183,12 @@ def rollback(context: Context, number: int, wait: float, as_json: bool) -> None:
     in time (the request stays in the topic and will be applied).
     """
     from streams.kafka import model_store
-    from streams.operations.promotion import rollback as order
+    from streams.operations import promotion
 
     settings = context.settings()
-    data = asyncio.run(model_store.published(settings, number))[-1]
-    model_store.parsed(data, f"model version {number}")
-    _answered(order(settings, data, wait), as_json)
+    data = asyncio.run(model_store.read_copies(settings, number))[-1]
+    model_store.parse(data, f"model version {number}")
+    _print_answer(promotion.rollback(settings, data, wait), as_json)
 
 
 @models.command()
@@ -206,21 +214,23 @@ def rebuild(context: Context, number: int, output: Path | None, as_json: bool) -
     settings = context.settings()
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("learning")
-        version, same = asyncio.run(
-            run(settings, number, lambda done, size: bar.update(task, completed=done, total=size))
-        )
+
+        def report(offset: int, end: int) -> None:
+            bar.update(task, completed=offset, total=end)
+
+        version, same = asyncio.run(run(settings, number, report))
     data = dumps(version)
     if output is not None:
-        model_store.write(output, data)
-    told = {"version": number, "same": same, "checksum": model_store.parsed(data, "it").checksum, "bytes": len(data)}
+        model_store.write_file(output, data)
+    checksum = model_store.parse(data, f"model version {number}").checksum
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps({"version": number, "same": same, "checksum": checksum, "bytes": len(data)}))
     elif same:
-        click.echo(f"version {number}: the same {len(data):,} bytes, checksum {told['checksum']}")
+        click.echo(f"version {number}: the same {len(data):,} bytes, checksum {checksum}")
     if not same:
         raise StateError(
-            f"version {number} comes out otherwise than it was published: other settings of [learner], another numpy "
-            "or another type of processor"
+            f"version {number} differs from the published one: other settings of [learner], another numpy, or another "
+            "type of processor"
         )
 
 
@@ -232,55 +242,56 @@ def export(context: Context, number: int, file: Path) -> None:
     """Write version N into FILE, as `--model` of other commands takes it. Exit code 10: there is no such version."""
     from streams.kafka import model_store
 
-    data = asyncio.run(model_store.published(context.settings(), number))[-1]
-    model_store.parsed(data, f"model version {number}")
-    model_store.write(file, data)
+    data = asyncio.run(model_store.read_copies(context.settings(), number))[-1]
+    model_store.parse(data, f"model version {number}")
+    model_store.write_file(file, data)
     click.echo(f"version {number}: {len(data):,} bytes", err=True)
 
 
-def _judged(told: dict[str, Any]) -> None:
-    """A verdict on the screen."""
-    click.echo(f"{told['candidate']} against {told['champion']}, on {told['rows']:,} rows of {told['users']:,} users")
-    shown = [(told["champion"], told["prediction"]), ("segments on the windows", told["baseline"])]
-    lines = [
-        (name, what, *(f"{value:.4f}" for value in losses), *_interval(against["gains"][what]))
-        for name, against in shown
-        if against
-        for what, losses in against["losses"].items()
-    ]
-    if lines:
-        _table(("against", "outcome", "loss of the shop's rate", "its loss", "the candidate's", "saved", "95%"), lines)
-    if told["prediction"]:
-        apart = told["prediction"]["separation"]
-        click.echo(f"simplified silhouette: {apart[0]:.3f}, the candidate's {apart[1]:.3f}")
-    click.echo(f"{told['churn']:.1%} of the panel would change segment")
-    if told["turned"] is not None:
-        click.echo(f"the new embedding, rotated onto the old one, leaves {told['turned']:.1%} of it unexplained")
-    _table(
-        (
-            "old \\ new",
-            *(
-                f"{new} (was {was if was >= 0 else 'none'})"
-                for new, was in zip(told["new"], told["continues"], strict=True)
-            ),
-        ),
-        [(old, *line) for old, line in zip(told["old"], told["matrix"], strict=True)],
+def _print_evaluation(evaluation: dict[str, Any]) -> None:
+    """Print how a candidate predicts, how far its segments lie apart, and which users would change segment."""
+    click.echo(
+        f"{evaluation['candidate']} against {evaluation['champion']}, on {evaluation['rows']:,} rows of "
+        f"{evaluation['users']:,} users"
     )
+    prediction, baseline = evaluation["prediction"], evaluation["baseline"]
+    rows = [] if not prediction else _comparison_rows(evaluation["champion"], prediction)
+    rows += [] if not baseline else _comparison_rows("segments on the windows", baseline)
+    if rows:
+        names = ("against", "outcome", "loss of the shop's rate", "its loss", "the candidate's", "saved", "95%")
+        _print_table(names, rows)
+    if prediction:
+        champion, candidate = prediction["separation"]
+        click.echo(f"simplified silhouette: {champion:.3f}, the candidate's {candidate:.3f}")
+    click.echo(f"{evaluation['churn']:.1%} of the panel would change segment")
+    if evaluation["turned"] is not None:
+        share = evaluation["turned"]
+        click.echo(f"the new embedding, rotated onto the old one, leaves {share:.1%} of it unexplained")
+    continued = zip(evaluation["new"], evaluation["continues"], strict=True)
+    columns = [f"{new} (was {old if old >= 0 else 'none'})" for new, old in continued]
+    lines = zip(evaluation["old"], evaluation["matrix"], strict=True)
+    _print_table(("old \\ new", *columns), [(old, *counts) for old, counts in lines])
 
 
-def _interval(found: dict[str, float]) -> tuple[str, str]:
-    return f"{found['value']:.1%}", f"{found['low']:.1%} to {found['high']:.1%}"
+def _comparison_rows(name: str, comparison: dict[str, Any]) -> list[tuple[str, ...]]:
+    """For each outcome the losses (of the shop's overall rate, of `name`, of the candidate) and the gain."""
+    rows: list[tuple[str, ...]] = []
+    for outcome, losses in comparison["losses"].items():
+        gain = comparison["gains"][outcome]
+        interval = f"{gain['low']:.1%} to {gain['high']:.1%}"
+        rows.append((name, outcome, *(f"{loss:.4f}" for loss in losses), f"{gain['value']:.1%}", interval))
+    return rows
 
 
-def _answered(answer: dict[str, Any], as_json: bool, more: dict[str, Any] | None = None) -> None:
-    """What the learner has made of an order."""
+def _print_answer(answer: dict[str, Any], as_json: bool, evaluation: dict[str, Any] | None = None) -> None:
+    """Print the learner's answer to a request that it accepted."""
     if as_json:
-        click.echo(json.dumps({"answer": answer} | ({"verdict": more} if more else {}), indent=2))
+        click.echo(json.dumps({"answer": answer} | ({"verdict": evaluation} if evaluation else {}), indent=2))
     else:
         click.echo(f"{answer['order']} accepted: {answer['why']} (version {answer['version']})")
 
 
-def _table(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+def _print_table(names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 

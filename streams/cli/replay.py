@@ -9,9 +9,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streams.offline.event_files import lines
+from streams.offline.event_files import count_events, read_events
 from streams.offline.replay import replay as send
-from streams.offline.replay import span, speller
+from streams.offline.replay import source_encoder
+from streams.schemas.registry import DEFAULT, SCHEMAS
 
 if TYPE_CHECKING:
     from streams.cli import Context
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--schema", type=click.Choice(["shoal", "rees46"]), default="shoal", show_default=True, help="Schema of FILE."
-)
+@click.option("--schema", type=click.Choice(list(SCHEMAS)), default=DEFAULT, show_default=True, help="Schema of FILE.")
 @click.option(
     "--speed", type=click.FloatRange(min=0, min_open=True), help="Seconds of event time per second of wall time."
 )
@@ -43,14 +42,14 @@ def replay(
         raise click.UsageError("--speed, --rate and --as-fast-as-possible exclude each other")
     settings = context.settings()
     console = Console(stderr=True)
-    total, _, _ = span(file, schema)
+    total = count_events(file, schema)
     with Progress(
         TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     ) as bar:
         task = bar.add_task("replay", total=total)
         sent = send(
             settings,
-            lines(file, schema, speller(settings)),
+            read_events(file, schema, source_encoder(settings)),
             speed=speed,
             rate=rate,
             allow_jumps=allow_jumps,

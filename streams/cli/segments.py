@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,17 +26,18 @@ def list_(context: Context, as_json: bool) -> None:
     """The segments of the newest version: users, and what sets them apart. Exit code 10: there is no version yet."""
     from streams.operations.segment_history import present
 
-    found = present(context.settings())
+    summaries = present(context.settings())
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(summaries, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table("segment", "super-segment", "users", "share of rows", "more or fewer than the average")
-    for one in found:
-        family = "" if one["super_segment"] is None else str(one["super_segment"])
-        table.add_row(str(one["segment"]), family, f"{one['users']:,}", f"{one['share']:.1%}", one["description"])
+    for summary in summaries:
+        super_segment = "" if summary["super_segment"] is None else str(summary["super_segment"])
+        users, share = f"{summary['users']:,}", f"{summary['share']:.1%}"
+        table.add_row(str(summary["segment"]), super_segment, users, share, summary["description"])
     Console().print(table)
 
 
@@ -49,17 +50,20 @@ def history(context: Context, segment: int | None, since: int | None, as_json: b
     """What became of segments, oldest first: born, split, merged, retired, with shares of people. Ids are never used
     again."""
     from online_models.lineage import Lineage
-    from streams.operations import segment_history as topic
-    from streams.operations import version_summary
+    from streams.operations import segment_history, version_summary
 
-    found = asyncio.run(topic.history(context.settings(), segment, since))
+    events = asyncio.run(segment_history.history(context.settings(), segment, since))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(events, indent=2))
         return
-    for one in found:
-        parents, heirs = (
-            [(-1 if by["segment"] is None else by["segment"], by["share"]) for by in one[side]]
-            for side in ("parents", "heirs")
+    for event in events:
+        parents, heirs = _shares(event["parents"]), _shares(event["heirs"])
+        text = version_summary.describe_lineage(
+            Lineage(event["event"], event["segment"], parents, heirs, event["people"])
         )
-        said = version_summary.lineage(Lineage(one["event"], one["segment"], parents, heirs, one["people"]))
-        click.echo(f"{one['time']}  version {one['model_version']}: {said} ({one['people']:,} of the panel)")
+        click.echo(f"{event['time']}  version {event['model_version']}: {text} ({event['people']:,} of the panel)")
+
+
+def _shares(relatives: list[dict[str, Any]]) -> list[tuple[int, float]]:
+    """Segments and their shares as `Lineage` has them: -1 stands for no segment."""
+    return [(-1 if relative["segment"] is None else relative["segment"], relative["share"]) for relative in relatives]

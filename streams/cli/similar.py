@@ -33,11 +33,14 @@ def similar(context: Context, user: str, count: int, as_json: bool) -> None:
     if version is None:
         raise DataError("no model version yet: the learner has not seen enough rows")
     stored, _ = asyncio.run(changelog.read(settings))
-    found = find(list(stored), list(stored.values()), version, user.encode(), count)
+    results = find(list(stored), list(stored.values()), version, user.encode(), count)
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(results, indent=2, ensure_ascii=False))
         return
-    for line in found:
-        shared = "; ".join(one["words"] for one in line["shared"]) or "nothing that sets them apart from the average"
-        segment = "none" if line["segment"] is None else line["segment"]
-        click.echo(f"{line['user']}  distance {line['distance']:.3f}  segment {segment}  {shared}")
+    for result in results:
+        shared = (
+            "; ".join(feature["words"] for feature in result["shared"])
+            or "nothing that sets them apart from the average"
+        )
+        segment = "none" if result["segment"] is None else result["segment"]
+        click.echo(f"{result['user']}  distance {result['distance']:.3f}  segment {segment}  {shared}")

@@ -21,25 +21,27 @@ def status(context: Context, as_json: bool) -> None:
     """
     from streams.operations.overview import overview
 
-    found = overview(context.settings())
+    partitions = overview(context.settings())
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(partitions, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table("partition", "owner", "source", "offset", "end", "lag", "watermark", "held by", "users", "model")
-    for part in found:
+    for part in partitions:
         model = f"{part['model_version']}{' (pass)' if part['pass_under_way'] else ''}"
         first = [str(part["partition"]), part["owner"] or "nobody"]
         last = [part["watermark"], part["holding"] or "", f"{part['users']:,}", model]
-        for topic, at in part["sources"].items():
-            table.add_row(*first, topic, *(f"{at[name]:,}" for name in ("offset", "end", "lag")), *last)
+        for topic, source in part["sources"].items():
+            table.add_row(*first, topic, *(f"{source[name]:,}" for name in ("offset", "end", "lag")), *last)
             first, last = ["", ""], ["", "", "", ""]
     Console().print(table)
-    rekeyed = {topic: at["rekey"] for part in found[:1] for topic, at in part["sources"].items() if "rekey" in at}
-    if rekeyed:
-        table = Table("re-keyed source", "from", "owner", "lag")
-        for topic, by in rekeyed.items():
-            table.add_row(topic, by["topic"], by["owner"] or "nobody", f"{by['lag']:,}")
+    # a source is repartitioned as a whole, so each partition says the same of it
+    first_sources = partitions[0]["sources"] if partitions else {}
+    repartitioned = {topic: source["rekey"] for topic, source in first_sources.items() if "rekey" in source}
+    if repartitioned:
+        table = Table("repartitioned source", "from", "owner", "lag")
+        for topic, status in repartitioned.items():
+            table.add_row(topic, status["topic"], status["owner"] or "nobody", f"{status['lag']:,}")
         Console().print(table)

@@ -1,4 +1,4 @@
-"""A point in time on the command line."""
+"""The type of points in time on the command line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class AsOf(click.ParamType):
         if isinstance(value, int):
             return value
         text = str(value)
-        (found,) = to_ms([int(text) if text.isdigit() else text]).tolist()
-        if found == BAD:
+        (time,) = to_ms([int(text) if text.isdigit() else text]).tolist()
+        if time == BAD:
             self.fail(f"{text!r} is neither RFC 3339 nor epoch milliseconds", param, ctx)
-        return int(found)
+        return int(time)
 
 
 AS_OF = AsOf()

@@ -24,15 +24,15 @@ def topics(context: Context, check: bool, as_json: bool) -> None:
 
     Exit codes: 0 all topics match the settings, 2 settings, 4 no broker, 5 a topic is missing or differs.
     """
-    found = ensure(context.settings(), create=not check, strict=check)
+    checked = ensure(context.settings(), create=not check, strict=check)
     if as_json:
-        told = [
+        summary = [
             {"topic": spec.name, "partitions": spec.partitions, "config": spec.config, "state": state}
-            for spec, state in found
+            for spec, state in checked
         ]
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(summary, indent=2))
         return
     table = Table("topic", "partitions", "cleanup", "state")
-    for spec, state in found:
+    for spec, state in checked:
         table.add_row(spec.name, str(spec.partitions), spec.config["cleanup.policy"], state)
     Console().print(table)

@@ -21,34 +21,45 @@ if TYPE_CHECKING:
 def train(context: Context, once: bool, promote: bool | None, as_json: bool) -> None:
     """Train the encoder of the embeddings on the newest training rows, and send it to the learner.
 
-    A process of its own, which needs torch: pip install 'shoal[embeddings]'. Trains when trainer.first_rows are there,
-    then every trainer.every seconds, and earlier when it detects drift. Uses CUDA where available.
+    Runs as a separate process and needs torch: pip install 'shoal[embeddings]'. Trains when there are
+    trainer.first_rows rows, then every trainer.every seconds, and earlier when it detects drift. Uses CUDA where
+    available.
 
     Exit codes: 0 done or stopped, 2 settings or no torch, 4 broker, 5 topics, 6 trainer.datadir is in use,
     7 another trainer took over, 10 too few rows.
     """
-    # threads that wait for each other must not keep the processors busy: a worker may run beside
+    # OpenMP threads that wait must sleep instead of spin: a worker may run on the same machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from streams.trainer.process import run
 
     settings = context.settings(**{"trainer.promote": promote})
-    run(settings, once=once, say=_say, step=_step, done=lambda found: _done(found, as_json))
+    run(
+        settings,
+        once=once,
+        notify=_print_line,
+        on_epoch=_print_epoch,
+        on_training=lambda training: _print_training(training, as_json),
+    )
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     click.echo(f"shoal: {line}", err=True)
 
 
-def _step(epoch: Epoch) -> None:
-    _say(f"{epoch.phase} {epoch.number}/{epoch.of}: error {epoch.held:.4f} on held-out rows, {epoch.seconds:.2f} s")
-
-
-def _done(found: dict[str, Any], as_json: bool) -> None:
-    _say(
-        f"candidate {found['encoder']}: error {found['error']:.4f} (of the mean shopper {found['mean_error']:.4f}), "
-        f"{found['rows']:,} rows on {found['device']}, {found['rows_per_second']:,.0f} rows/s, {found['seconds']:.1f} s"
+def _print_epoch(epoch: Epoch) -> None:
+    _print_line(
+        f"{epoch.phase} {epoch.number}/{epoch.of}: error {epoch.held:.4f} on held-out rows, {epoch.seconds:.2f} s"
     )
-    if (promotion := found.get("promotion")) is not None:
-        _say(f"promotion: {promotion['why']}")
+
+
+def _print_training(training: dict[str, Any], as_json: bool) -> None:
+    _print_line(
+        f"candidate {training['encoder']}: error {training['error']:.4f} "
+        f"(of the mean shopper {training['mean_error']:.4f}), "
+        f"{training['rows']:,} rows on {training['device']}, {training['rows_per_second']:,.0f} rows/s, "
+        f"{training['seconds']:.1f} s"
+    )
+    if (promotion := training.get("promotion")) is not None:
+        _print_line(f"promotion: {promotion['why']}")
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(training))

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from online_models.evaluation.search import Trial
     from streams.cli import Context
-    from streams.operations.tune import Found
+    from streams.operations.tune import TuneResult
 
 
 @click.command()
@@ -35,10 +35,10 @@ def tune(
 ) -> None:
     """Search for better settings of the learner on the existing training rows.
 
-    Each candidate learns the log from its start. Each row is scored by the version in force when it came: how well the
-    rates of its segments predict purchases within seven days and carts in the next session, how far its segments lie
-    apart, and how many users its new versions move. Candidates are ranked on the earlier rows; the best one is compared
-    with the settings in force on the later rows. Prints lines for shoal.toml, and changes nothing.
+    Each candidate learns the log from its start. Each row is scored by the version that was in force when the row
+    arrived: how well the rates of its segments predict purchases within seven days and carts in the next session, how
+    far its segments lie apart, and how many users its new versions move. Candidates are ranked on the earlier rows; the
+    best one is compared with the settings in force on the later rows. Prints lines for shoal.toml, and changes nothing.
 
     Exit codes: 0 done, also if nothing is better, 4 broker, 5 no topic, 10 too few rows or an unreadable file.
     """
@@ -48,26 +48,26 @@ def tune(
     from streams.operations import tune as search
 
     settings = context.settings()
-    rows = search.load(file) if file else asyncio.run(search.rows_of(settings))
+    rows = search.load(file) if file else asyncio.run(search.read_rows(settings))
     if save:
         search.save(save, rows)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        whole = bar.add_task("settings tried", total=trials)
-        one = bar.add_task("rows of this one, %", total=100)
+        search_task = bar.add_task("settings tried", total=trials)
+        trial_task = bar.add_task("rows of this one, %", total=100)
 
-        def step(number: int, share: float) -> None:
-            bar.update(whole, completed=number)
-            bar.update(one, completed=int(100 * share))
+        def report(number: int, share: float) -> None:
+            bar.update(search_task, completed=number)
+            bar.update(trial_task, completed=int(100 * share))
 
-        found = search.tune(settings, rows, trials=trials, seconds=seconds, seed=seed, step=step)
+        result = search.tune(settings, rows, trials=trials, seconds=seconds, seed=seed, report=report)
     if as_json:
-        click.echo(json.dumps(found.told(), indent=2))
+        click.echo(json.dumps(result.to_dict(), indent=2))
     else:
-        _show(found, search.toml(found.best.changes))
+        _print_result(result, search.toml(result.best.changes))
 
 
-def _show(found: Found, lines: str) -> None:
+def _print_result(result: TuneResult, settings_toml: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -80,21 +80,21 @@ def _show(found: Found, lines: str) -> None:
         "later rows (95%)",
         "silhouette",
         "moved a day",
-        title=f"{found.scored:,} of {found.rows:,} rows scored; by what they save on the earlier ones",
+        title=f"{result.scored:,} of {result.rows:,} rows scored; ordered by the gain on the earlier rows",
     )
-    for trial in sorted(found.trials, key=lambda one: -one.earlier.gain.value):
-        table.add_row(*_line(trial, trial is found.best))
+    for trial in sorted(result.trials, key=lambda trial: -trial.earlier.gain.value):
+        table.add_row(*_trial_row(trial, trial is result.best))
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)
-    if found.ended == "time":
-        click.echo(f"the time was up after {len(found.trials)} settings", err=True)
-    click.echo(found.advice)
-    if lines:
-        click.echo(f"\n{lines}")
+    if result.ended == "time":
+        click.echo(f"the time limit was reached after {len(result.trials)} settings", err=True)
+    click.echo(result.advice)
+    if settings_toml:
+        click.echo(f"\n{settings_toml}")
 
 
-def _line(trial: Trial, best: bool) -> tuple[str, ...]:
-    settings = ", ".join(f"{name} {_shown(value)}" for name, value in trial.changes.items())
+def _trial_row(trial: Trial, best: bool) -> tuple[str, ...]:
+    settings = ", ".join(f"{name} {_format(value)}" for name, value in trial.changes.items())
     later = trial.later.gain
     return (
         "→" if best else "",
@@ -108,5 +108,5 @@ def _line(trial: Trial, best: bool) -> tuple[str, ...]:
     )
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def worker(context: Context, accept_rejects: bool, accept_loss: bool) -> None:
     """Run a worker. It owns its share of the partitions until it is stopped."""
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the runner takes it over nothing needs an end
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the runner handles it there is nothing to close
     from streams.runtime.process import run
 
     run(context.settings(), accept_rejects=accept_rejects, accept_loss=accept_loss)

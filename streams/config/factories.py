@@ -1,69 +1,57 @@
-"""What a partition's decisions depend on, from the settings."""
+"""Schemas, and what a partition's decisions depend on, from the settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from state import windows
 from streams.config.settings import Settings, SourceSettings
 from streams.errors import SettingsError
-from streams.processing import alerts
-from streams.processing.batch_step import Rule
-from streams.processing.partitioner import placed
-from streams.schemas import flat_json, rees46
-from streams.schemas.field_names import Names
+from streams.processing.alerts.registry import rules_from
+from streams.processing.batch_step import PartitionConfig
+from streams.processing.partitioner import partitions_of
+from streams.schemas.registry import SCHEMAS
+from streams.schemas.schema import Options, Schema
 
 
-def schema_of(source: SourceSettings, settings: Settings) -> flat_json.Schema:
+def schema_of(source: SourceSettings, settings: Settings) -> Schema:
     """The schema that a source's records are in; SettingsError where its names do not fit."""
-    common: dict[str, Any] = {
-        "currency": settings.currency,
-        "ahead": int(settings.ahead * 1000),
-        "max_bytes": settings.rejects.max_bytes,
-    }
-    if source.schema_ == "rees46":
-        return rees46.rees46(**common)
     try:
-        return flat_json.schema(source.fields, source.types, **common)
+        return SCHEMAS[source.schema_].make(_options(settings, source.fields, source.types))
     except ValueError as error:
         raise SettingsError(f"source {source.name}, fields and types: {error}") from None
 
 
-def spell(settings: Settings) -> Callable[[str, Mapping[str, Any]], dict[str, Any]]:
-    """A function that puts an event of shoal's own schema in the names of a source (its name without the prefix)."""
-    found = {
-        source.name: Names(rees46.FIELDS, rees46.TYPES)
-        if source.schema_ == "rees46"
-        else Names(source.fields, source.types)
-        for source in settings.sources
-    }
-    return lambda name, event: found[name].spell(event)
+def file_schema(name: str, settings: Settings) -> Schema:
+    """The schema of a file: a name of the registry, without names of its own."""
+    return SCHEMAS[name].make(_options(settings))
 
 
-def rule_of(settings: Settings, partition: int) -> Rule:
+def _options(
+    settings: Settings, fields: Mapping[str, str] | None = None, types: Mapping[str, str] | None = None
+) -> Options:
+    return Options(
+        fields=fields or {},
+        types=types or {},
+        currency=settings.currency,
+        ahead=int(settings.ahead * 1000),
+        max_bytes=settings.rejects.max_bytes,
+    )
+
+
+def partition_config(settings: Settings, partition: int) -> PartitionConfig:
     """What a partition's decisions depend on, from the settings."""
-    chosen = settings.alerts
-    return Rule(
+    return PartitionConfig(
         lateness=int(settings.lateness * 1000),
         timezone=settings.timezone,
-        alerts=alerts.Rules(
-            rate=chosen.request_rate,
-            spend_factor=chosen.spend_factor,
-            spend_quantile=chosen.spend_quantile,
-            spend_least=round(chosen.spend_least * 100),
-            spend_orders=chosen.spend_orders,
-            refunds=chosen.refunds,
-            refund_share=chosen.refund_share,
-            unusual=chosen.unusual,
-        ),
+        alerts=rules_from(settings.alerts),
         training_key=settings.learner.hash_key.get_secret_value().encode(),
         training_hourly=max(1, settings.learner.rows_per_hour // settings.topics.partitions),
         sources=settings.source_topics,
         partition=partition,
         forget=forget_units(settings),
-        placed=partial(placed, partitions=settings.topics.partitions),
+        placed=partial(partitions_of, partitions=settings.topics.partitions),
     )
 
 

@@ -1,4 +1,4 @@
-"""Where settings come from: a TOML file, variables, files named by variables. What they mean is `settings`."""
+"""Reads settings from TOML files and environment variables; streams/config/settings.py says which settings exist."""
 
 from __future__ import annotations
 
@@ -12,63 +12,79 @@ from pydantic import BaseModel, SecretStr
 from streams.errors import SettingsError
 
 PREFIX = "SHOAL_"
-TEXT = (str, SecretStr, Path)
+FILE_SUFFIX = "_FILE"  # of a variable that names a file with the value
+TEXT_TYPES = (str, SecretStr, Path)
 
 
-def told(where: tuple[int | str, ...], kind: str, message: str) -> str:
-    """One fault with its key; never with the value, which may be a secret."""
-    key = ".".join(map(str, where))
+def describe_error(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    """One validation error of pydantic as "key: message". It never contains the value, which may be a secret."""
+    key = ".".join(map(str, location))
     text = "unknown setting" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
     return f"{key}: {text}" if key else text
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A TOML file; SettingsError where it cannot be read."""
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file. SettingsError where it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # not UTF-8, not TOML
+    except ValueError as error:  # neither UTF-8 nor TOML
         raise SettingsError(f"{path}: {error}") from None
 
 
-def variable(name: str, value: str, environ: Mapping[str, str], model: type[BaseModel]) -> tuple[list[str], Any]:
-    """The key and the value of a variable: text where the setting is text, else what TOML makes of it."""
-    if name.endswith("_FILE"):
-        plain = name.removesuffix("_FILE")
-        if plain in environ:
-            raise SettingsError(f"{plain} and {name}: give one of them")
+def parse_variable(name: str, text: str, environ: Mapping[str, str], model: type[BaseModel]) -> tuple[list[str], Any]:
+    """The path of keys that a variable sets, and its value.
+
+    The value is the text itself where the setting is text; else the text is parsed as a TOML value. model: the
+    settings. SettingsError where a file cannot be read, or the value is given twice.
+    """
+    if name.endswith(FILE_SUFFIX):
+        file, plain_name = text, name.removesuffix(FILE_SUFFIX)
+        if plain_name in environ:
+            raise SettingsError(f"{plain_name} and {name}: give one of them")
+        text = _read_value_file(name, Path(file))
+        name = plain_name
+    key_path = name.removeprefix(PREFIX).lower().split("__")
+    if not _is_text(key_path, model):
         try:
-            value = Path(value).read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise SettingsError(f"{name}: {error.strerror}") from None
-        except ValueError:
-            raise SettingsError(f"{name}: the file is not UTF-8 text") from None
-        name = plain
-    path = name.removeprefix(PREFIX).lower().split("__")
-    if not _is_text(path, model):
-        try:
-            return path, tomllib.loads(f"v = {value}")["v"]
+            return key_path, tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            pass  # the check of the settings names the key
-    return path, value
+            pass  # the validation of the settings refuses the text and names the key
+    return key_path, text
 
 
-def _is_text(path: list[str], model: type[BaseModel]) -> bool:
-    """Whether a setting is text (a secret, a path, a choice); what is unknown counts as text."""
-    kind: Any = model
-    for part in path:
-        field = kind.model_fields.get(part) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+def _read_value_file(variable: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise SettingsError(f"{variable}: {error.strerror}") from None
+    except ValueError:
+        raise SettingsError(f"{variable}: the file is not UTF-8 text") from None
+
+
+def _is_text(key_path: list[str], model: type[BaseModel]) -> bool:
+    """Whether a setting is text: a string, a secret, a path or a choice. An unknown setting counts as text."""
+    annotation: Any = model
+    for key in key_path:
+        is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        field = annotation.model_fields.get(key) if is_section else None
         if field is None:
             return True
-        kind = field.annotation
-    return kind in TEXT or get_origin(kind) is Literal or any(one in TEXT for one in get_args(kind))
+        annotation = field.annotation
+    if annotation in TEXT_TYPES or get_origin(annotation) is Literal:
+        return True
+    return any(member in TEXT_TYPES for member in get_args(annotation))  # as in `str | None`
 
 
-def put(data: dict[str, Any], path: list[str], value: Any) -> None:
-    """Put a value at its place among the sections."""
-    for part in path[:-1]:
-        data = data.setdefault(part, {})
-        if not isinstance(data, dict):
-            raise SettingsError(f"{'.'.join(path)}: {part} is no section")
-    data[path[-1]] = value
+def set_value(values: dict[str, Any], key_path: list[str], value: Any) -> None:
+    """Set a value in nested sections, which are added where they are missing.
+
+    SettingsError where a key on the path is not a section.
+    """
+    section = values
+    for key in key_path[:-1]:
+        section = section.setdefault(key, {})
+        if not isinstance(section, dict):
+            raise SettingsError(f"{'.'.join(key_path)}: {key} is not a section")
+    section[key_path[-1]] = value

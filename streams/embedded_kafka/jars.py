@@ -1,7 +1,7 @@
-"""The jars of Apache Kafka: fetched once from a Maven repository, kept in a cache, checked against a lock.
+"""The jars of Apache Kafka: downloaded once from a Maven repository, kept in a cache, checked against a lock file.
 
 `kafka-4.3.1.sha256` beside this file names every jar by its path in a Maven repository, with its SHA-256
-(`sha256sum -c` reads it). Versions are thus fixed here, not resolved anew on each machine: jgo only fetches.
+(`sha256sum -c` reads it). So versions are fixed here and not resolved on each machine; jgo only downloads.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from streams.errors import BrokerError
 
 KAFKA_VERSION = "4.3.1"
 LOCK_NAME = f"kafka-{KAFKA_VERSION}.sha256"
-FETCHERS = 8  # downloads at a time; the time goes into round trips, for most jars are small
+DOWNLOADS = 8  # at a time: most jars are small, so round trips take most of the time
 TIMEOUT = 30  # seconds without a byte
 
 ADVICE = (
@@ -29,12 +29,12 @@ ADVICE = (
 
 
 def lock() -> dict[str, str]:
-    """The lock that ships with the package: path in a Maven repository → SHA-256 in hex."""
+    """The lock file of the package: path in a Maven repository → SHA-256 in hex."""
     return parse_lock(resources.files("streams.embedded_kafka").joinpath(LOCK_NAME).read_text(encoding="ascii"))
 
 
 def parse_lock(text: str) -> dict[str, str]:
-    """Lines of `sha256sum` → {path: SHA-256 in hex}. Raises ValueError for a line of another form."""
+    """Lines of `sha256sum` → {path: SHA-256 in hex}. ValueError for a line of another form."""
     sums: dict[str, str] = {}
     for line in text.splitlines():
         digest, _, path = line.partition("  ")
@@ -46,7 +46,7 @@ def parse_lock(text: str) -> dict[str, str]:
 
 
 def default_cache(env: Mapping[str, str] = os.environ) -> Path:
-    """`$SHOAL_CACHE`, else `$XDG_CACHE_HOME/shoal`, else `~/.cache/shoal`, and in it this Kafka's."""
+    """This Kafka's folder in `$SHOAL_CACHE`, else in `$XDG_CACHE_HOME/shoal`, else in `~/.cache/shoal`."""
     base = env.get("SHOAL_CACHE") or (
         str(Path(env["XDG_CACHE_HOME"]) / "shoal") if env.get("XDG_CACHE_HOME") else "~/.cache/shoal"
     )
@@ -58,64 +58,66 @@ def ensure(
     *,
     sums: Mapping[str, str] | None = None,
     mirror: str | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """The jars of `sums` (by default the shipped lock) in `cache`; first fetches what lacks or is damaged.
+    """The jars of `sums` (by default the package's lock file) in `cache`. Downloads those that are missing or damaged.
 
     mirror: URL of a Maven repository, or a folder laid out as one; None is Maven Central.
-    say: is told in a line what is fetched.
-    Every jar's sum is checked on every call. A jar appears under its name whole and checked or not at all, so
-    several processes may share a cache. Raises BrokerError where a jar cannot be had or has another sum.
+    notify: gets a line before a download.
+    Every jar's checksum is verified on every call. A jar gets its name only once it is complete and verified, so
+    several processes may share a cache. BrokerError where a jar is not available or has another checksum.
     """
     sums = lock() if sums is None else sums
     paths = {name: cache / name for name in sums}
     missing = [name for name, path in paths.items() if not path.exists() or _sha256(path) != sums[name]]
     if missing:
-        say(f"fetching {len(missing)} jars of Apache Kafka {KAFKA_VERSION} into {cache}")
+        notify(f"fetching {len(missing)} jars of Apache Kafka {KAFKA_VERSION} into {cache}")
         try:
-            _fetch(missing, cache, sums, mirror)
-        except OSError as error:  # requests' errors are OSErrors too
-            raise BrokerError(f"the jars of Apache Kafka cannot be had: {error}\n{ADVICE}") from error
+            _download(missing, cache, sums, mirror)
+        except OSError as error:  # the errors of requests are OSErrors too
+            raise BrokerError(f"the jars of Apache Kafka are not available: {error}\n{ADVICE}") from error
     return list(paths.values())
 
 
-def _fetch(names: list[str], cache: Path, sums: Mapping[str, str], mirror: str | None) -> None:
+def _download(names: list[str], cache: Path, sums: Mapping[str, str], mirror: str | None) -> None:
+    """Download jars into the cache. Ctrl-C ends after the downloads under way, not after the whole list."""
     cache.mkdir(parents=True, exist_ok=True)
-    # in the cache's own file system: a rename is then atomic
+    # Inside the cache, so that it is on the same file system: the rename is then atomic.
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as staging:
         context = _context(Path(staging), mirror)
 
-        def fetch(name: str) -> None:
+        def download(name: str) -> None:
             try:
-                found = _artifact(context, name).resolve()
-            except RuntimeError as error:  # jgo's own, where the repository does not have it
-                lack = f"{name} is not in {mirror or 'Maven Central'}"
-                raise BrokerError(f"the jars of Apache Kafka cannot be had: {lack}\n{ADVICE}") from error
-            actual = _sha256(found)
+                downloaded = _artifact(context, name).resolve()
+            except RuntimeError as error:  # raised by jgo where the repository does not have the jar
+                reason = f"{name} is not in {mirror or 'Maven Central'}"
+                raise BrokerError(f"the jars of Apache Kafka are not available: {reason}\n{ADVICE}") from error
+            actual = _sha256(downloaded)
             if actual != sums[name]:
                 raise BrokerError(
                     f"{name} has another SHA-256 than {LOCK_NAME} says: {actual}, not {sums[name]}. "
-                    f"It was thrown away.\n{ADVICE}"
+                    f"It was deleted.\n{ADVICE}"
                 )
             staged = Path(staging) / name
-            if found != staged:  # it came from a folder, which stays as it is
+            if downloaded != staged:  # jgo returns the file of a mirror that is a folder; it must stay there
                 staged.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(found, staged)
+                shutil.copyfile(downloaded, staged)
             (cache / name).parent.mkdir(parents=True, exist_ok=True)
             staged.replace(cache / name)
 
-        with ThreadPoolExecutor(FETCHERS) as pool:
+        with ThreadPoolExecutor(DOWNLOADS) as pool:
             try:
-                for _ in pool.map(fetch, names):
+                for _ in pool.map(download, names):
                     pass
             except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)  # Ctrl-C: not the whole list first
+                pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
 
 def _context(staging: Path, mirror: str | None) -> Any:
-    from jgo.maven import MavenContext, PythonResolver  # half a second to import, needed once
+    from jgo.maven import MavenContext, PythonResolver  # imported here because that takes half a second
 
+    """jgo's context: downloads into the staging folder, from the mirror or from Maven Central."""
     folder = None if mirror is None or "://" in mirror else Path(mirror).expanduser()
     remotes = {} if folder else None if mirror is None else {"mirror": mirror.rstrip("/")}
     return MavenContext(

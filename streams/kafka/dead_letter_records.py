@@ -17,16 +17,16 @@ from typing import Any
 import msgspec
 
 from streams.processing.rejects import VALUE_LIMIT
-from streams.schemas import flat_json
 from streams.schemas.event_batch import EventBatch
 from streams.schemas.record_batch import RecordBatch
+from streams.schemas.schema import Schema
 
 SENT_BACK = "sent-back"  # header of a receipt: the letter that it is for
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A dead letter: its own place and time (ms), why, where the record was, and its bytes."""
+class DeadLetter:
+    """A dead letter: its own place and time (ms), why the record was rejected, where it was, and its bytes."""
 
     partition: int
     offset: int
@@ -46,8 +46,8 @@ class Letter:
         return f"{self.partition}-{self.offset}"
 
 
-class Repaired(msgspec.Struct):
-    """A line of a repaired export: the letter that it is for, and the value to be sent."""
+class RepairedLine(msgspec.Struct):
+    """A line of a repaired export: the dead letter that it is for, and the value to be sent."""
 
     letter: str
     topic: str
@@ -66,33 +66,33 @@ class Repaired(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Back:
+class RepairedRecord:
     """A record to be sent to its source."""
 
-    letter: Letter
+    letter: DeadLetter
     key: bytes
     value: bytes
 
 
-def letter(
+def from_record(
     partition: int, offset: int, time: int, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]
-) -> Letter | str | None:
-    """A record of the topic: a letter, the ident of the one that a receipt is for, or None where it is neither."""
-    found = {name: data.decode("utf-8", "replace") for name, data in headers}
-    if SENT_BACK in found:
-        return found[SENT_BACK]
+) -> DeadLetter | str | None:
+    """A record of the topic: a dead letter, the ident of the one that a receipt is for, or None where it is neither."""
+    texts = {name: data.decode("utf-8", "replace") for name, data in headers}
+    if SENT_BACK in texts:
+        return texts[SENT_BACK]
     try:
-        length = int(found["length"]) if "length" in found else None
-        return Letter(
+        length = int(texts["length"]) if "length" in texts else None
+        return DeadLetter(
             partition,
             offset,
             time,
-            found["reason"],
-            found["detail"],
-            found["topic"],
-            int(found["partition"]),
-            int(found["offset"]),
-            int(found["timestamp"]),
+            texts["reason"],
+            texts["detail"],
+            texts["topic"],
+            int(texts["partition"]),
+            int(texts["offset"]),
+            int(texts["timestamp"]),
             key,
             value,
             length,
@@ -101,21 +101,21 @@ def letter(
         return None
 
 
-def line(one: Letter) -> dict[str, Any]:
-    """A letter as JSON types, whole."""
-    out: dict[str, Any] = {
-        "letter": one.ident,
-        "time": one.time,
-        "reason": one.reason,
-        "detail": one.detail,
-        "topic": one.topic,
-        "partition": one.source_partition,
-        "offset": one.source_offset,
-        "timestamp": one.timestamp,
+def to_json(letter: DeadLetter) -> dict[str, Any]:
+    """A dead letter as JSON types, whole: a line of an export."""
+    document: dict[str, Any] = {
+        "letter": letter.ident,
+        "time": letter.time,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "topic": letter.topic,
+        "partition": letter.source_partition,
+        "offset": letter.source_offset,
+        "timestamp": letter.timestamp,
     }
-    if one.length is not None:
-        out["cut"] = {"held": VALUE_LIMIT, "length": one.length}
-    return out | _text("key", one.key) | _text("value", one.value)
+    if letter.length is not None:
+        document["cut"] = {"held": VALUE_LIMIT, "length": letter.length}
+    return document | _text("key", letter.key) | _text("value", letter.value)
 
 
 def _text(name: str, data: bytes | None) -> dict[str, str | None]:
@@ -127,88 +127,87 @@ def _text(name: str, data: bytes | None) -> dict[str, str | None]:
         return {f"{name}_base64": base64.b64encode(data).decode()}
 
 
-def parse(lines: Iterable[bytes]) -> tuple[dict[int, Repaired], dict[int, str]]:
-    """Repaired lines and faults, by line number from 1; blank lines are passed over."""
-    found: dict[int, Repaired] = {}
+def parse_export(lines: Iterable[bytes]) -> tuple[dict[int, RepairedLine], dict[int, str]]:
+    """Repaired lines and faults, by line number from 1; blank lines are skipped."""
+    repaired: dict[int, RepairedLine] = {}
     faults: dict[int, str] = {}
-    decode = msgspec.json.Decoder(Repaired).decode
-    seen: dict[str, int] = {}
+    decode = msgspec.json.Decoder(RepairedLine).decode
+    line_of: dict[str, int] = {}  # of each dead letter
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
         try:
-            one = decode(text)
-            one.data()
+            line = decode(text)
+            line.data()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             faults[number] = "no line of an export"
         except binascii.Error:
             faults[number] = "value_base64 is no base64"
         else:
-            first = seen.setdefault(one.letter, number)
+            first = line_of.setdefault(line.letter, number)
             if first != number:
-                faults[number] = f"letter {one.letter} is that of line {first} too"
-            elif one.value is not None and one.value_base64 is not None:
+                faults[number] = f"letter {line.letter} is that of line {first} too"
+            elif line.value is not None and line.value_base64 is not None:
                 faults[number] = "value and value_base64: give one of them"
             else:
-                found[number] = one
-    return found, faults
+                repaired[number] = line
+    return repaired, faults
 
 
-def judge(
-    lines: Mapping[int, Repaired], letters: Mapping[str, Letter], schemas: Mapping[str, flat_json.Schema], now: int
-) -> tuple[list[Back], dict[int, str]]:
+def check_repaired(
+    lines: Mapping[int, RepairedLine], letters: Mapping[str, DeadLetter], schemas: Mapping[str, Schema], now: int
+) -> tuple[list[RepairedRecord], dict[int, str]]:
     """What can be sent back, and the faults of what cannot, by line number.
 
-    letters: those of the topic that the lines are for; schemas: by source topic; now: wall clock, ms. An event is
-    decoded as the worker will; its key is its user id, whatever key the record had. It is stamped with the wall clock:
-    by its own time it might be over the source's retention before it is read.
+    letters: those of the topic that the lines are for; schemas: by source topic; now: wall clock, ms. A record is
+    decoded as the worker will; its key is its user id, whatever key it had. It is stamped with the wall clock: by its
+    own time it might be over the source's retention before it is read.
     """
-    good: list[Back] = []
+    records: list[RepairedRecord] = []
     faults: dict[int, str] = {}
-    for number, one in lines.items():
-        held = letters.get(one.letter)
-        if held is None:
-            faults[number] = f"letter {one.letter} is not among the dead letters (any more)"
-        elif (one.topic, one.partition, one.offset) != (held.topic, held.source_partition, held.source_offset):
-            faults[number] = f"letter {one.letter} is another record's: from another deployment, or edited"
-        elif one.topic not in schemas:
+    for number, line in lines.items():
+        letter = letters.get(line.letter)
+        if letter is None:
+            faults[number] = f"letter {line.letter} is not among the dead letters (any more)"
+        elif (line.topic, line.partition, line.offset) != (letter.topic, letter.source_partition, letter.source_offset):
+            faults[number] = f"letter {line.letter} is another record's: from another deployment, or edited"
+        elif line.topic not in schemas:
             faults[number] = "its topic is no source of these settings"
-        elif held.length is not None and one.data() == held.value:
-            faults[number] = f"cut: the letter holds {len(held.value or b'')} of {held.length} bytes"
+        elif letter.length is not None and line.data() == letter.value:
+            faults[number] = f"cut: the letter holds {len(letter.value or b'')} of {letter.length} bytes"
         else:
-            back = _decoded(held, one.data(), schemas[one.topic], now)
-            if isinstance(back, Back):
-                good.append(back)
+            record = _decode(letter, line.data(), schemas[line.topic], now)
+            if isinstance(record, RepairedRecord):
+                records.append(record)
             else:
-                faults[number] = back
-    return good, faults
+                faults[number] = record
+    return records, faults
 
 
-def _decoded(held: Letter, value: bytes | None, schema: flat_json.Schema, now: int) -> Back | str:
+def _decode(letter: DeadLetter, value: bytes | None, schema: Schema, now: int) -> RepairedRecord | str:
     """The record to be sent, or why the worker would reject it."""
 
     def decode(key: bytes | None, clock: int | None) -> EventBatch:
-        batch = RecordBatch(held.topic, held.source_partition, 0, 0, [0], [key], [value], [now])
-        return flat_json.decode(batch, schema, source=0, key_before=-1, now=clock)
+        batch = RecordBatch(letter.topic, letter.source_partition, 0, 0, [0], [key], [value], [now])
+        return schema.decode(batch, source=0, key_before=-1, now=clock)
 
-    events = decode(None, None)  # no key is looked at: it tells whose the event is
+    events = decode(None, None)  # without a clock no key is checked: the record says whose it is
     if not events.rejects:
         key = events.users[0]
         events = decode(key, now)
         if not events.rejects and value is not None:
-            return Back(held, key, value)
+            return RepairedRecord(letter, key, value)
     reject = events.rejects[0]
     return f"{reject.reason} ({reject.detail})" if reject.detail else reject.reason
 
 
-def count(letters: Iterable[Letter], back: Set[str]) -> list[dict[str, Any]]:
-    """Letters by reason and source, most first, and how many of them were sent back."""
-    letters = list(letters)
-    found = Counter((one.reason, one.topic) for one in letters)
-    returned = Counter((one.reason, one.topic) for one in letters if one.ident in back)
+def count_by_reason(letters: Sequence[DeadLetter], sent_back: Set[str]) -> list[dict[str, Any]]:
+    """Dead letters by reason and source, most first, and how many of them were sent back. sent_back: their idents."""
+    counts = Counter((letter.reason, letter.topic) for letter in letters)
+    returned = Counter((letter.reason, letter.topic) for letter in letters if letter.ident in sent_back)
     return [
-        {"reason": at[0], "topic": at[1], "count": number, "sent_back": returned[at]}
-        for at, number in found.most_common()
+        {"reason": reason, "topic": topic, "count": number, "sent_back": returned[reason, topic]}
+        for (reason, topic), number in counts.most_common()
     ]
 
 
@@ -220,9 +219,10 @@ def printable(data: bytes | None) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-Keep = Callable[[Letter], bool]
+Wanted = Callable[[DeadLetter], bool]
 
 
-def keep(reasons: Sequence[str], since: int | None) -> Keep:
-    """Whether a letter is asked for: one of the reasons (any where there are none), not before since (ms)."""
-    return lambda one: (not reasons or one.reason in reasons) and (since is None or one.time >= since)
+def wanted_letters(reasons: Sequence[str], since: int | None) -> Wanted:
+    """A function that says whether a dead letter is asked for: of one of the reasons (any where there are none), not
+    before since (ms)."""
+    return lambda letter: (not reasons or letter.reason in reasons) and (since is None or letter.time >= since)

@@ -1,4 +1,4 @@
-"""The model versions that lie in `models`, for whoever looks at them: numbered, without what only the learner needs."""
+"""Reads the model versions of the topic `models`, and writes one to a file."""
 
 from __future__ import annotations
 
@@ -7,73 +7,74 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
-from aiokafka.structs import TopicPartition
 
 from online_models.version import Version, loads
 from streams.config.settings import Settings
-from streams.errors import DataError, StateError, TopicsError
-from streams.kafka.reader import reading, to_end
+from streams.errors import DataError, StateError
+from streams.kafka.reader import single_partition
 
 
 async def read(settings: Settings) -> AsyncIterator[tuple[int, bytes | None]]:
-    """Number and bytes of each record in the order of the log; None: the version is no longer kept. The newest version
-    has the learner's state, those before it are published once more without. TopicsError where there is no topic."""
-    topic = settings.topic("models")
-    async with reading(settings) as consumer:
-        if topic not in await consumer.topics():
-            raise TopicsError(f"missing: {topic}")
-        at = TopicPartition(topic, 0)
-        consumer.assign([at])
-        async for record in to_end(consumer, await consumer.beginning_offsets([at])):
-            yield int(record.key), record.value
+    """Number and bytes of each record, in the order of the log; None is a tombstone of a deleted version.
+
+    A version is published with the learner's state, and once more without it when the next version comes.
+    TopicsError where the topic does not exist.
+    """
+    async for record in single_partition(settings, settings.topic("models")):
+        yield int(record.key), record.value
 
 
-async def kept(settings: Settings) -> dict[int, Version]:
-    """The versions by number, ascending, without the learner's state. StateError where one cannot be read."""
-    found: dict[int, Version | StateError] = {}
+async def read_versions(settings: Settings) -> dict[int, Version]:
+    """The versions that are not deleted, by ascending number, without the learner's state.
+
+    StateError where one of them cannot be read.
+    """
+    latest: dict[int, Version | StateError] = {}
     async for number, data in read(settings):
         if data is None:
-            found.pop(number, None)
+            latest.pop(number, None)
             continue
         try:
-            found[number] = stateless(parsed(data, f"model version {number}"))
-        except StateError as error:  # of no account where it is not kept
-            found[number] = error
-    out = {}
-    for number, one in sorted(found.items()):
-        if isinstance(one, StateError):
-            raise one
-        out[number] = one
-    return out
+            latest[number] = without_learner_state(parse(data, f"model version {number}"))
+        except StateError as error:  # raised below, unless a later record replaces or deletes the version
+            latest[number] = error
+    versions: dict[int, Version] = {}
+    for number, version in sorted(latest.items()):
+        if isinstance(version, StateError):
+            raise version
+        versions[number] = version
+    return versions
 
 
-async def published(settings: Settings, number: int) -> list[bytes]:
-    """All bytes in which a version lies in the log: with the learner's state, without it, or both. DataError where
-    there is no such version."""
-    found: list[bytes] = []
-    async for one, data in read(settings):
-        if one == number:
-            found = [] if data is None else [*found, data]
-    if not found:
+async def read_copies(settings: Settings, number: int) -> list[bytes]:
+    """The records of one version that the log still has: with the learner's state, without it, or both.
+
+    DataError where there is no such version.
+    """
+    copies: list[bytes] = []
+    async for record_number, data in read(settings):
+        if record_number == number:
+            copies = [] if data is None else [*copies, data]
+    if not copies:
         raise DataError(f"there is no model version {number}")
-    return found
+    return copies
 
 
-def parsed(data: bytes, what: str) -> Version:
-    """A version; StateError names what it was."""
+def parse(data: bytes, name: str) -> Version:
+    """Decode a version. StateError, which begins with `name`, where it cannot be read."""
     try:
         return loads(data)
     except ValueError as error:
-        raise StateError(f"{what} cannot be read: {error}") from None
+        raise StateError(f"{name} cannot be read: {error}") from None
 
 
-def stateless(version: Version) -> Version:
-    """As a version is published once more when the next one comes."""
+def without_learner_state(version: Version) -> Version:
+    """The version as it is published again when the next one comes."""
     return msgspec.structs.replace(version, state=b"")
 
 
-def pick(versions: dict[int, Version], number: int | None = None) -> Version:
-    """A version by number, the newest without one; DataError names those that there are."""
+def select(versions: dict[int, Version], number: int | None = None) -> Version:
+    """A version by number; the newest where no number is given. DataError where it does not exist."""
     if not versions:
         raise DataError("there is no model version yet")
     chosen = max(versions) if number is None else number
@@ -82,13 +83,13 @@ def pick(versions: dict[int, Version], number: int | None = None) -> Version:
     return versions[chosen]
 
 
-def write(path: Path, data: bytes) -> None:
-    """A new file, whole or not at all."""
-    part = path.with_name(path.name + ".part")
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file by way of a temporary one, so that it is never incomplete. DataError where that fails."""
+    temporary = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(data)
-        os.replace(part, path)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
-"""The topics of a deployment: what they must be, creating them and checking them."""
+"""The topics of a deployment: their specifications, and how they are created and checked."""
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -20,15 +21,17 @@ from streams.errors import BrokerError, TopicsError
 from streams.kafka.connectivity import administering
 
 HOUR_MS = 3_600_000
-FOREVER = (1 << 63) - 1  # ms
-# how long a tombstone stays readable; local state older than half of it is rebuilt
+NO_LIMIT_MS = (1 << 63) - 1
+# How long a tombstone stays readable. Local state older than half of it is rebuilt from the changelog.
 TOMBSTONE_MS = 7 * 24 * HOUR_MS
-COMPACTION_MS = 7 * 24 * HOUR_MS  # by then what an erasure replaced is compacted away
+COMPACTION_MS = 7 * 24 * HOUR_MS  # after this time the values that an erasure replaced are compacted away
+
+Configs = dict[str, dict[str, Any]]  # topic -> key -> entry of DescribeConfigs
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as the design names it."""
+    """What a topic must be: its full name, number of partitions, and configuration."""
 
     name: str
     partitions: int
@@ -36,75 +39,88 @@ class TopicSpec:
 
 
 def specs(settings: Settings) -> list[TopicSpec]:
-    """All topics: sources, outputs, internal ones."""
+    """The specifications of all topics: sources, outputs, and internal ones."""
     chosen = settings.topics
-    size = {
+    common = {
         "max.message.bytes": str(chosen.max_message_bytes),
         "message.timestamp.type": "CreateTime",
         "min.insync.replicas": str(chosen.min_insync_replicas),
     }
-    compacted = size | {
+    compacted = common | {
         "cleanup.policy": "compact",
         "delete.retention.ms": str(TOMBSTONE_MS),
         "max.compaction.lag.ms": str(COMPACTION_MS),
     }
-    small = compacted | {"segment.bytes": str(16 << 20)}  # one record is of interest, a few are written each second
+    # only the last record of a progress topic is used, and several are written each second
+    progress = compacted | {"segment.bytes": str(16 << 20)}
+    # small segments are compacted sooner, and so recovered sooner
+    changelog = compacted | {"segment.bytes": str(256 << 20)}
 
-    def kept(hours: int) -> dict[str, str]:
-        return size | {"cleanup.policy": "delete", "retention.ms": str(hours * HOUR_MS if hours >= 0 else -1)}
+    def retained(hours: int) -> dict[str, str]:
+        retention = hours * HOUR_MS if hours >= 0 else -1
+        return common | {"cleanup.policy": "delete", "retention.ms": str(retention)}
 
-    many = chosen.partitions
-    # a re-keyed record keeps its time, whatever it is: one that the broker would not take would stand in the way
-    any_time = {"message.timestamp.after.max.ms": str(FOREVER)}
-    own = {settings.prefix + source.name: any_time for source in settings.rekeyed}
+    # A repartitioned record keeps its time, whatever it is. If the broker refused one, repartitioning would stop there.
+    any_time = {"message.timestamp.after.max.ms": str(NO_LIMIT_MS)}
+    repartitioned = {settings.prefix + source.name for source in settings.repartitioned}
+    sources = [
+        TopicSpec(
+            name,
+            chosen.partitions,
+            retained(chosen.source_retention) | (any_time if name in repartitioned else {}),
+        )
+        for name in settings.source_topics
+    ]
     return [
-        *(TopicSpec(name, many, kept(chosen.source_retention) | own.get(name, {})) for name in settings.source_topics),
-        *(TopicSpec(settings.rekeying(source), 1, small) for source in settings.rekeyed),
-        TopicSpec(settings.topic("segment_changes"), many, kept(chosen.output_retention)),
-        TopicSpec(settings.topic("segments"), many, compacted),
-        TopicSpec(settings.topic("alerts"), many, kept(chosen.output_retention)),
-        TopicSpec(settings.topic("dead_letters"), many, kept(chosen.dead_letter_retention)),
-        TopicSpec(settings.topic("commands"), many, kept(chosen.command_retention)),
-        TopicSpec(settings.topic("commands_results"), many, kept(chosen.command_retention)),
-        TopicSpec(settings.topic("training_rows"), 1, kept(chosen.training_retention)),
+        *sources,
+        *(TopicSpec(settings.repartition_topic(source), 1, progress) for source in settings.repartitioned),
+        TopicSpec(settings.topic("segment_changes"), chosen.partitions, retained(chosen.output_retention)),
+        TopicSpec(settings.topic("segments"), chosen.partitions, compacted),
+        TopicSpec(settings.topic("alerts"), chosen.partitions, retained(chosen.output_retention)),
+        TopicSpec(settings.topic("dead_letters"), chosen.partitions, retained(chosen.dead_letter_retention)),
+        TopicSpec(settings.topic("commands"), chosen.partitions, retained(chosen.command_retention)),
+        TopicSpec(settings.topic("commands_results"), chosen.partitions, retained(chosen.command_retention)),
+        TopicSpec(settings.topic("training_rows"), 1, retained(chosen.training_retention)),
         TopicSpec(settings.topic("models"), 1, compacted),
-        TopicSpec(settings.topic("segment_lineage"), 1, kept(chosen.lineage_retention)),
-        # small segments are compacted, and so recovered, sooner
-        TopicSpec(settings.changelog, many, compacted | {"segment.bytes": str(256 << 20)}),
+        TopicSpec(settings.topic("segment_lineage"), 1, retained(chosen.lineage_retention)),
+        TopicSpec(settings.changelog, chosen.partitions, changelog),
     ]
 
 
 def ensure(settings: Settings, *, create: bool = True, strict: bool = False) -> list[tuple[TopicSpec, str]]:
-    """Create what is missing and check what is there: each topic with "created" or "ok".
+    """Create the topics that are missing and check those that exist. Returns each with "created" or "ok".
 
-    strict: also what a worker can live with, that retention, replication and min ISR are no less than the settings say.
-    TopicsError names the topics that are missing, and topic, key, expected and found of what is otherwise;
+    create: False only checks; a missing topic is then an error. strict: also checks retention, min.insync.replicas and
+    replication, with which a worker can run.
+
+    TopicsError names the missing topics, and for each difference the topic, the key, and the expected and found value.
     BrokerError where no broker answers.
     """
     try:
         with administering(settings) as admin:
-            wanted = specs(settings)
-            found = {topic["name"]: topic["partitions"] for topic in admin.describe_topics()}
-            there = {name: len(partitions) for name, partitions in found.items()}
-            missing = [spec for spec in wanted if spec.name not in there]
-            faults = _faults(admin, [spec for spec in wanted if spec.name in there], there, settings)
-            faults += _raw_faults(admin, [source.rekey_from or "" for source in settings.rekeyed], there)
+            all_specs = specs(settings)
+            partitions = {topic["name"]: topic["partitions"] for topic in admin.describe_topics()}
+            existing = [spec for spec in all_specs if spec.name in partitions]
+            missing = [spec for spec in all_specs if spec.name not in partitions]
+            faults = _config_faults(admin, existing, partitions, settings)
+            raw_topics = [source.rekey_from or "" for source in settings.repartitioned]
+            faults += _raw_topic_faults(admin, raw_topics, partitions)
             if strict:
-                faults += _short(admin, [spec for spec in wanted if spec.name in there], found, settings)
+                faults += _durability_faults(admin, existing, partitions, settings)
             if missing and not create:
                 user = settings.kafka.sasl_username
-                hidden = f" (or user {user!r} may not read or describe them)" if user else ""
-                faults.append(f"missing: {', '.join(spec.name for spec in missing)}{hidden}")
+                hint = f" (or user {user!r} may not read or describe them)" if user else ""
+                faults.append(f"missing: {', '.join(spec.name for spec in missing)}{hint}")
             if faults:
                 raise TopicsError("; ".join(faults))
             if missing:
                 _create(admin, missing, settings.topics.replication)
-            return [(spec, "created" if spec in missing else "ok") for spec in wanted]
-    except TopicAlreadyExistsError:  # another worker creates them too
+            return [(spec, "created" if spec in missing else "ok") for spec in all_specs]
+    except TopicAlreadyExistsError:  # another worker created it in the meantime
         return ensure(settings, create=create, strict=strict)
     except InvalidReplicationFactorError:
         raise TopicsError(
-            f"topics.replication: {settings.topics.replication} is more than the brokers there are"
+            f"topics.replication: {settings.topics.replication} is more than the number of brokers"
         ) from None
     except KafkaError as error:
         raise TopicsError(f"{error}") from None
@@ -117,82 +133,95 @@ def _create(admin: KafkaAdminClient, missing: list[TopicSpec], replication: int)
     )
 
 
-def _short(
-    admin: KafkaAdminClient, existing: list[TopicSpec], found: dict[str, list[dict[str, Any]]], settings: Settings
+def _describe_configs(admin: KafkaAdminClient, names: list[str], keys: list[str]) -> Configs:
+    if not names:
+        return {}
+    resources = [ConfigResource("TOPIC", name, keys) for name in names]
+    configs: Configs = admin.describe_configs(resources, config_filter="all").get("topic", {})
+    return configs
+
+
+def _config_faults(
+    admin: KafkaAdminClient, existing: list[TopicSpec], partitions: dict[str, list[Any]], settings: Settings
 ) -> list[str]:
-    """What is less than the settings say: records that go, or copies that lack, sooner than meant."""
-    keys = ["retention.ms", "min.insync.replicas"]
-    resources = [ConfigResource("TOPIC", spec.name, keys) for spec in existing]
-    configs = admin.describe_configs(resources, config_filter="all").get("topic", {}) if resources else {}
-    faults = []
+    """Differences with which a worker must not run: users in other partitions, records deleted or refused."""
+    timestamp_keys = ["message.timestamp.type", "message.timestamp.after.max.ms"]
+    keys = ["cleanup.policy", "max.message.bytes", *timestamp_keys]
+    configs = _describe_configs(admin, [spec.name for spec in existing], keys)
+    repartitioned = {settings.prefix + source.name for source in settings.repartitioned}
+    faults: list[str] = []
     for spec in existing:
-        for key in keys:
-            expected, value = spec.config.get(key), configs.get(spec.name, {}).get(key, {}).get("value")
-            if expected and value and _for_ever(int(value)) < _for_ever(int(expected)):
-                faults.append(f"{spec.name}: {key}: expected at least {expected}, found {value}")
-        copies = min(len(partition["replica_nodes"]) for partition in found[spec.name])
-        if copies < settings.topics.replication:
-            faults.append(f"{spec.name}: replication: expected {settings.topics.replication}, found {copies}")
-    return faults
-
-
-def _for_ever(value: int) -> float:
-    """Kafka's -1."""
-    return inf if value == -1 else value
-
-
-def _faults(
-    admin: KafkaAdminClient, existing: list[TopicSpec], partitions: dict[str, int], settings: Settings
-) -> list[str]:
-    """What would go wrong later: keys out of place, history gone, a flush that the broker will not take."""
-    if not existing:
-        return []
-    keys = ["cleanup.policy", "max.message.bytes", "message.timestamp.type", "message.timestamp.after.max.ms"]
-    rekeyed = {settings.prefix + source.name for source in settings.rekeyed}
-    resources = [ConfigResource("TOPIC", spec.name, keys) for spec in existing]
-    configs = admin.describe_configs(resources, config_filter="all").get("topic", {})
-    faults = []
-    for spec in existing:
-        found = {key: entry["value"] for key, entry in configs.get(spec.name, {}).items()}
-        if not found:
+        actual = {key: entry["value"] for key, entry in configs.get(spec.name, {}).items()}
+        if not actual:
             faults.append(f"{spec.name}: its configuration may not be described by this user (DescribeConfigs)")
         expected = {"cleanup.policy": spec.config["cleanup.policy"]}
-        if spec.name in rekeyed:
-            expected |= {key: spec.config[key] for key in keys[2:]}
-        written = spec.name not in settings.source_topics or spec.name in rekeyed
-        if written and int(found.get("max.message.bytes", 1 << 30)) < int(spec.config["max.message.bytes"]):
+        if spec.name in repartitioned:
+            expected |= {key: spec.config[key] for key in timestamp_keys}
+        # shoal writes to all topics but those sources that the shop fills
+        written = spec.name not in settings.source_topics or spec.name in repartitioned
+        if written and int(actual.get("max.message.bytes", 1 << 30)) < int(spec.config["max.message.bytes"]):
             expected["max.message.bytes"] = spec.config["max.message.bytes"]
-        if partitions[spec.name] != spec.partitions:
-            faults.append(f"{spec.name}: partitions: expected {spec.partitions}, found {partitions[spec.name]}")
+        count = len(partitions[spec.name])
+        if count != spec.partitions:
+            faults.append(f"{spec.name}: partitions: expected {spec.partitions}, found {count}")
         faults += [
-            f"{spec.name}: {key}: expected {value}, found {found[key]}"
+            f"{spec.name}: {key}: expected {value}, found {actual[key]}"
             for key, value in expected.items()
-            if key in found and found[key] != value
+            if key in actual and actual[key] != value
         ]
     return faults
 
 
-def _raw_faults(admin: KafkaAdminClient, names: list[str], there: dict[str, int]) -> list[str]:
-    """Topics of the shop's that are to be re-keyed: they are there, and keep more than the last record of a key."""
-    faults = [f"missing: {name}: named by rekey_from, and not created here" for name in names if name not in there]
-    found = [ConfigResource("TOPIC", name, ["cleanup.policy"]) for name in names if name in there]
-    configs = admin.describe_configs(found, config_filter="all").get("topic", {}) if found else {}
+def _raw_topic_faults(admin: KafkaAdminClient, names: list[str], existing: Container[str]) -> list[str]:
+    """Faults of the topics that shoal repartitions: they must exist, and must not be compacted."""
+    faults = [
+        f"missing: {name}: named by rekey_from, and not created by shoal" for name in names if name not in existing
+    ]
+    configs = _describe_configs(admin, [name for name in names if name in existing], ["cleanup.policy"])
     for name, entries in configs.items():
-        if "compact" in (policy := entries["cleanup.policy"]["value"]):
+        policy = entries["cleanup.policy"]["value"]
+        if "compact" in policy:
             faults.append(f"{name}: cleanup.policy: expected delete, found {policy}")
     return faults
 
 
-def described(settings: Settings, name: str) -> tuple[str, int]:
-    """A topic's id (one of the same name that was made anew has another; "" where the broker tells none), and its
-    partitions. TopicsError where it is missing."""
+def _durability_faults(
+    admin: KafkaAdminClient, existing: list[TopicSpec], partitions: dict[str, list[Any]], settings: Settings
+) -> list[str]:
+    """Topics that keep records for a shorter time, or on fewer replicas, than the settings say."""
+    keys = ["retention.ms", "min.insync.replicas"]
+    configs = _describe_configs(admin, [spec.name for spec in existing], keys)
+    faults: list[str] = []
+    for spec in existing:
+        for key in keys:
+            expected = spec.config.get(key)
+            actual = configs.get(spec.name, {}).get(key, {}).get("value")
+            if expected and actual and _unlimited_as_inf(actual) < _unlimited_as_inf(expected):
+                faults.append(f"{spec.name}: {key}: expected at least {expected}, found {actual}")
+        replicas = min(len(partition["replica_nodes"]) for partition in partitions[spec.name])
+        if replicas < settings.topics.replication:
+            faults.append(f"{spec.name}: replication: expected {settings.topics.replication}, found {replicas}")
+    return faults
+
+
+def _unlimited_as_inf(value: str) -> float:
+    """A configuration value as a number; Kafka's -1 means no limit."""
+    return inf if int(value) == -1 else int(value)
+
+
+def describe_topic(settings: Settings, name: str) -> tuple[str, int]:
+    """The id of a topic ("" where the broker has none), and its number of partitions.
+
+    A topic that was deleted and created again under the same name has another id. TopicsError where it is missing,
+    BrokerError where it cannot be described.
+    """
     try:
         with administering(settings) as admin:
-            (found,) = admin.describe_topics([name])
+            (topic,) = admin.describe_topics([name])
     except UnknownTopicOrPartitionError:
         raise TopicsError(f"missing: {name}") from None
     except KafkaError as error:
         raise BrokerError(f"{name}: {error}") from None
-    if not found["partitions"]:
+    if not topic["partitions"]:
         raise TopicsError(f"missing: {name}")
-    return str(found.get("topic_id") or ""), len(found["partitions"])
+    return str(topic.get("topic_id") or ""), len(topic["partitions"])

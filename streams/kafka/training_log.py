@@ -1,4 +1,4 @@
-"""The log of training rows, read outside any group: a chunk of records at a time, in their order."""
+"""Reads the topic of training rows, outside any group: chunks of records in the order of the log."""
 
 from __future__ import annotations
 
@@ -16,40 +16,46 @@ from streams.kafka.reader import reading, to_end
 from streams.processing import training_records
 
 CHUNK = 2_000  # records
-WIDTH = 2 * features.R + len(features.PLAIN)
+WIDTH = 2 * features.R + len(features.PLAIN)  # columns of a raw feature matrix
 
 
 @dataclass(slots=True)
 class Chunk:
-    first: int  # where the log begins
-    end: int  # where it ended when it was first looked at
+    """Consecutive records of the topic, one list entry per record."""
+
+    first: int  # first offset of the log
+    end: int  # end offset of the log when the reading began
     keys: list[bytes | None] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
 
     def pieces(self) -> Iterator[TrainingRows | tuple[int, ControlMessage | str]]:
-        """Rows of this layout, and between them control messages (or what is wrong with one) with their offsets."""
-        return training_records.pieces(
-            self.keys, self.values, self.offsets, training_records.layout(features.NAMES), WIDTH
-        )
+        """Training rows and, between them, each control message (or why it is invalid) with its offset.
+
+        Rows of another feature layout are left out.
+        """
+        layout = training_records.layout(features.NAMES)
+        return training_records.pieces(self.keys, self.values, self.offsets, layout, WIDTH)
 
     def rows(self) -> TrainingRows:
-        """Those of the records that are rows of this layout."""
-        return training_records.decode(
-            self.keys, self.values, self.offsets, training_records.layout(features.NAMES), WIDTH
-        )
+        """The training rows of this feature layout; control messages are left out."""
+        layout = training_records.layout(features.NAMES)
+        return training_records.decode(self.keys, self.values, self.offsets, layout, WIDTH)
 
 
 async def read(settings: Settings) -> AsyncIterator[Chunk]:
-    """All that was committed, at least one chunk (it may be empty). TopicsError where there is no topic."""
+    """The committed records, up to the end that the log has at the start. The last chunk may be empty.
+
+    TopicsError where the topic does not exist.
+    """
     topic = settings.topic("training_rows")
     async with reading(settings) as consumer:
         if topic not in await consumer.topics():
             raise TopicsError(f"missing: {topic}")
-        at = TopicPartition(topic, 0)
-        consumer.assign([at])
-        starts = await consumer.beginning_offsets([at])
-        first, end = starts[at], (await consumer.end_offsets([at]))[at]
+        tp = TopicPartition(topic, 0)
+        consumer.assign([tp])
+        starts, ends = await consumer.beginning_offsets([tp]), await consumer.end_offsets([tp])
+        first, end = starts[tp], ends[tp]
         chunk = Chunk(first, end)
         async for record in to_end(consumer, starts):
             chunk.keys.append(record.key)

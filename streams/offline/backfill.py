@@ -1,4 +1,4 @@
-"""A file's events through the same code as the worker's, without Kafka: every user's row as of the end."""
+"""A file's records through the same code as the worker's, without Kafka: every user's row as of the end."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from state.stores.memory import MemoryStore
-from streams.config.factories import rule_of, schema_of
-from streams.config.settings import Settings, SourceSettings
-from streams.offline.event_files import Line, lines
+from streams.config.factories import file_schema, partition_config
+from streams.config.settings import Settings
+from streams.offline.event_files import FileRecord, read_records
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
-from streams.processing.partitioner import placed
-from streams.schemas import flat_json
-from streams.schemas.event_batch import EventBatch
+from streams.processing.partition_processor import PartitionProcessor
+from streams.processing.partitioner import partitions_of
 from streams.schemas.record_batch import RecordBatch
+from streams.schemas.schema import Schema, decoder
 
 _NOWHERE = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows", "commands-results")
 
@@ -30,52 +29,58 @@ def backfill(
 ) -> tuple[dict[bytes, bytes], int]:
     """Rows by user after the events up to `until` (ms; None: all), and how many records were rejected.
 
-    Events are split into partitions and sources and merged by time as the worker would find them in topics that
-    were filled first. No clock is looked at.
+    schema: of the file, a name of the registry. Records are split into partitions and sources and merged by time as the
+    worker would find them in topics that were filled first. No clock is looked at.
     """
-    return fold(settings, lines(path, schema), until, progress)
+    return apply_records(settings, read_records(path, schema), file_schema(schema, settings), until, progress)
 
 
-def fold(
-    settings: Settings, chunks: Iterable[list[Line]], until: int | None, progress: Callable[[int], None]
+def apply_records(
+    settings: Settings,
+    chunks: Iterable[list[FileRecord]],
+    schema: Schema,
+    until: int | None,
+    progress: Callable[[int], None],
 ) -> tuple[dict[bytes, bytes], int]:
-    """The same over chunks of lines."""
+    """The same over chunks of records in a schema."""
     partitions, topics = settings.topics.partitions, settings.source_topics
-    logs: dict[tuple[int, int], list[Line]] = defaultdict(list)
-    read = 0
+    logs: dict[tuple[int, int], list[FileRecord]] = defaultdict(list)
+    count = 0
     for chunk in chunks:
-        for line, partition in zip(chunk, placed([line.key for line in chunk], partitions).tolist(), strict=True):
-            if until is None or line.timestamp <= until:
-                source = 1 if line.bought and len(topics) > 1 else 0
-                logs[partition, source].append(line)
-        read += len(chunk)
-        progress(read)
+        numbers = partitions_of([record.key for record in chunk], partitions).tolist()
+        for record, partition in zip(chunk, numbers, strict=True):
+            if until is None or record.timestamp <= until:
+                source = 1 if record.bought and len(topics) > 1 else 0
+                logs[partition, source].append(record)
+        count += len(chunk)
+        progress(count)
     rows: dict[bytes, bytes] = {}
     rejects = 0
-    schema = schema_of(SourceSettings(name=topics[0]), settings)  # files are turned into shoal's own schema
-
-    def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
-        return flat_json.decode(batch, schema, source=source, key_before=key_before, now=None)
-
-    for number in range(partitions):
+    decode = decoder([schema] * len(topics), use_clock=False)
+    for partition in range(partitions):
         store = MemoryStore()
-        task = Task(rule_of(settings, number), decode, store, _NOWHERE, accept_rejects=True)
+        processor = PartitionProcessor(
+            partition_config(settings, partition), decode, store, _NOWHERE, accept_rejects=True
+        )
         for source, topic in enumerate(topics):
-            log = logs.pop((number, source), [])
+            log = logs.pop((partition, source), [])
             if log:
-                task.offer(
-                    RecordBatch(
-                        topic,
-                        number,
-                        0,
-                        len(log) - 1,
-                        list(range(len(log))),
-                        [line.key for line in log],
-                        [line.value for line in log],
-                        [line.timestamp for line in log],
-                    )
-                )
-        task.run(0, dict(task.queued_ends()))
-        rejects += sum(count for name, count in task.counts.items() if name.startswith("reject:"))
+                processor.add(_fetch(topic, partition, log))
+        processor.run(0, dict(processor.queued_ends()))
+        rejects += sum(number for name, number in processor.counts.items() if name.startswith("reject:"))
         rows.update(store.rows)
     return rows, rejects
+
+
+def _fetch(topic: str, partition: int, log: list[FileRecord]) -> RecordBatch:
+    """All records of a partition in one fetch."""
+    return RecordBatch(
+        topic,
+        partition,
+        0,
+        len(log) - 1,
+        list(range(len(log))),
+        [record.key for record in log],
+        [record.value for record in log],
+        [record.timestamp for record in log],
+    )

@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,16 @@ from streams.embedded_kafka.process import death_signal
 from streams.errors import ShoalError
 from streams.kafka import changelog
 from streams.kafka.topics import ensure
-from streams.offline.event_files import lines
-from streams.offline.replay import replay, span
+from streams.offline.event_files import count_events, read_events
+from streams.offline.replay import replay
 from streams.operations.segment_profile import profiles
 from streams.services.model_feed import read_newest
 
 DATA = Path(__file__).parents[1] / "data" / "rees46_2019-10-01.csv.gz"
 SCHEMA = "rees46"
-MARK = "shoal-demo"  # lies in a demo's folder, which the next demo may delete
+MARK = "shoal-demo"  # a file in the folder of a demo: the next demo may delete the folder
 WAIT = 120.0  # seconds for the last record and the last pass
+SETTLED = 1.5  # seconds that all must be applied and judged before the result is shown
 
 
 class DemoError(ShoalError):
@@ -72,7 +74,7 @@ def run(
     mark.touch()
     with ExitStack() as stack:
         if bootstrap is None:
-            broker = Broker.running(home, say=lambda text: console.print(f"[dim]{text}[/dim]"))
+            broker = Broker.running(home, notify=lambda text: console.print(f"[dim]{text}[/dim]"))
             bootstrap, prefix = stack.enter_context(broker).bootstrap, prefix or ""
         settings = _settings(bootstrap, home, f"demo-{int(time.time())}-" if prefix is None else prefix, config)
         ensure(settings)
@@ -86,7 +88,7 @@ def run(
                 console.print(f"serving on {bootstrap}, http://127.0.0.1:{settings.web.port}/status; Ctrl-C ends it")
                 with suppress(KeyboardInterrupt):
                     worker.process.wait()
-                    worker.status()  # it ended by itself: tell why
+                    worker.status()  # it ended by itself: raise the reason
 
 
 def _settings(bootstrap: str, home: Path, prefix: str, config: Path | None) -> Settings:
@@ -151,49 +153,45 @@ class _worker:
             self.process.wait()
 
     def status(self) -> dict[str, Any] | None:
-        """What its page says; None while it does not answer. DemoError where it has died."""
+        """The content of its status page; None while it does not answer. DemoError where it has ended."""
         if self.process.poll() is not None:
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
             raise DemoError(f"the worker ended with exit code {self.process.returncode}:\n{tail}")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._settings.web.port}/status", timeout=5) as page:
-                found: dict[str, Any] = json.load(page)
-                return found
+                status: dict[str, Any] = json.load(page)
+                return status
         except (OSError, ValueError):
             return None
 
 
 def _watch(settings: Settings, worker: _worker, console: Console, seconds: float) -> dict[str, Any]:
-    total, _, _ = span(DATA, SCHEMA)
+    total = count_events(DATA, SCHEMA)
     _wait(lambda: bool((s := worker.status()) and s["ready"]), "the worker to be ready")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=console)
-    sent = bar.add_task("events sent", total=total)
-    done = bar.add_task("events applied", total=total)
+    sent_bar = bar.add_task("events sent", total=total)
+    applied_bar = bar.add_task("events applied", total=total)
     failure: list[BaseException] = []
     ended = threading.Event()
 
-    def tell(count: int) -> None:
+    def show_sent(count: int) -> None:
         if ended.is_set():  # the broker is about to go
             raise DemoError("the replay was cut off")
-        bar.update(sent, completed=count)
+        bar.update(sent_bar, completed=count)
 
     def send() -> None:
         try:
-            replay(
-                # by count: nine tenths of the file lie in its last half hour
-                settings,
-                lines(DATA, SCHEMA),
-                rate=total / seconds,
-                progress=tell,
-            )
+            # at a rate of events, not of event time: nine tenths of the file are in its last half hour
+            replay(settings, read_events(DATA, SCHEMA), rate=total / seconds, progress=show_sent)
         except BaseException as error:
             failure.append(error)
 
     thread = threading.Thread(target=send, daemon=True)
     started = time.monotonic()
     thread.start()
-    finished = quiet = 0.0
+    finished = 0.0
+    settled_since: float | None = None
     state: dict[str, Any] = {}
     try:
         with Live(bar, console=console, refresh_per_second=4) as live:
@@ -203,11 +201,15 @@ def _watch(settings: Settings, worker: _worker, console: Console, seconds: float
                 now = time.monotonic()
                 if now - started > seconds + WAIT:
                     raise DemoError(f"the last record or pass did not come in time; see {worker.log}")
-                found = worker.status()
-                if found and found["ready"]:
-                    state = found
-                    applied = sum(s["offset"] for p in state["partitions"].values() for s in p["sources"].values())
-                    bar.update(done, completed=applied)
+                status = worker.status()
+                if status and status["ready"]:
+                    state = status
+                    applied = sum(
+                        source["offset"]
+                        for partition in state["partitions"].values()
+                        for source in partition["sources"].values()
+                    )
+                    bar.update(applied_bar, completed=applied)
                     live.update(Group(bar, _sizes(state)))
                     if applied >= total and not finished:
                         finished = now
@@ -215,12 +217,15 @@ def _watch(settings: Settings, worker: _worker, console: Console, seconds: float
                         not thread.is_alive()
                         and applied >= total
                         and all(
-                            p["model_version"] == state["newest_version"] and not p["pass_under_way"]
-                            for p in state["partitions"].values()
+                            partition["model_version"] == state["newest_version"] and not partition["pass_under_way"]
+                            for partition in state["partitions"].values()
                         )
                     )
-                    quiet = quiet if settled and quiet else now if settled else 0.0
-                    if quiet and now - quiet > 1.5:
+                    if not settled:
+                        settled_since = None
+                    elif settled_since is None:
+                        settled_since = now
+                    elif now - settled_since > SETTLED:
                         break
                 time.sleep(0.25)
     finally:
@@ -229,7 +234,7 @@ def _watch(settings: Settings, worker: _worker, console: Console, seconds: float
     return _summary(settings, state, finished - started)
 
 
-def _summary(settings: Settings, state: dict[str, Any], took: float) -> dict[str, Any]:
+def _summary(settings: Settings, state: dict[str, Any], seconds: float) -> dict[str, Any]:
     async def read() -> tuple[Any, Any]:
         return await changelog.read(settings), await read_newest(settings)
 
@@ -244,24 +249,24 @@ def _summary(settings: Settings, state: dict[str, Any], took: float) -> dict[str
         "changes": sum(n for name, n in counts.items() if name.startswith("change:")),
         "changes_by_cause": {n.split(":")[1]: c for n, c in sorted(counts.items()) if n.startswith("change:")},
         "alerts": sum(n for name, n in counts.items() if name.startswith("alert:")),
-        "events_per_second": round(read_count / took, 1),
+        "events_per_second": round(read_count / seconds, 1),
         "model_version": state["newest_version"],
     }
 
 
-def _wait(condition: Any, what: str) -> None:
+def _wait(condition: Callable[[], bool], description: str) -> None:
     deadline = time.monotonic() + WAIT
     while not condition():
         if time.monotonic() > deadline:
-            raise DemoError(f"waited {WAIT:.0f} s for {what}")
+            raise DemoError(f"waited {WAIT:.0f} s for {description}")
         time.sleep(0.2)
 
 
 def _sizes(state: dict[str, Any]) -> Table:
     sizes: Counter[int] = Counter()
-    for part in state["partitions"].values():
-        sizes.update({int(segment): count for segment, count in part["sizes"].items()})
-    users = max(1, sum(part["users"] for part in state["partitions"].values()))
+    for partition in state["partitions"].values():
+        sizes.update({int(segment): count for segment, count in partition["sizes"].items()})
+    users = max(1, sum(partition["users"] for partition in state["partitions"].values()))
     table = Table("segment", "users", "", title=f"model version {state['newest_version']}", title_justify="left")
     for segment, count in sorted(sizes.items()):
         table.add_row(str(segment), f"{count:,}", "█" * round(40 * count / users))
@@ -270,8 +275,9 @@ def _sizes(state: dict[str, Any]) -> Table:
 
 def _show(summary: dict[str, Any], console: Console) -> None:
     table = Table("segment", "users", "share", "what sets it apart from the average shopper")
-    for line in summary["segments"]:
-        table.add_row(str(line["id"]), f"{line['users']:,}", f"{line['share']:.1%}", line["description"])
+    for segment in summary["segments"]:
+        share = f"{segment['share']:.1%}"
+        table.add_row(str(segment["id"]), f"{segment['users']:,}", share, segment["description"])
     console.print(table)
     causes = ", ".join(f"{count:,} {cause}" for cause, count in summary["changes_by_cause"].items())
     console.print(

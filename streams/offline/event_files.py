@@ -1,4 +1,4 @@
-"""Event files: CSV or JSON lines, plain or .gz, as records for Kafka in shoal's own schema."""
+"""Event files: CSV or JSON lines, plain or .gz, as records for Kafka."""
 
 from __future__ import annotations
 
@@ -6,79 +6,102 @@ import csv
 import gzip
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
 from streams.errors import DataError
-from streams.schemas.rees46 import FIELDS, TYPES
+from streams.schemas.registry import SCHEMAS
+from streams.schemas.schema import Options
 from streams.schemas.timestamps import BAD, to_ms
 
-CHUNK = 5_000
+CHUNK = 5_000  # records
+BOUGHT = ("purchase", "refund")  # event types of the second source
 _NUMBERS = {"price": float, "quantity": int}
+Events = list[dict[str, Any]]
+Encode = Callable[[bool, dict[str, Any]], dict[str, Any]]  # (bought, event in shoal's own fields) to a record
 
 
-class Line(NamedTuple):
-    """One event of a file: the record that stands for it."""
+class FileRecord(NamedTuple):
+    """A record for Kafka that a row of a file, or one event of it, is turned into."""
 
-    key: bytes
+    key: bytes  # user id
     value: bytes
     timestamp: int  # ms, event time
     bought: bool  # for `purchases`; the rest is for `clickstream`
 
 
-Spell = Callable[[bool, dict[str, Any]], dict[str, Any]]
+def read_events(path: Path, schema: str, encode: Encode | None = None) -> Iterator[list[FileRecord]]:
+    """A record for each event, in the order of the file, in chunks. schema: of the file, a name of the registry.
 
-
-def lines(path: Path, schema: str, spell: Spell | None = None) -> Iterator[list[Line]]:
-    """The events in the order of the file, in chunks. schema "shoal" or "rees46" (which is turned into shoal's).
-
-    spell: (bought, event) to the event as its source has it; ValueError where that has no names for it.
-    DataError names the file and the line that cannot be read.
+    encode: an event to the record of the source that it is for; ValueError where there is none. Without it the records
+    are in shoal's own schema. DataError names the file and the row that cannot be read.
     """
-    encode = msgspec.json.encode
-    chunk: list[Line] = []
-    events: list[dict[str, Any]] = []
-    number = 0
+    reader = SCHEMAS[schema].make(Options())
 
-    def flush() -> list[Line]:
-        times = to_ms([event.get("event_time") for event in events])
-        for back, (event, time) in enumerate(zip(events, times.tolist(), strict=True)):
-            if time == BAD or event.get("user_id") in (None, ""):
-                raise DataError(f"{path}, event {number - len(events) + back + 1}: no event_time or user_id")
-            bought = event.get("event_type") in ("purchase", "refund")
-            try:
-                value = encode(spell(bought, event) if spell else event)
-            except ValueError as error:
-                raise DataError(f"{path}, event {number - len(events) + back + 1}: {error}") from None
-            chunk.append(Line(str(event["user_id"]).encode(), value, time, bought))
-        events.clear()
-        out = list(chunk)
-        chunk.clear()
-        return out
+    def records() -> Iterator[tuple[int, Events, dict[str, Any]]]:
+        for number, row in enumerate(_rows(path), 1):
+            for event in reader.own_events(reader.file_record(row)):
+                yield number, [event], event
 
-    for event in _events(path):
-        number += 1
-        events.append(_rees46(event) if schema == "rees46" else event)
-        if len(events) == CHUNK:
-            yield flush()
-    if events:
-        yield flush()
+    return _chunks(path, records(), encode)
 
 
-def _rees46(event: dict[str, Any]) -> dict[str, Any]:
-    out = {FIELDS[name]: value for name, value in event.items() if name in FIELDS}
-    out["event_time"] = str(out.get("event_time", "")).replace(" UTC", "Z").replace(" ", "T")
-    out["event_type"] = TYPES.get(out.get("event_type", ""), out.get("event_type"))
-    out["product_id"] = event.get("product_id")
-    if not out.get("category"):
-        out["category"] = event.get("category_id")
-    return {name: value for name, value in out.items() if value is not None}
+def read_records(path: Path, schema: str) -> Iterator[list[FileRecord]]:
+    """A record for each row, in the schema of the file. What `read_events` says holds, but for rows without events:
+    they are left out."""
+    reader = SCHEMAS[schema].make(Options())
+
+    def records() -> Iterator[tuple[int, Events, dict[str, Any]]]:
+        for number, row in enumerate(_rows(path), 1):
+            record = reader.file_record(row)
+            if events := reader.own_events(record):
+                yield number, events, record
+
+    return _chunks(path, records(), None)
 
 
-def _events(path: Path) -> Iterator[dict[str, Any]]:
+def count_events(path: Path, schema: str) -> int:
+    """How many records `read_events` gives."""
+    return sum(map(len, read_events(path, schema)))
+
+
+def _chunks(
+    path: Path, records: Iterable[tuple[int, Events, dict[str, Any]]], encode: Encode | None
+) -> Iterator[list[FileRecord]]:
+    """Finish records, which are given as (number of the row, events, content)."""
+    pending: list[tuple[int, Events, dict[str, Any]]] = []
+    for record in records:
+        pending.append(record)
+        if len(pending) == CHUNK:
+            yield _finished(path, pending, encode)
+            pending = []
+    if pending:
+        yield _finished(path, pending, encode)
+
+
+def _finished(
+    path: Path, pending: Sequence[tuple[int, Events, dict[str, Any]]], encode: Encode | None
+) -> list[FileRecord]:
+    times = iter(to_ms([event.get("event_time") for _, events, _ in pending for event in events]).tolist())
+    finished = []
+    for number, events, content in pending:
+        event_times = [next(times) for _ in events]
+        user = events[0].get("user_id")
+        if BAD in event_times or user in (None, ""):
+            raise DataError(f"{path}, event {number}: no event_time or user_id")
+        bought = all(event.get("event_type") in BOUGHT for event in events)
+        try:
+            value = msgspec.json.encode(encode(bought, content) if encode else content)
+        except ValueError as error:
+            raise DataError(f"{path}, event {number}: {error}") from None
+        finished.append(FileRecord(str(user).encode(), value, max(event_times), bought))
+    return finished
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with _open(path) as stream:
             name = path.name.removesuffix(".gz")

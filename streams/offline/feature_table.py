@@ -29,13 +29,13 @@ FORETOLD = tuple(column.name for kind in registry.in_tables() for column in kind
 
 def schema(version: Version | None) -> pa.Schema:
     """The columns of table() under a version."""
-    found: list[tuple[str, pa.DataType]] = []
+    added: list[tuple[str, pa.DataType]] = []
     if version is not None and version.encoder is not None:
-        found += [("embedding", pa.list_(pa.float32(), version.encoder.latent)), ("unusual", pa.float32())]
-    for kind in registry.in_tables():
-        if version is not None and version.side_model(kind) is not None:
-            found += [(column.name, pa.from_numpy_dtype(column.dtype)) for column in kind.columns]
-    return pa.schema([*SCHEMA, *(pa.field(*one) for one in found)])
+        added += [("embedding", pa.list_(pa.float32(), version.encoder.latent)), ("unusual", pa.float32())]
+    for model in registry.in_tables():
+        if version is not None and version.side_model(model) is not None:
+            added += [(column.name, pa.from_numpy_dtype(column.dtype)) for column in model.columns]
+    return pa.schema([*SCHEMA, *(pa.field(name, kind) for name, kind in added)])
 
 
 def window_sums(stored: Sequence[bytes], now: int) -> tuple[rows.Heads, np.ndarray]:
@@ -58,11 +58,14 @@ def raw_matrix(heads: rows.Heads, sums: np.ndarray) -> Floats:
 def table(
     users: Sequence[bytes], stored: Sequence[bytes], now: int, version: Version | None = None, *, judge: bool = False
 ) -> pa.Table:
-    """The lines of some users. A version adds what its models say of them: the embedding, and how badly the encoder
-    restores it, in units that one in a hundred rows of training was above; the probabilities of a purchase within seven
-    days and of a cart in the next session, if there is one; and of users in the first day after their first event the
-    segment at its end, with its probability; null where it is not known. segment is the row's own, unless the version
-    is to judge, as of now."""
+    """One line a user, with the windowed columns as of now (ms).
+
+    users, stored: ids and rows, of the same length. A version adds what its models predict: the embedding and the
+    encoder's reconstruction error, in units that one in a hundred training rows exceeds; the probabilities of a
+    purchase within seven days and of a cart in the next session, if there is one; for users in the first day after
+    their first event the segment at its end, with its probability. Null: not known. The column segment is that of the
+    row; with judge it is the one that the version assigns as of now. DataError where a row's clock is later than now.
+    """
     heads, sums = window_sums(stored, now)
     segment, raw = heads["segment"], raw_matrix(heads, sums)
     if version is not None and judge:

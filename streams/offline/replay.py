@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from streams.config.factories import spell
+from streams.config.factories import schema_of
 from streams.config.settings import Settings
 from streams.errors import BrokerError, DataError
 from streams.kafka.client_options import kafka_python_options
 from streams.kafka.connectivity import unreachable_now
-from streams.offline.event_files import Line, Spell, lines
+from streams.offline.event_files import Encode, FileRecord
 
 DAY_MS = 86_400_000
 
 
-def span(path: Path, schema: str) -> tuple[int, int, int]:
-    """Events of a file, and its first and last time (ms)."""
-    count, first, last = 0, 1 << 62, 0
-    for chunk in lines(path, schema):
-        count += len(chunk)
-        first = min(first, min(line.timestamp for line in chunk))
-        last = max(last, max(line.timestamp for line in chunk))
-    return count, first, last
-
-
-def speller(settings: Settings) -> Spell:
-    """An event as the source has it that `replay` sends it to."""
-    clicks, bought = settings.sources[0].name, settings.sources[1 if len(settings.sources) > 1 else 0].name
-    names = spell(settings)
-    return lambda is_bought, event: names(bought if is_bought else clicks, event)
+def source_encoder(settings: Settings) -> Encode:
+    """A function that turns an event into a record of the source that `replay` sends it to."""
+    clicks, bought = settings.sources[0], settings.sources[1 if len(settings.sources) > 1 else 0]
+    schemas = schema_of(clicks, settings), schema_of(bought, settings)
+    return lambda is_bought, event: schemas[is_bought].encode(event)
 
 
 def replay(
     settings: Settings,
-    chunks: Iterable[list[Line]],
+    chunks: Iterable[list[FileRecord]],
     *,
     speed: float | None = None,
     rate: float | None = None,
@@ -69,19 +58,22 @@ def replay(
         raise unreachable_now(settings) from None
     try:
         for chunk in chunks:
-            for line in chunk:
-                if clock is not None and line.timestamp > clock + DAY_MS and not allow_jumps:
+            for record in chunk:
+                if clock is not None and record.timestamp > clock + DAY_MS and not allow_jumps:
                     raise DataError(f"event {sent + 1} jumps ahead by more than a day; --allow-jumps goes on")
-                clock = line.timestamp if clock is None else max(clock, line.timestamp)
+                clock = record.timestamp if clock is None else max(clock, record.timestamp)
                 if speed is not None or rate is not None:
-                    begin = line.timestamp if begin is None else begin
-                    due = sent / rate if rate else (line.timestamp - begin) / 1000.0 / (speed or 1.0)
+                    begin = record.timestamp if begin is None else begin
+                    due = sent / rate if rate else (record.timestamp - begin) / 1000.0 / (speed or 1.0)
                     ahead = due - (time.monotonic() - started)
                     if ahead > 0.02:
                         progress(sent)
                         time.sleep(ahead)
                 future = producer.send(
-                    bought if line.bought else clicks, value=line.value, key=line.key, timestamp_ms=line.timestamp
+                    bought if record.bought else clicks,
+                    value=record.value,
+                    key=record.key,
+                    timestamp_ms=record.timestamp,
                 )
                 future.add_errback(failures.append)
                 sent += 1

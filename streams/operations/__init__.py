@@ -1,1 +1,1 @@
-"""What an operator asks for: overviews, segments, versions, promotion, tuning."""
+"""What an operator asks for: status, segments, model versions, promotion, tuning."""

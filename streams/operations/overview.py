@@ -1,4 +1,4 @@
-"""A deployment from its topics: who owns what, how far it is, what holds it back."""
+"""The status of each partition, read from the topics and the consumer groups: owner, offsets, lag, progress."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from kafka.structs import TopicPartition
 from streams.config.settings import Settings, SourceSettings
 from streams.errors import BrokerError
 from streams.kafka import changelog
-from streams.kafka.acl_check import described_group
+from streams.kafka.acl_check import describe_group
 from streams.kafka.connectivity import administering
 from streams.kafka.reader import reading
 from streams.kafka.topics import ensure
 from streams.processing import repartition
 from streams.processing.progress import Progress
-from streams.runtime.status import told
-from streams.services.repartitioner import newest
+from streams.runtime.status import progress_status
+from streams.services.repartitioner import read_newest_progress
 
 
 def overview(settings: Settings) -> list[dict[str, Any]]:
-    """A line a partition: owner (client and host), offset, end and lag of each source, and what its progress says.
+    """The status of each partition: owner (client and host), offset, end and lag of each source, and its progress.
 
     BrokerError where no broker answers, TopicsError where topics are missing.
     """
     ensure(settings, create=False)
     progress = asyncio.run(changelog.read_progress(settings))
-    rekeyed = asyncio.run(_rekeyed(settings))
+    repartitioning = asyncio.run(_repartition_progress(settings))
     try:
         with administering(settings) as admin:
-            owners = _owners(admin, settings)
-            ends = _ends(admin, settings)
-            rekeyers = {
-                settings.prefix + source.name: _rekeyer(admin, settings, source, rekeyed[source.name])
-                for source in settings.rekeyed
+            owners = _partition_owners(admin, settings)
+            end_offsets = _end_offsets(admin, settings)
+            repartitioners = {
+                settings.prefix + source.name: _repartitioner(admin, settings, source, repartitioning[source.name])
+                for source in settings.repartitioned
             }
     except KafkaError as error:
         raise BrokerError(f"{error}") from None
@@ -46,8 +46,8 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
         {
             "partition": number,
             "owner": owners.get(number),
-            "sources": _sources(settings, number, progress.get(number), ends, rekeyers),
-            **told(progress.get(number, Progress())),
+            "sources": _sources(settings, number, progress.get(number), end_offsets, repartitioners),
+            **progress_status(progress.get(number, Progress())),
         }
         for number in range(settings.topics.partitions)
     ]
@@ -55,65 +55,83 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
 
 def _sources(
     settings: Settings,
-    number: int,
+    partition: int,
     progress: Progress | None,
-    ends: Mapping[tuple[str, int], int],
-    rekeyers: Mapping[str, dict[str, Any]],
+    end_offsets: Mapping[tuple[str, int], int],
+    repartitioners: Mapping[str, dict[str, Any]],
 ) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    """Offset, end and lag of each source topic of a partition; for a repartitioned source also its repartitioner."""
+    sources: dict[str, dict[str, Any]] = {}
     for topic in settings.source_topics:
-        source = progress.sources.get(topic) if progress else None
-        offset, end = source.offset if source else 0, ends.get((topic, number), 0)
-        found[topic] = {"offset": offset, "end": end, "lag": max(0, end - offset)}
-        if topic in rekeyers:
-            found[topic]["rekey"] = rekeyers[topic]
-    return found
+        applied = progress.sources.get(topic) if progress else None
+        offset = applied.offset if applied else 0
+        end = end_offsets.get((topic, partition), 0)
+        sources[topic] = {"offset": offset, "end": end, "lag": max(0, end - offset)}
+        if topic in repartitioners:
+            sources[topic]["rekey"] = repartitioners[topic]
+    return sources
 
 
-async def _rekeyed(settings: Settings) -> dict[str, repartition.Progress | None]:
-    """The progress of each re-keyed source, by its name."""
-    if not settings.rekeyed:
+async def _repartition_progress(settings: Settings) -> dict[str, repartition.Progress | None]:
+    """The progress of each repartitioned source, by the name of the source."""
+    if not settings.repartitioned:
         return {}
     async with reading(settings) as consumer:
-        return {source.name: await newest(consumer, settings.rekeying(source)) for source in settings.rekeyed}
+        return {
+            source.name: await read_newest_progress(consumer, settings.repartition_topic(source))
+            for source in settings.repartitioned
+        }
 
 
-def _rekeyer(
+def _repartitioner(
     admin: KafkaAdminClient, settings: Settings, source: SourceSettings, progress: repartition.Progress | None
 ) -> dict[str, Any]:
-    """Of one source: the raw topic, the owner, and the records not sent on yet."""
+    """The raw topic of a source, the owner of its repartitioning, and the records that are not repartitioned yet."""
     group = f"{settings.prefix}{settings.application}-rekey-{source.name}"
     owners = [
         f"{member['client_id']}{member['client_host']}"
-        for member in described_group(admin, group)["members"]
+        for member in describe_group(admin, group)["members"]
         if (member.get("member_assignment") or {}).get("assigned_partitions")
     ]
-    raw = source.rekey_from or ""
-    (topic,) = admin.describe_topics([raw])
-    tps = {TopicPartition(raw, number): OffsetSpec.LATEST for number in range(len(topic["partitions"]))}
-    ends = admin.list_partition_offsets(tps, isolation_level=IsolationLevel.READ_COMMITTED)
-    at = [log.offset for log in progress.logs] if progress else []
-    lag = sum(max(0, found.offset - (at[tp.partition] if tp.partition < len(at) else 0)) for tp, found in ends.items())
-    return {"topic": raw, "owner": owners[0] if owners else None, "lag": lag}
+    raw_topic = source.rekey_from or ""
+    (description,) = admin.describe_topics([raw_topic])
+    ends = _latest_offsets(
+        admin, [TopicPartition(raw_topic, number) for number in range(len(description["partitions"]))]
+    )
+    done = [log.offset for log in progress.logs] if progress else []
+    lag = 0
+    for tp, end in ends.items():
+        offset = done[tp.partition] if tp.partition < len(done) else 0  # the topic may have got new partitions
+        lag += max(0, end - offset)
+    return {"topic": raw_topic, "owner": owners[0] if owners else None, "lag": lag}
 
 
-def _owners(admin: KafkaAdminClient, settings: Settings) -> dict[int, str]:
-    """Client and host of each partition's owner, as the workers' group has them."""
+def _partition_owners(admin: KafkaAdminClient, settings: Settings) -> dict[int, str]:
+    """Client and host of each partition's owner, from the assignment of the workers' group."""
     group = f"{settings.prefix}{settings.application}"
     owners: dict[int, str] = {}
-    for member in described_group(admin, group)["members"]:
+    for member in describe_group(admin, group)["members"]:
         assignment = member.get("member_assignment") or {}
         for topic in assignment.get("assigned_partitions", ()):
+            # all sources are assigned alike, so one of them is enough
             if topic["topic"] == settings.source_topics[0]:
                 owners |= dict.fromkeys(topic["partitions"], f"{member['client_id']}{member['client_host']}")
     return owners
 
 
-def _ends(admin: KafkaAdminClient, settings: Settings) -> dict[tuple[str, int], int]:
-    latest = {
-        TopicPartition(topic, number): OffsetSpec.LATEST
+def _end_offsets(admin: KafkaAdminClient, settings: Settings) -> dict[tuple[str, int], int]:
+    """The end of each partition of the source topics, by topic and number."""
+    tps = [
+        TopicPartition(topic, number)
         for topic in settings.source_topics
         for number in range(settings.topics.partitions)
-    }
-    found = admin.list_partition_offsets(latest, isolation_level=IsolationLevel.READ_COMMITTED)
-    return {(tp.topic, tp.partition): found_at.offset for tp, found_at in found.items()}
+    ]
+    return {(tp.topic, tp.partition): offset for tp, offset in _latest_offsets(admin, tps).items()}
+
+
+def _latest_offsets(admin: KafkaAdminClient, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """The last stable offset of each partition."""
+    results = admin.list_partition_offsets(
+        dict.fromkeys(tps, OffsetSpec.LATEST), isolation_level=IsolationLevel.READ_COMMITTED
+    )
+    return {tp: result.offset for tp, result in results.items()}

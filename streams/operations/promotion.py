@@ -1,4 +1,4 @@
-"""Promotion and rollback, as `shoal models` orders them: judged on what lies in the topics, decided by the learner."""
+"""Promotion and rollback for `shoal models`: evaluates a candidate on the training rows, then asks the learner."""
 
 from __future__ import annotations
 
@@ -25,121 +25,135 @@ from streams.services.model_feed import read_newest
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What is to be ordered, and what speaks for it."""
+class Evaluation:
+    """A candidate and the verdict on it."""
 
     space: Space
-    encoder: Encoder | None  # of the candidate
+    encoder: Encoder | None  # the candidate's
     verdict: Verdict
     turned: float | None  # share of the old embedding's variance that the new one, rotated onto it, does not explain
 
-    def told(self) -> dict[str, Any]:
-        found = {"space": self.space, "encoder": self.encoder.ident if self.encoder else None, "turned": self.turned}
-        return found | msgspec.to_builtins(self.verdict)
+    def to_dict(self) -> dict[str, Any]:
+        """The evaluation as JSON types, the fields of the verdict beside its own."""
+        own = {"space": self.space, "encoder": self.encoder.ident if self.encoder else None, "turned": self.turned}
+        return own | msgspec.to_builtins(self.verdict)
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What training-rows hold: the newest rows of those that models are made from, all of those held out, and the
-    encoder that was offered last."""
+    """What an evaluation takes from the topic of training rows."""
 
-    window: int
-    made_from: list[TrainingRows] = field(default_factory=list)
-    held: list[TrainingRows] = field(default_factory=list)
-    candidate: Encoder | None = None
+    window: int  # rows that a model is made from
+    model_rows: list[TrainingRows] = field(default_factory=list)  # the newest rows of users that models are made from
+    holdout_rows: list[TrainingRows] = field(default_factory=list)  # all rows of users in the holdout
+    candidate: Encoder | None = None  # the encoder that the trainer sent last
 
     def take(self, chunk: Chunk) -> None:
+        """Add a chunk of the topic, in the order of the log."""
         for key, value in zip(chunk.keys, chunk.values, strict=True):
             if key == control_messages.KEY:
-                self._order(control_messages.decode(value))
+                self._take_control(control_messages.decode(value))
         rows = chunk.rows()
-        out = in_holdout(rows.user)
-        self.held.append(rows.take(out))
-        self.made_from.append(rows.take(~out & (rows.kind == SAMPLE_ROW)))
-        while sum(map(len, self.made_from[1:])) >= self.window:
-            del self.made_from[0]
+        holdout = in_holdout(rows.user)
+        self.holdout_rows.append(rows.take(holdout))
+        self.model_rows.append(rows.take(~holdout & (rows.kind == SAMPLE_ROW)))
+        while sum(len(part) for part in self.model_rows[1:]) >= self.window:
+            del self.model_rows[0]
 
-    def _order(self, found: ControlMessage | str) -> None:
-        if isinstance(found, ControlMessage) and found.action == "candidate":
+    def _take_control(self, message: ControlMessage | str) -> None:
+        if isinstance(message, ControlMessage) and message.action == "candidate":
             try:
-                self.candidate = Encoder(found.encoder)
-            except ValueError:  # the learner has refused it
+                self.candidate = Encoder(message.encoder)
+            except ValueError:  # the learner refused it too
                 return
 
 
-async def verdict(
+async def evaluate(
     settings: Settings, space: Space | None = None, *, budget: float = BUDGET, accept_churn: bool = False
-) -> Judged:
-    """Segments in a space (the other one than now without one) against those in force. DataError where there is
-    nothing to judge."""
+) -> Evaluation:
+    """Evaluate segments made in a space against the segments in force.
+
+    space: by default the one that is not in use. budget: largest share of users that may change segment; accept_churn
+    ignores it. DataError where there is no candidate, no model version, or no training row.
+    """
     newest = await read_newest(settings)
     if newest is None:
         raise DataError("there is no model version yet")
-    found = Evidence(settings.learner.window)
+    evidence = Evidence(settings.learner.window)
     async for chunk in training_log.read(settings):
-        found.take(chunk)
-    encoder = found.candidate or newest.encoder
-    wanted: Space = space or ("windows" if newest.space == "embedding" else "embedding")
-    if wanted == "embedding" and encoder is None:
+        evidence.take(chunk)
+    encoder = evidence.candidate or newest.encoder
+    new_space: Space = space or ("windows" if newest.space == "embedding" else "embedding")
+    if new_space == "embedding" and encoder is None:
         raise DataError("there is no encoder yet: `shoal train` makes one")
-    if wanted == newest.space and (wanted == "windows" or encoder == newest.encoder):
+    if new_space == newest.space and (new_space == "windows" or encoder == newest.encoder):
         raise DataError(f"segments are made of the {newest.space} already")
-    return judged(newest, wanted, encoder, found, settings.learner.seed, budget, accept_churn)
+    return evaluate_on(evidence, newest, new_space, encoder, settings.learner.seed, budget, accept_churn)
 
 
-def judged(
+def evaluate_on(
+    evidence: Evidence,
     newest: Version,
     space: Space,
     encoder: Encoder | None,
-    found: Evidence,
     seed: int,
     budget: float,
     accept_churn: bool,
-) -> Judged:
-    """The verdict on segments in a space, by the evidence. DataError where there are no rows."""
-    raw = join(found.made_from).raw[-found.window :]
+) -> Evaluation:
+    """Evaluate segments made in a space on the evidence. DataError where there are no training rows."""
+    raw = join(evidence.model_rows).raw[-evidence.window :]
     if not len(raw):
         raise DataError("there are no training rows to make segments from")
-    rows = join(found.held)
-    came = outcomes(rows)
-    made = {"candidate": change_space(newest, raw, space, encoder)}
-    if newest.space == space == "embedding":
-        made["windows"] = change_space(newest, raw, "windows", newest.encoder)
-    names = {"candidate": f"segments on the {space}", "windows": "segments on the windows"}
-    contenders = {which: contender(names[which], one, rows, came) for which, one in made.items()}
-    champion = contender(f"version {newest.number}", newest, rows, came)
-    result = judge(
+    holdout_rows = join(evidence.holdout_rows)
+    holdout_outcomes = outcomes(holdout_rows)
+
+    champion = contender(f"version {newest.number}", newest, holdout_rows, holdout_outcomes)
+    candidate_version = change_space(newest, raw, space, encoder)
+    candidate = contender(f"segments on the {space}", candidate_version, holdout_rows, holdout_outcomes)
+    baseline = None
+    if newest.space == space == "embedding":  # a new encoder must also do better than no encoder
+        windows_version = change_space(newest, raw, "windows", newest.encoder)
+        baseline = contender("segments on the windows", windows_version, holdout_rows, holdout_outcomes)
+    verdict = judge(
         champion,
-        contenders["candidate"],
-        rows,
-        came,
-        baseline=contenders.get("windows"),
+        candidate,
+        holdout_rows,
+        holdout_outcomes,
+        baseline=baseline,
         budget=budget,
         accept_churn=accept_churn,
         seed=seed,
     )
+
     turned = None
     if encoder is not None and newest.encoder is not None and encoder != newest.encoder:
-        old, new = (one.encode(one.features(raw)) for one in (newest.encoder, encoder))
-        turned = procrustes(old, new)[1]
-    return Judged(space, encoder, result, turned)
+        old_embedding = newest.encoder.encode(newest.encoder.features(raw))
+        new_embedding = encoder.encode(encoder.features(raw))
+        _, turned = procrustes(old_embedding, new_embedding)
+    return Evaluation(space, encoder, verdict, turned)
 
 
-def order(settings: Settings, chosen: Judged, wait: float) -> dict[str, Any]:
-    """Order a promotion, and the learner's answer; DataError where it refuses or does not answer in time."""
-    ident = chosen.encoder.ident if chosen.space == "embedding" and chosen.encoder else ""
-    verdict = msgspec.to_builtins(chosen.verdict)
-    message = ControlMessage("promote", requests.request(), space=chosen.space, ident=ident, verdict=verdict)
-    return _ordered(settings, message, wait)
+def promote(settings: Settings, evaluation: Evaluation, wait: float) -> dict[str, Any]:
+    """Ask the learner to promote a candidate. Returns its answer.
+
+    DataError where it refuses, or does not answer within `wait` seconds.
+    """
+    ident = evaluation.encoder.ident if evaluation.space == "embedding" and evaluation.encoder else ""
+    verdict = msgspec.to_builtins(evaluation.verdict)
+    message = ControlMessage("promote", requests.new_request_id(), space=evaluation.space, ident=ident, verdict=verdict)
+    return _send_control(settings, message, wait)
 
 
 def rollback(settings: Settings, data: bytes, wait: float) -> dict[str, Any]:
-    """Order the segments of a version back, by its bytes as they stand in `models`; as order()."""
-    return _ordered(settings, ControlMessage("rollback", requests.request(), version=data), wait)
+    """Ask the learner to put the segments of a version in force again.
+
+    data: the version as it is in the topic `models`. Returns the answer; errors as in promote().
+    """
+    return _send_control(settings, ControlMessage("rollback", requests.new_request_id(), version=data), wait)
 
 
-def _ordered(settings: Settings, order: ControlMessage, wait: float) -> dict[str, Any]:
-    answer = requests.order(settings, order, wait)
+def _send_control(settings: Settings, message: ControlMessage, wait: float) -> dict[str, Any]:
+    answer = requests.send_control(settings, message, wait)
     if not answer["accepted"]:
         raise DataError(f"the learner refuses: {answer['why']}")
     return answer

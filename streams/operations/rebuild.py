@@ -1,4 +1,4 @@
-"""A model version made once more from the log of training rows, byte for byte."""
+"""Learns a model version again from the topic of training rows, and compares the bytes."""
 
 from __future__ import annotations
 
@@ -11,40 +11,45 @@ from online_models.version import Version, dumps
 from streams.config.settings import Settings
 from streams.errors import DataError
 from streams.kafka import training_log
-from streams.kafka.model_store import published, stateless
+from streams.kafka.model_store import read_copies, without_learner_state
 from streams.kafka.training_log import Chunk
 from streams.services.learner import params
 
 
 async def rebuild(
-    settings: Settings, number: int, progress: Callable[[int, int], None] = lambda done, size: None
+    settings: Settings, number: int, progress: Callable[[int, int], None] = lambda offset, end: None
 ) -> tuple[Version, bool]:
-    """The version, with the learner's state, and whether its bytes are those that were published.
+    """Learn version `number` again. Returns it with the learner's state, and whether its bytes are the published ones.
 
-    A learner begins with the first row there ever was, so the log has to reach back to it. DataError where it does not,
-    or ends before the version is due, or where no such version was published.
+    progress is called with the offset that was learned and the end of the log.
+
+    The learner starts from the first training row that there ever was, so the log must still begin there. DataError
+    where it does not, where the log ends before the version is due, or where no such version was published.
     """
-    there = await published(settings, number)
+    published = await read_copies(settings, number)
     learner = Learner.start(params(settings))
     async for chunk in training_log.read(settings):
         if chunk.first:
             raise DataError(
                 f"{settings.topic('training_rows')} begins at offset {chunk.first}: the rows that version {number} was "
-                "learned from are gone"
+                "learned from are deleted"
             )
-        for version in _learned(learner, chunk):
+        for version in _learn(learner, chunk):
             if version.number == number:
-                return version, set(there) <= {dumps(version), dumps(stateless(version))}  # what is left of it fits
+                rebuilt = {dumps(version), dumps(without_learner_state(version))}
+                return version, set(published) <= rebuilt  # compaction may have removed one of the two copies
         progress(max(chunk.offsets, default=0), chunk.end)
     raise DataError(f"the log ends before version {number} is due: learned with other settings of [learner]?")
 
 
-def _learned(learner: Learner, chunk: Chunk) -> Iterator[Version]:
-    """The versions that a chunk leads to, control messages among its rows carried out."""
+def _learn(learner: Learner, chunk: Chunk) -> Iterator[Version]:
+    """Learn a chunk and apply its control messages, in the order of the log; yields the versions that result."""
     for piece in chunk.pieces():
         if isinstance(piece, TrainingRows):
             yield from learner.learn(piece)
-        elif isinstance(piece[1], ControlMessage):
-            version, _ = learner.apply_control(piece[1], piece[0])
+            continue
+        offset, message = piece
+        if isinstance(message, ControlMessage):
+            version, _ = learner.apply_control(message, offset)
             if version is not None:
                 yield version

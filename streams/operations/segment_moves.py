@@ -1,4 +1,4 @@
-"""Who would change segment from one model version to another: old -> new, in users."""
+"""Counts the users who would change segment from one model version to another."""
 
 from __future__ import annotations
 
@@ -16,29 +16,36 @@ from streams.offline import feature_table
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    old: list[int]  # ids of the old version's segments
-    new: list[int]
-    users: Counter[tuple[int, int]]  # by old and new segment
+    old: list[int]  # segment ids of the old version
+    new: list[int]  # segment ids of the new version
+    users: Counter[tuple[int, int]]  # number of users by old and new segment
 
     @property
     def count(self) -> int:
+        """All users."""
         return self.users.total()
 
     @property
     def changed(self) -> int:
-        return sum(number for (a, b), number in self.users.items() if a != b)
+        """Users whose segment changes."""
+        return sum(count for (old, new), count in self.users.items() if old != new)
 
 
 def moves(items: Iterable[tuple[bytes, bytes]], now: int, old: Version, new: Version) -> Moves:
-    """Users and rows as of now (ms), as if the new version took over from the old one then: a user whom its hysteresis
-    would keep is kept. DataError where a row's clock is later."""
-    found: Counter[tuple[int, int]] = Counter()
+    """Assign each user by the old version, then by the new one with the old segment as the user's current one.
+
+    So a user whom the new version's hysteresis keeps in the segment does not count as changed.
+
+    items: user ids and rows. now: ms, the time as of which all users are assigned. DataError where a row's clock is
+    later than `now`.
+    """
+    users: Counter[tuple[int, int]] = Counter()
     for _, stored in feature_table.chunks(items):
         heads, sums = feature_table.window_sums(stored, now)
         raw = features.raw(sums, heads["hours"].astype(np.int64))
-        before = assign(old, raw).segment.astype(np.int64)
-        after = assign(new, raw, np.arange(len(raw)), before).segment
-        pairs, count = np.unique(np.stack((before, after), 1), axis=0, return_counts=True)
-        for (a, b), number in zip(pairs.tolist(), count.tolist(), strict=True):
-            found[a, b] += number
-    return Moves(list(old.ids), list(new.ids), found)
+        old_segments = assign(old, raw).segment.astype(np.int64)
+        new_segments = assign(new, raw, np.arange(len(raw)), old_segments).segment
+        pairs, counts = np.unique(np.stack((old_segments, new_segments), 1), axis=0, return_counts=True)
+        for (old_segment, new_segment), count in zip(pairs.tolist(), counts.tolist(), strict=True):
+            users[old_segment, new_segment] += count
+    return Moves(list(old.ids), list(new.ids), users)

@@ -1,4 +1,4 @@
-"""`shoal tune`: the learner's settings, searched over on the training rows that there are."""
+"""Searches for better settings of the learner on the existing training rows, for `shoal tune`."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from streams.kafka.training_log import WIDTH
 from streams.processing import training_records
 from streams.services.learner import params
 
-Step = Callable[[int, float], None]  # number of the trial from 0, share of it that is done
+ReportProgress = Callable[[int, float], None]  # number of the trial from 0, and the share of it that is done
 
 
-class Found(msgspec.Struct, frozen=True):
-    trials: list[Trial]  # the first is of the settings in force
+class TuneResult(msgspec.Struct, frozen=True):
+    trials: list[Trial]  # the first one has the settings in force
     best: Trial
-    rows: int  # learned from
-    scored: int  # judged by
-    events: dict[str, list[int]]  # of each outcome, in the earlier and in the later part
+    rows: int  # training rows learned from
+    scored: int  # training rows that the trials are compared on
+    events: dict[str, list[int]]  # outcome -> number of events in the earlier and in the later part of the rows
     seconds: float
-    ended: str  # why: "trials", "time"
+    ended: str  # what ended the search: "trials", "time"
 
     @property
     def advice(self) -> str:
-        """In words."""
-        chosen = self.best
-        if not chosen.changes:
+        """The conclusion in words."""
+        if not self.best.changes:
             return "no candidate is better than the settings in force: keep them"
-        said = f"share of the log-loss saved on rows that had no say in the choice: {chosen.later.gain}"
-        return f"better than the settings in force; {said}" if chosen.better else f"not clearly better; {said}"
+        gain = f"share of the log-loss saved on rows that were not used for the choice: {self.best.later.gain}"
+        verdict = "better than the settings in force" if self.best.better else "not clearly better"
+        return f"{verdict}; {gain}"
 
-    def told(self) -> dict[str, Any]:
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found | {"advice": self.advice, "clearly_better": self.best.better, "toml": toml(self.best.changes)}
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON types, with the advice and the settings as TOML."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return fields | {"advice": self.advice, "clearly_better": self.best.better, "toml": toml(self.best.changes)}
 
 
-async def rows_of(settings: Settings) -> TrainingRows:
-    """All rows of the topic. DataError where there is none."""
-    parts = [chunk.rows() async for chunk in training_log.read(settings)]
-    found = join(parts)
-    if not len(found):
+async def read_rows(settings: Settings) -> TrainingRows:
+    """All training rows of the topic. DataError where there are none."""
+    rows = join([chunk.rows() async for chunk in training_log.read(settings)])
+    if not len(rows):
         raise DataError("there are no training rows yet")
-    return found
+    return rows
 
 
 def save(path: Path, rows: TrainingRows) -> None:
-    """Rows as a file that load() takes."""
+    """Write training rows to a file that load() reads. DataError where that fails."""
     columns = {name: getattr(rows, name) for name in TrainingRows.__slots__}
     columns["user"] = rows.user.view(np.uint8).reshape(-1, USER.itemsize)
     try:
@@ -68,19 +68,22 @@ def save(path: Path, rows: TrainingRows) -> None:
 
 
 def load(path: Path) -> TrainingRows:
-    """Rows from a file; DataError where it is no such file, or of features of another layout."""
+    """Read training rows from a file of save().
+
+    DataError where it is not such a file, or has other features than this version.
+    """
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            if int(kept["layout"]) != training_records.layout(features.NAMES):
+        with np.load(path, allow_pickle=False) as arrays:
+            if int(arrays["layout"]) != training_records.layout(features.NAMES):
                 raise DataError(f"{path}: rows of other features than this version's")
-            columns = {name: kept[name] for name in TrainingRows.__slots__}
+            columns = {name: arrays[name] for name in TrainingRows.__slots__}
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror or 'no file of training rows'}") from None
+        raise DataError(f"{path}: {error.strerror or 'not a file of training rows'}") from None
     except (ValueError, KeyError, TypeError, EOFError):
-        raise DataError(f"{path}: no file of training rows") from None
-    n = len(columns["offset"])
-    if columns["user"].shape != (n, USER.itemsize) or columns["raw"].shape != (n, WIDTH) or not n:
-        raise DataError(f"{path}: no file of training rows")
+        raise DataError(f"{path}: not a file of training rows") from None
+    count = len(columns["offset"])
+    if columns["user"].shape != (count, USER.itemsize) or columns["raw"].shape != (count, WIDTH) or not count:
+        raise DataError(f"{path}: not a file of training rows")
     columns["user"] = np.ascontiguousarray(columns["user"]).view(USER).reshape(-1)
     return TrainingRows(**columns)
 
@@ -92,36 +95,41 @@ def tune(
     trials: int,
     seconds: float,
     seed: int = 0,
-    step: Step = lambda i, share: None,
-) -> Found:
-    """Try settings on rows, at most so many and about so long. DataError where there is too little to judge by."""
+    report: ReportProgress = lambda number, share: None,
+) -> TuneResult:
+    """Try settings on the rows: at most `trials` of them, and no longer than about `seconds`.
+
+    The settings in force come first, and are tried even if that takes longer. DataError where there are too few
+    outcomes to compare settings by.
+    """
     began = time.monotonic()
     base = params(settings)
-    came = outcomes(rows)
+    row_outcomes = outcomes(rows)
     judge: Judge | None = None
-    done: list[Trial] = []
+    finished: list[Trial] = []
     ended = "trials"
-    for i, one in enumerate(candidates(base, trials, seed)):
+    for number, candidate in enumerate(candidates(base, trials, seed)):
 
-        def look(rows_done: int, of: int, i: int = i) -> bool:
-            step(i, rows_done / of)
-            return i == 0 or time.monotonic() - began < seconds  # what there is to compare with is always played
+        def may_continue(rows_done: int, row_count: int, number: int = number) -> bool:
+            report(number, rows_done / row_count)
+            return number == 0 or time.monotonic() - began < seconds
 
-        played = replay(one, rows, look)
-        if played is None:
+        replayed = replay(candidate, rows, may_continue)
+        if replayed is None:
             ended = "time"
             break
         if judge is None:
-            judge = Judge(rows, came, played, seed=seed)
+            judge = Judge(rows, row_outcomes, replayed, seed=seed)
             if judge.lacks:
                 raise DataError(judge.lacks)
-        done.append(judge.trial(changes(base, one), played))
+        finished.append(judge.trial(changes(base, candidate), replayed))
     assert judge is not None
-    scored = sum(map(len, judge.spans))
-    return Found(done, best(done), len(came.at), scored, judge.events, time.monotonic() - began, ended)
+    scored = sum(len(span) for span in judge.spans)
+    elapsed = time.monotonic() - began
+    return TuneResult(finished, best(finished), len(row_outcomes.at), scored, judge.events, elapsed, ended)
 
 
 def toml(changes: dict[str, Any]) -> str:
-    """Lines to paste into shoal.toml; nothing where nothing changes."""
+    """Changed settings as lines for shoal.toml; empty where nothing changes."""
     lines = [f"{name} = {value!r}" for name, value in changes.items()]
     return "\n".join(["[learner]", *lines]) if lines else ""

@@ -1,9 +1,14 @@
-"""One batch of one partition: rows and events in, new rows and decisions out. No IO, no clock, no chance."""
+"""One batch of one partition: rows and events in, new rows and decisions out. No IO, no clock, no chance.
+
+`apply_batch` evaluates rows with events, `advance_rows` rows without. Both fold what is new into the rows, and decide
+at each step of a user's history which segment the user is in, which alerts change, and which training rows are sent.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -13,22 +18,28 @@ from online_models.assignment import assign
 from online_models.training_rows import FIRST_DAY_ROW, SAMPLE_ROW
 from online_models.version import Version
 from state import expiry_index, features, fold, recent_ids, rows, windows
-from state.rows import Ints
+from state.layout import Ints
 from state.vocabulary import VOCABULARY
-from streams.processing import alerts, segment_changes, training_records
+from streams.processing import segment_changes, training_records
+from streams.processing.alerts import level_changes
+from streams.processing.alerts.level_changes import Alert
+from streams.processing.alerts.registry import default_rules
+from streams.processing.alerts.rule import AlertRule, JudgedSteps
+from streams.processing.alerts.spend import ShopHistory, update_shop_history
 from streams.processing.progress import Progress
 from streams.schemas.event_batch import REASONS, EventBatch
 
 WRONG_PARTITION = REASONS.index("wrong_partition")
+QUARTER_MS, BLOCK_MS = 900_000, 10_800_000  # 15 minutes; three hours
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """What a partition's decisions depend on beside rows, events and model."""
+class PartitionConfig:
+    """What a partition's decisions depend on beside rows, events and model version."""
 
     lateness: int = 300_000  # ms
     timezone: str = "UTC"
-    alerts: alerts.Rules = field(default_factory=alerts.Rules)
+    alerts: tuple[AlertRule, ...] = field(default_factory=default_rules)
     training_key: bytes = b"shoal"
     training_hourly: int = 5_000  # rows an hour of event time and partition
     sources: tuple[str, ...] = ("clickstream", "purchases")  # topic names, for evidence
@@ -39,337 +50,416 @@ class Rule:
 
 @dataclass(slots=True)
 class Outcome:
-    """What one batch or sweep brings."""
+    """What a batch, a sweep, a pass or an erasure leads to."""
 
-    written: dict[bytes, bytes | None] = field(default_factory=dict)  # None: a tombstone
-    index: dict[bytes, bytes | None] = field(default_factory=dict)  # entries of the expiry index, None: gone
+    written: dict[bytes, bytes | None] = field(default_factory=dict)  # rows by user; None: a tombstone
+    index: dict[bytes, bytes | None] = field(default_factory=dict)  # entries of the expiry index; None: deleted
     changes: segment_changes.Changes = segment_changes.NONE
-    alerts: list[alerts.Alert] = field(default_factory=list)
-    change_records: list[tuple[bytes, bytes, bytes | None]] = field(default_factory=list)
-    alert_records: list[tuple[bytes, bytes]] = field(default_factory=list)
-    training_records: list[tuple[bytes, bytes]] = field(default_factory=list)
-    caused: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # ms: times of the events behind changes
-    repeated: int = 0
-    ended: int = 0
+    alerts: list[Alert] = field(default_factory=list)
+    change_records: list[tuple[bytes, bytes, bytes | None]] = field(default_factory=list)  # (key, change, segment)
+    alert_records: list[tuple[bytes, bytes]] = field(default_factory=list)  # (key, value)
+    training_records: list[tuple[bytes, bytes]] = field(default_factory=list)  # (key, value)
+    event_times: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # ms: of the events behind changes
+    repeated: int = 0  # events left out
     exits: int = 0
+    ended: int = 0  # users forgotten or erased
 
 
-_NO = np.zeros(0, np.int64)
+@dataclass(frozen=True, slots=True)
+class _AppliedEvents:
+    """Which events of a batch the folded ones are; n events, sorted by row and within a row in applied order."""
+
+    batch: EventBatch
+    index: Ints  # (n,) index into the batch, whose order is the applied one
+    watermark: Ints  # ms: before the record of each event of the batch
+
+    def applied_order(self, event: Ints) -> Ints:
+        """The order that sorts events by when they were applied."""
+        return np.argsort(self.index[event], kind="stable")
+
+    def accounting_hour(self, event: Ints) -> Ints:
+        """The hour of the watermark before each event, so that it never goes back in applied order."""
+        return np.maximum(self.watermark[self.index[event]], 0) // fold.HOUR_MS
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """The steps of u rows after the fold, and what they are judged by."""
+
+    users: Sequence[bytes]  # (u,)
+    heads: rows.Heads  # (u,) changed in place by each decision
+    steps: fold.Steps  # s steps, sorted by row and time
+    features: NDArray[np.float64]  # (s, width) raw
+    progress: Progress
+    version: Version | None
+    config: PartitionConfig
+    events: _AppliedEvents | None = None  # None: none of the steps is an event
+
+
+_NONE = np.zeros(0, np.int64)
 _NO_EVENTS = fold.Events(
-    _NO,
-    _NO,
-    _NO,
-    _NO.astype(np.int8),
-    _NO,
-    _NO,
-    _NO.astype(np.uint64),
-    _NO.astype(np.uint64),
-    _NO.astype(np.uint32),
-    _NO.astype(np.uint32),
-    np.zeros((0, 3), np.uint32),
-    _NO,
+    row=_NONE,
+    time=_NONE,
+    watermark=_NONE,
+    type=_NONE.astype(np.int8),
+    amount=_NONE,
+    quantity=_NONE,
+    session=_NONE.astype(np.uint64),
+    order=_NONE.astype(np.uint64),
+    category=_NONE.astype(np.uint32),
+    brand=_NONE.astype(np.uint32),
+    place=np.zeros((0, 3), np.uint32),
+    block=_NONE,
 )
 
 
 def floor_unit(ms: Ints | int) -> Ints:
+    """Times (ms), rounded down to five minutes."""
     return np.asarray(ms) // windows.UNIT * windows.UNIT
 
 
-def step(
+# -- a batch of events ------------------------------------------------------------------------------------------------
+
+
+def apply_batch(
     users: Sequence[bytes],
     row_of: Ints,
-    old: Sequence[bytes | None],
+    stored: Sequence[bytes | None],
     batch: EventBatch,
     progress: Progress,
     version: Version | None,
-    rule: Rule,
+    config: PartitionConfig,
 ) -> Outcome:
-    """Apply a batch in its order to the rows of its users.
+    """Apply a batch of n records and m events in its order to the rows of its users.
 
-    users (u,): distinct ids; row_of (n,): user of each record, -1 for a rejected one; old (u,): their rows, None
-    where new; batch.reason gains the rejects found here; progress is changed in place.
+    users (u,): distinct ids; row_of (n,): user of each record, -1 for a rejected one; stored (u,): their rows, None
+    where new. In place, batch.reason gains the records of other partitions, and progress goes on.
     """
-    out = Outcome()
-    heads, panes, owner = rows.join(old)
-    n = len(batch.key)
-    ordinal = progress.ordinal + np.arange(n)
-    top = np.maximum.accumulate(np.r_[progress.top, batch.key])
-    watermark = np.maximum(progress.watermark, floor_unit(top[:-1] - rule.lateness))
-    progress.ordinal += n
-    progress.top = int(top[-1])
-    progress.watermark = max(progress.watermark, int(floor_unit(progress.top - rule.lateness)))
+    outcome = Outcome()
+    heads, panes, owner = rows.join(stored)
+    ordinal, watermark = _advance_progress(progress, batch, config)
+    row_of = _reject_misplaced(users, row_of, heads, batch, config)
+    # from here on by event; each is judged by the watermark before its record
+    row_of, ordinal, watermark = row_of[batch.record], ordinal[batch.record], watermark[batch.record]
+    accepted = np.flatnonzero(row_of >= 0)
+    event = _without_repeats(accepted, row_of, heads, batch)
+    outcome.repeated = len(accepted) - len(event)
+    if not len(event):
+        return outcome
+    row = row_of[event]
+    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
+    touched = row[first]
+    new = touched[heads["birth"][touched] < 0]
+    _begin_rows(heads, new, event[first[np.isin(touched, new)]], ordinal, batch)
+    progress.users += len(new)
+    swap = np.zeros(len(heads), bool)
+    if version is not None:
+        swap[touched] = heads["model"][touched] != version.number
+        swap[new] = False
+    due = _due_before(heads, panes, owner, new, progress.swept, config)
+    due_in_sweep = _due_before(heads, panes, owner, new, progress.sweeping, config) if progress.sweeping else None
 
-    live = np.flatnonzero(row_of >= 0)
-    if rule.placed is not None:
-        strange = np.flatnonzero(heads["birth"] < 0)
-        misplaced = strange[rule.placed([users[i] for i in strange.tolist()]) != rule.partition]
+    requested = fold.Asked.by_events(swap, progress.mark, progress.swept)
+    events = _fold_events(batch, event, row, watermark, config.timezone)
+    steps, panes, owner = fold.fold(heads, panes, owner, events, requested)
+    raw = features.raw(steps.windows, steps.hours)
+    applied = _AppliedEvents(batch, event, watermark)
+    evaluation = _Evaluation(users, heads, steps, raw, progress, version, config, applied)
+    outcome.exits = int(np.count_nonzero(steps.event == fold.EXIT))
+    _change_segments(evaluation, outcome)
+    _change_alerts(evaluation, outcome)
+    _send_training_rows(evaluation, applied, outcome)
+
+    cut, next_due = rows.cut(heads, panes, owner), _next_due(heads, panes, owner, heads["clock"], config)
+    keys = [users[i] for i in touched.tolist()]
+    outcome.written = dict(zip(keys, [cut[i] for i in touched.tolist()], strict=True))
+    if due_in_sweep is not None:  # the sweep may have passed and moved the entry
+        outcome.index = expiry_index.moved(keys, due_in_sweep[touched], next_due[touched])
+    outcome.index |= expiry_index.moved(keys, due[touched], next_due[touched])
+    return outcome
+
+
+def _advance_progress(progress: Progress, batch: EventBatch, config: PartitionConfig) -> tuple[Ints, Ints]:
+    """Count the records and raise the watermark, in place. Returns the ordinal of each record and the watermark before
+    it (ms): (n,) each."""
+    count = len(batch.key)
+    ordinal = progress.ordinal + np.arange(count)
+    top = np.maximum.accumulate(np.r_[progress.top, batch.key])  # the largest merge key before each record, and after
+    watermark = np.maximum(progress.watermark, floor_unit(top[:-1] - config.lateness))
+    progress.ordinal += count
+    progress.top = int(top[-1])
+    progress.watermark = max(progress.watermark, int(floor_unit(progress.top - config.lateness)))
+    return ordinal, watermark
+
+
+def _reject_misplaced(
+    users: Sequence[bytes], row_of: Ints, heads: rows.Heads, batch: EventBatch, config: PartitionConfig
+) -> Ints:
+    """Reject the records of new users of other partitions: batch.reason is changed in place. Returns the row of each
+    record (n,), -1 for a rejected one."""
+    if config.placed is not None:
+        unknown = np.flatnonzero(heads["birth"] < 0)
+        misplaced = unknown[config.placed([users[i] for i in unknown.tolist()]) != config.partition]
         if len(misplaced):
             wrong = np.isin(row_of, misplaced)
             batch.reason[wrong] = WRONG_PARTITION
-            live = np.flatnonzero((row_of >= 0) & ~wrong)
-    at = live[np.argsort(row_of[live], kind="stable")]
-    new = recent_ids.first_sights(row_of[at], batch.event_id[at], heads["ids"])
-    keep = new | (batch.event_id[at] == 0)
-    out.repeated = int(len(at) - keep.sum())
-    at = at[keep]
-    if not len(at):
-        return out
-    row = row_of[at]
-    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
-    born = row[first][heads["birth"][row[first]] < 0]
-    at_birth = at[first[np.isin(row[first], born)]]
-    heads["birth"][born] = ordinal[at_birth]
-    heads["born"][born] = batch.time[at_birth] // windows.UNIT
-    progress.users += len(born)
-    events = fold.Events(
-        row,
-        batch.time[at],
-        watermark[at],
-        batch.type[at],
-        batch.amount[at],
-        batch.quantity[at],
-        batch.session[at],
-        batch.order[at],
-        batch.category[at],
-        batch.brand[at],
-        np.stack((batch.country[at], batch.region[at], batch.city[at]), 1),
-        local_block(batch.time[at], rule.timezone),
+            return np.where(wrong, -1, row_of)
+    return row_of
+
+
+def _without_repeats(accepted: Ints, row_of: Ints, heads: rows.Heads, batch: EventBatch) -> Ints:
+    """Events (indices) by row and within a row in applied order, without repeated event ids; updates the recent ids
+    of heads, in place. accepted: indices of events, ascending; row_of (m,): row of each event."""
+    by_row = accepted[np.argsort(row_of[accepted], kind="stable")]
+    new = recent_ids.first_sights(row_of[by_row], batch.event_id[by_row], heads["ids"])
+    return by_row[new | (batch.event_id[by_row] == 0)]
+
+
+def _begin_rows(heads: rows.Heads, new: Ints, event: Ints, ordinal: Ints, batch: EventBatch) -> None:
+    """Note the first event of each new row, in place; new (k,): rows, event (k,): their first events."""
+    heads["birth"][new] = ordinal[event]
+    heads["born"][new] = batch.time[event] // windows.UNIT
+
+
+def _fold_events(batch: EventBatch, event: Ints, row: Ints, watermark: Ints, timezone: str) -> fold.Events:
+    """Events (indices) of a batch as the events of a fold; row (n,): row of each."""
+    time = batch.time[event]
+    return fold.Events(
+        row=row,
+        time=time,
+        watermark=watermark[event],
+        type=batch.type[event],
+        amount=batch.amount[event],
+        quantity=batch.quantity[event],
+        session=batch.session[event],
+        order=batch.order[event],
+        category=batch.category[event],
+        brand=batch.brand[event],
+        place=np.stack((batch.country[event], batch.region[event], batch.city[event]), 1),
+        block=blocks_of_day(time, timezone),
     )
-    swap = np.zeros(len(heads), bool)
-    if version is not None:
-        swap[row[first]] = heads["model"][row[first]] != version.number
-        swap[born] = False
-    was = _due(heads, panes, owner, np.maximum(heads["clock"], progress.swept), rule)
-    was[heads["birth"] < 0] = was[born] = expiry_index.NONE
-    was_swept = was
-    if progress.sweeping:
-        was_swept = _due(heads, panes, owner, np.maximum(heads["clock"], progress.sweeping), rule)
-        was_swept[was == expiry_index.NONE] = expiry_index.NONE
-    asked = fold.Asked.by_events(swap, progress.mark, progress.swept)
-    steps, panes, owner = fold.fold(heads, panes, owner, events, asked)
-    raw = features.raw(steps.windows, steps.hours)
-    out.exits = int(np.count_nonzero(steps.event == fold.EXIT))
-    _decide(out, users, heads, steps, raw, version, rule, batch, at)
-    _alert(out, users, heads, steps, raw, progress, version, rule, batch, at, watermark)
-    _train(out, users, heads, steps, raw, at, watermark, progress, rule)
-    cut, then = rows.cut(heads, panes, owner), _due(heads, panes, owner, heads["clock"], rule)
-    touched = row[first]
-    out.written = {users[i]: cut[i] for i in touched.tolist()}
-    keys = [users[i] for i in touched.tolist()]
-    if progress.sweeping:  # the sweep may have been here and moved the entry
-        out.index = expiry_index.moved(keys, was_swept[touched], then[touched])
-    out.index |= expiry_index.moved(keys, was[touched], then[touched])
-    return out
 
 
-def ending(row_of: Ints, old: Sequence[bytes | None], batch: EventBatch, progress: Progress, rule: Rule) -> int | None:
+def _due_before(
+    heads: rows.Heads, panes: rows.Panes, owner: Ints, new: Ints, decided: int, config: PartitionConfig
+) -> Ints:
+    """The edge of each row's entry in the expiry index before the batch; NONE for new rows. decided: ms, exits up to
+    here are decided for all users."""
+    due = _next_due(heads, panes, owner, np.maximum(heads["clock"], decided), config)
+    due[heads["birth"] < 0] = expiry_index.NONE
+    due[new] = expiry_index.NONE
+    return due
+
+
+def find_forgotten_user(
+    row_of: Ints, stored: Sequence[bytes | None], batch: EventBatch, progress: Progress, config: PartitionConfig
+) -> int | None:
     """The first record whose user may have to be forgotten before it; None for nearly every batch.
 
-    The answer is sure where it is 0: what precedes a record decides, and may be repeats.
+    The answer is certain where it is 0: for later records it depends on those before, which may be repeats. No user is
+    forgotten between two events of a record: the first one decides.
     """
-    live = np.flatnonzero(row_of >= 0)
-    if not len(live):
+    if not len(batch.record):
         return None
-    times = [None if row is None else (rows.last_of(row), rows.clock_of(row)) for row in old]
+    # (last, clock) of each row: its largest event time, and as of when it was judged last, both in ms
+    times = [None if row is None else (rows.last_of(row), rows.clock_of(row)) for row in stored]
     known = [last for last, _ in filter(None, times)]
     top = np.maximum.accumulate(np.r_[progress.top, batch.key])
-    watermark = np.maximum(progress.watermark, floor_unit(top - rule.lateness))
-    soonest = min(min(known, default=1 << 62), int(batch.time[live].min()))
-    high = max(int(batch.time[live].max()), int(watermark[-1]))
-    if high // windows.UNIT < expiry_index.forgotten(soonest, soonest, rule.forget):
+    watermark = np.maximum(progress.watermark, floor_unit(top - config.lateness))
+    earliest = min(min(known, default=1 << 62), int(batch.time.min()))
+    latest = max(int(batch.time.max()), int(watermark[-1]))
+    if latest // windows.UNIT < expiry_index.forgotten(earliest, earliest, config.forget):
         return None
-    judged = np.maximum(batch.time, watermark[:-1])
-    for i in live.tolist():
-        row, time, now = int(row_of[i]), int(batch.time[i]), int(judged[i])
+    judged = np.maximum(batch.time, watermark[:-1][batch.record])
+    is_first = np.r_[True, batch.record[1:] != batch.record[:-1]]
+    for i, record in enumerate(batch.record.tolist()):
+        row, time, now = int(row_of[record]), int(batch.time[i]), int(judged[i])
         before = times[row]
         if before is None:
             times[row] = time, now
             continue
         last, clock = before
-        if now // windows.UNIT >= expiry_index.forgotten(last, clock, rule.forget):
-            return int(i)
+        if is_first[i] and now // windows.UNIT >= expiry_index.forgotten(last, clock, config.forget):
+            return int(record)
         if not batch.event_id[i]:  # others may be repeats
             times[row] = max(last, time), max(clock, now)
     return None
 
 
-def bring(
+# -- rows without events ----------------------------------------------------------------------------------------------
+
+
+def advance_rows(
     users: Sequence[bytes],
-    old: Sequence[bytes],
+    stored: Sequence[bytes],
     until: int,
     progress: Progress,
     version: Version | None,
-    rule: Rule,
+    config: PartitionConfig,
     *,
     erase: bool = False,
 ) -> Outcome:
-    """Bring rows up to a time (ms, an edge of a pane), without an event: what a sweep, the pass after a swap and an
-    erasure ask. Rows in which nothing but the clock would change are not written; a user who is forgotten by then,
-    or erased, gets a tombstone. The index is brought up to date but for the entries that the caller came by."""
-    out = Outcome()
-    heads, panes, owner = rows.join(old)
+    """Evaluate rows up to a time (ms, an edge of a pane) without an event: for a sweep, the pass after a swap, an
+    erasure.
+
+    users (u,) and their rows, stored (u,). Rows in which nothing but the clock would change are not written; a user who
+    is forgotten by then, or erased, gets a tombstone. The outcome has the new entries of the expiry index; the caller
+    deletes those by which it found the users.
+    """
+    outcome = Outcome()
+    heads, panes, owner = rows.join(stored)
     swap = np.zeros(len(heads), bool) if version is None else heads["model"] != version.number
-    if erase:
-        end = np.maximum(np.maximum(heads["clock"], progress.mark), until)
-        upto = end
-    else:
-        end = expiry_index.forgotten(heads["last"], heads["clock"], rule.forget) * windows.UNIT
-        upto = np.minimum(end, until)
-        end = np.where(end <= until, end, rows.NEVER)
-    asked = fold.Asked(swap, progress.mark, progress.swept, upto, end, fold.ERASED if erase else fold.FORGOTTEN)
-    steps, _, _ = fold.fold(heads, panes, owner, _NO_EVENTS, asked)
+    decided_until, end = _erased_at(heads, until, progress) if erase else _forgotten_at(heads, until, config)
+    ending = fold.ERASED if erase else fold.FORGOTTEN
+    requested = fold.Asked(swap, progress.mark, progress.swept, decided_until, end, ending)
+    steps, _, _ = fold.fold(heads, panes, owner, _NO_EVENTS, requested)
     raw = features.raw(steps.windows, steps.hours)
-    _decide(out, users, heads, steps, raw, version, rule)
-    _alert(out, users, heads, steps, raw, progress, version, rule)
-    days = _teach_days(out, users, heads, steps, raw, rule)
-    out.exits = int(np.count_nonzero(steps.event == fold.EXIT))
-    said = np.concatenate((out.changes.step, np.array([alert.step for alert in out.alerts], np.int64), days))
-    moved = np.zeros(len(heads), bool)
-    moved[steps.row[said]] = True
-    np.maximum.at(heads["clock"], steps.row[said], steps.now[said])
+    evaluation = _Evaluation(users, heads, steps, raw, progress, version, config)
+    outcome.exits = int(np.count_nonzero(steps.event == fold.EXIT))
+    _change_segments(evaluation, outcome)
+    _change_alerts(evaluation, outcome)
+    day_ends = _send_first_day_rows(evaluation, outcome)
+
+    alert_steps = np.array([alert.step for alert in outcome.alerts], np.int64)
+    decisive = np.concatenate((outcome.changes.step, alert_steps, day_ends))
+    changed = np.zeros(len(heads), bool)
+    changed[steps.row[decisive]] = True
+    np.maximum.at(heads["clock"], steps.row[decisive], steps.now[decisive])
     ended = np.flatnonzero(end != rows.NEVER)
     if until > progress.swept:
-        then = _due(heads, panes, owner, np.maximum(heads["clock"], until), rule)
-        then[ended] = expiry_index.NONE
-        out.index = expiry_index.moved(users, np.zeros(len(users), np.int64), then)
-    if moved.any():
-        whole_row = owner
-        owner, start, kept = windows.settle(
-            whole_row, panes["start"].astype(np.int64), rows.values(panes), heads["clock"][whole_row] // windows.UNIT
-        )
-        cut = rows.cut(heads, rows.pack(start, kept), owner)
-        out.written = {users[i]: cut[i] for i in np.flatnonzero(moved).tolist()}
-    out.written |= dict.fromkeys(users[i] for i in ended.tolist())
-    out.ended = len(ended)
+        next_due = _next_due(heads, panes, owner, np.maximum(heads["clock"], until), config)
+        next_due[ended] = expiry_index.NONE
+        outcome.index = expiry_index.moved(users, np.zeros(len(users), np.int64), next_due)
+    if changed.any():
+        cut = _cut_settled(heads, panes, owner)
+        outcome.written = {users[i]: cut[i] for i in np.flatnonzero(changed).tolist()}
+    outcome.written |= dict.fromkeys(users[i] for i in ended.tolist())
+    outcome.ended = len(ended)
     progress.users -= len(ended)
-    return out
+    return outcome
 
 
-def _due(heads: rows.Heads, panes: rows.Panes, owner: Ints, after: Ints, rule: Rule) -> Ints:
-    """Next due edge of rows decided up to `after` (ms)."""
-    return expiry_index.next_due(owner, panes["start"].astype(np.int64), after, heads["last"], rule.forget)
+def _erased_at(heads: rows.Heads, until: int, progress: Progress) -> tuple[Ints, Ints]:
+    """Up to when exits are decided and when the row ends, where users are erased (ms): (u,) each."""
+    end = np.maximum(np.maximum(heads["clock"], progress.mark), until)
+    return end, end
 
 
-def _decide(
-    out: Outcome,
-    users: Sequence[bytes],
-    heads: rows.Heads,
-    steps: fold.Steps,
-    raw: NDArray[np.float64],
-    version: Version | None,
-    rule: Rule,
-    batch: EventBatch | None = None,
-    at: Ints | None = None,
-) -> None:
-    """Segment changes of all steps; at (n,) says which record of the batch each event is."""
+def _forgotten_at(heads: rows.Heads, until: int, config: PartitionConfig) -> tuple[Ints, Ints]:
+    """Up to when exits are decided and when the row ends, NEVER if not by `until` (ms): (u,) each."""
+    forgotten = expiry_index.forgotten(heads["last"], heads["clock"], config.forget) * windows.UNIT
+    return np.minimum(forgotten, until), np.where(forgotten <= until, forgotten, rows.NEVER)
+
+
+def _cut_settled(heads: rows.Heads, panes: rows.Panes, owner: Ints) -> list[bytes]:
+    """The rows' bytes, with panes merged and dropped as of each row's clock."""
+    now = heads["clock"][owner] // windows.UNIT
+    settled_owner, start, kept = windows.settle(owner, panes["start"].astype(np.int64), rows.values(panes), now)
+    return rows.cut(heads, rows.pack(start, kept), settled_owner)
+
+
+def _next_due(heads: rows.Heads, panes: rows.Panes, owner: Ints, decided: Ints, config: PartitionConfig) -> Ints:
+    """The next edge at which each row is due (u,), in units; decided (u,): ms, exits up to here are decided."""
+    return expiry_index.next_due(owner, panes["start"].astype(np.int64), decided, heads["last"], config.forget)
+
+
+# -- decisions --------------------------------------------------------------------------------------------------------
+
+
+def _change_segments(evaluation: _Evaluation, outcome: Outcome) -> None:
+    """Segment changes of all steps."""
+    steps, version, applied = evaluation.steps, evaluation.version, evaluation.events
     if version is None or not len(steps.row):
         return
-    assigned = assign(version, raw, steps.row, heads["segment"].astype(np.int64))
-    found = out.changes = segment_changes.find(heads, steps, assigned, version.number)
-    sources: list[segment_changes.Record | None] = [None] * len(found)
-    if batch is not None and at is not None:
-        event = steps.event[found.step]
-        caused = np.flatnonzero(event >= 0)
-        record = at[event[caused]]
-        out.caused = batch.time[record]
-        for i, source, offset in zip(
-            caused.tolist(), batch.source[record].tolist(), batch.offset[record].tolist(), strict=True
-        ):
-            sources[i] = segment_changes.Record(rule.sources[source], rule.partition, offset)
-    out.change_records = segment_changes.documents(found, users, assigned, version, sources)
+    assigned = assign(version, evaluation.features, steps.row, evaluation.heads["segment"].astype(np.int64))
+    outcome.changes = changes = segment_changes.detect(evaluation.heads, steps, assigned, version.number)
+    causes: list[segment_changes.SourceRecord | None] = [None] * len(changes)
+    if applied is not None:
+        event = steps.event[changes.step]
+        by_event = np.flatnonzero(event >= 0)
+        index = applied.index[event[by_event]]
+        outcome.event_times = applied.batch.time[index]
+        record = applied.batch.record[index]
+        source, offset = applied.batch.source[record].tolist(), applied.batch.offset[record].tolist()
+        config = evaluation.config
+        for i, change in enumerate(by_event.tolist()):
+            topic = config.sources[source[i]]
+            causes[change] = segment_changes.SourceRecord(topic, config.partition, offset[i])
+    outcome.change_records = segment_changes.change_records(changes, evaluation.users, assigned, version, causes)
 
 
-def _alert(
-    out: Outcome,
-    users: Sequence[bytes],
-    heads: rows.Heads,
-    steps: fold.Steps,
-    raw: NDArray[np.float64],
-    progress: Progress,
-    version: Version | None,
-    rule: Rule,
-    batch: EventBatch | None = None,
-    at: Ints | None = None,
-    watermark: Ints | None = None,
-) -> None:
-    shop = np.full(len(steps.row), np.iinfo(np.int64).max)
-    if batch is not None and at is not None and watermark is not None:
-        judged = np.flatnonzero(steps.event >= 0)
-        applied = np.argsort(at, kind="stable")  # events in the applied order
-        spend = steps.windows[judged[applied], windows.WINDOWS.index("24h"), VOCABULARY.column("spend")]
-        hour = alerts.hour_of(watermark[at[applied]])
-        bought = batch.type[at[applied]] == VOCABULARY.code("purchase")
-        shop[judged[applied]] = alerts.shop_thresholds(rule.alerts, progress.shop, hour, spend, bought)
-    error = None
-    if rule.alerts.unusual and version is not None and version.encoder is not None:
-        error = version.encoder.unusual(raw)
-    out.alerts = alerts.find(heads, steps, alerts.levels(rule.alerts, steps, shop, error))
-    out.alert_records = alerts.documents(out.alerts, users, steps, rule.alerts, shop, error)
+def _change_alerts(evaluation: _Evaluation, outcome: Outcome) -> None:
+    """Alerts of all steps."""
+    steps, version, rules = evaluation.steps, evaluation.version, evaluation.config.alerts
+    encoder = None if version is None else version.encoder
+    judged = JudgedSteps(steps.windows, steps.event, _shop_history(evaluation), evaluation.features, encoder)
+    outcome.alerts = level_changes.detect(evaluation.heads, steps, level_changes.judge(rules, judged), rules)
+    outcome.alert_records = level_changes.alert_records(outcome.alerts, evaluation.users, judged)
 
 
-def _train(
-    out: Outcome,
-    users: Sequence[bytes],
-    heads: rows.Heads,
-    steps: fold.Steps,
-    raw: NDArray[np.float64],
-    at: Ints,
-    watermark: Ints,
-    progress: Progress,
-    rule: Rule,
-) -> None:
+def _shop_history(evaluation: _Evaluation) -> ShopHistory:
+    """The shop's spends as each step finds them; counts the events in the partition's history, in place."""
+    steps, applied = evaluation.steps, evaluation.events
+    if applied is None:
+        return ShopHistory.none(len(steps.row))
+    event_steps = np.flatnonzero(steps.event >= 0)
+    event = applied.applied_order(np.arange(len(event_steps)))
+    step = event_steps[event]
+    spend = steps.windows[step, windows.WINDOWS.index("24h"), VOCABULARY.column("spend")]
+    bought = applied.batch.type[applied.index[event]] == VOCABULARY.code("purchase")
+    hour = applied.accounting_hour(event)
+    counts, line_of_event = update_shop_history(evaluation.progress.shop, hour, spend, bought)
+    line = np.full(len(steps.row), -1)
+    line[step] = line_of_event
+    return ShopHistory(counts, line)
+
+
+def _send_training_rows(evaluation: _Evaluation, applied: _AppliedEvents, outcome: Outcome) -> None:
     """Training rows of a batch; marks the new users among them as followed, in place."""
-    wanted, kind, mixed = training_records.chosen(steps, heads["birth"][steps.row])
-    order = np.argsort(at[steps.event[wanted]], kind="stable")  # the applied order
-    wanted, kind, mixed = wanted[order], kind[order], mixed[order]
-    hours = alerts.hour_of(watermark[at[steps.event[wanted]]])
-    sent = training_records.sampled(progress.shop, hours, mixed, rule.training_hourly)
-    wanted, kind = wanted[sent], kind[sent]
-    row = steps.row[wanted]
-    young = (kind == SAMPLE_ROW) & (steps.now[wanted] < training_records.day_end(heads["born"][row].astype(np.int64)))
-    heads["followed"][row[young]] = 1
-    _teach(out, users, heads, steps, raw, wanted, kind, rule)
-    _teach_days(out, users, heads, steps, raw, rule)
+    steps, heads, config = evaluation.steps, evaluation.heads, evaluation.config
+    step, kind, user_hash = training_records.choose_steps(steps, heads["birth"][steps.row])
+    order = applied.applied_order(steps.event[step])
+    step, kind, user_hash = step[order], kind[order], user_hash[order]
+    hour = applied.accounting_hour(steps.event[step])
+    sent = training_records.sample(evaluation.progress.shop, hour, user_hash, config.training_hourly)
+    step, kind = step[sent], kind[sent]
+    row = steps.row[step]
+    day_end = training_records.day_end(heads["born"][row].astype(np.int64))
+    heads["followed"][row[(kind == SAMPLE_ROW) & (steps.now[step] < day_end)]] = 1
+    _add_training_records(evaluation, outcome, step, kind)
+    _send_first_day_rows(evaluation, outcome)
 
 
-def _teach_days(
-    out: Outcome, users: Sequence[bytes], heads: rows.Heads, steps: fold.Steps, raw: NDArray[np.float64], rule: Rule
-) -> Ints:
-    """Training rows of followed users whose first day ends, the steps; they are followed no more, in place: a step that
-    is decided once more, as a sweep under way may ask, is not told twice."""
-    ends = training_records.day_ends(heads, steps)
-    _teach(out, users, heads, steps, raw, ends, np.full(len(ends), FIRST_DAY_ROW, np.int8), rule)
-    heads["followed"][steps.row[ends]] = 0
-    return ends
+def _send_first_day_rows(evaluation: _Evaluation, outcome: Outcome) -> Ints:
+    """Training rows of followed users whose first day ends; returns their steps. The users are followed no more, in
+    place: a sweep that evaluates the same step again sends no second row."""
+    heads, steps = evaluation.heads, evaluation.steps
+    day_ends = training_records.first_day_ends(heads, steps)
+    _add_training_records(evaluation, outcome, day_ends, np.full(len(day_ends), FIRST_DAY_ROW, np.int8))
+    heads["followed"][steps.row[day_ends]] = 0
+    return day_ends
 
 
-def _teach(
-    out: Outcome,
-    users: Sequence[bytes],
-    heads: rows.Heads,
-    steps: fold.Steps,
-    raw: NDArray[np.float64],
-    wanted: Ints,
-    kind: NDArray[np.int8],
-    rule: Rule,
-) -> None:
-    if not len(wanted):
+def _add_training_records(evaluation: _Evaluation, outcome: Outcome, step: Ints, kind: NDArray[np.int8]) -> None:
+    """Encode steps (n,), each as a training row of a kind (n,), under pseudonyms."""
+    if not len(step):
         return
-    row = steps.row[wanted]
-    born = heads["born"][row].astype(np.int64)
-    values = training_records.encode(kind, steps, wanted, born, training_records.layout(features.NAMES), raw)
-    names = [training_records.pseudonym(users[i], rule.training_key) for i in row.tolist()]
-    out.training_records += zip(names, values, strict=True)
+    row = evaluation.steps.row[step]
+    born = evaluation.heads["born"][row].astype(np.int64)
+    columns = training_records.layout(features.NAMES)
+    values = training_records.encode(kind, evaluation.steps, step, born, columns, evaluation.features)
+    key = evaluation.config.training_key
+    keys = [training_records.pseudonym(evaluation.users[i], key) for i in row.tolist()]
+    outcome.training_records += zip(keys, values, strict=True)
 
 
-def local_block(time: Ints, timezone: str) -> Ints:
-    """Three-hour block (0-7) of the shop's day for each time (ms)."""
+def blocks_of_day(time: Ints, timezone: str) -> Ints:
+    """Three-hour block (0-7) of the shop's day for each time (ms): (n,)."""
     if timezone == "UTC":
-        return time // 10_800_000 % 8
-    from datetime import UTC, datetime
-
+        return time // BLOCK_MS % 8
     zone = ZoneInfo(timezone)
-    quarter, inverse = np.unique(time // 900_000, return_inverse=True)  # offsets change on quarter hours at most
-    offset = [datetime.fromtimestamp(q * 900, UTC).astimezone(zone).utcoffset() for q in quarter.tolist()]
-    shift = np.array([int(o.total_seconds() * 1000) if o else 0 for o in offset], np.int64)
-    return (time + shift[inverse]) // 10_800_000 % 8
+    quarter, quarter_of = np.unique(time // QUARTER_MS, return_inverse=True)  # offsets change on quarter hours at most
+    starts = [datetime.fromtimestamp(q * QUARTER_MS // 1000, UTC).astimezone(zone) for q in quarter.tolist()]
+    offsets = [start.utcoffset() for start in starts]
+    shift = np.array([int(offset.total_seconds() * 1000) if offset else 0 for offset in offsets], np.int64)
+    return (time + shift[quarter_of]) // BLOCK_MS % 8

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from streams.processing.cloudevents import encoder, rfc3339
-from streams.schemas.flat_json import USER_LIMIT
+from streams.schemas.event_fields import USER_LIMIT
 from streams.schemas.record_batch import RecordBatch
 from streams.schemas.timestamps import BAD, to_ms
 
@@ -61,8 +61,8 @@ def user_key(command: Command) -> bytes:
 
 def time(command: Command) -> int | None:
     """Where an advance leads, ms."""
-    found = int(to_ms([command.to])[0])
-    return None if found == BAD else found
+    time = int(to_ms([command.to])[0])
+    return None if time == BAD else time
 
 
 def encode(command: Command) -> bytes:

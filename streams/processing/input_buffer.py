@@ -1,19 +1,18 @@
-"""What was fetched of a partition's sources and is not applied yet: offered, decoded, merged by time."""
+"""What was fetched of a partition's sources and is not applied yet: queued, decoded, merged by time."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from streams.processing.progress import Source
 from streams.processing.time_merge import Merge
 from streams.schemas.event_batch import EventBatch, Reject, concatenate
 from streams.schemas.record_batch import RecordBatch
+from streams.schemas.schema import Decode
 
-QUEUE = 8_000  # records queued of a source beyond which it is held
-
-Decode = Callable[[RecordBatch, int, int, int | None], EventBatch]  # batch, source, key before, now (ms)
+QUEUE = 8_000  # records queued of a source beyond which its fetches are not drained
 
 
 class Inbox:
@@ -23,65 +22,65 @@ class Inbox:
         """sources: how far each was applied."""
         self._names, self._decode = names, decode
         self._merge = Merge([s.key for s in sources], [s.offset for s in sources], concatenate)
-        self._raw: list[deque[RecordBatch]] = [deque() for _ in names]  # offered, not decoded
-        self._kept: list[deque[RecordBatch]] = [deque() for _ in names]  # decoded, not applied
-        self.at_end = False  # all sources, as the last take found them
+        self._undecoded: list[deque[RecordBatch]] = [deque() for _ in names]
+        self._unapplied: list[deque[RecordBatch]] = [deque() for _ in names]  # decoded, but not applied
+        self.at_end = False  # whether all sources were at their ends when take_ready was called last
         self.holding: str | None = None  # the source that held the others back then
 
-    def offer(self, batch: RecordBatch) -> bool:
-        """A fetch of one source; False, and it is left out, where it is not contiguous with the one before."""
+    def add(self, batch: RecordBatch) -> bool:
+        """Queue a fetch of one source; False, and it is left out, where it does not continue the one before."""
         if batch.first != self.queued_ends()[batch.topic]:
             return False
-        self._raw[self._names.index(batch.topic)].append(batch)
+        self._undecoded[self._names.index(batch.topic)].append(batch)
         return True
 
     def queued_ends(self) -> dict[str, int]:
-        """The next offset to read of each source, what was offered counted as read."""
+        """The next offset to read of each source, what is queued counted as read."""
         return {
-            name: self._raw[i][-1].last + 1 if self._raw[i] else self._merge.position(i)
+            name: self._undecoded[i][-1].last + 1 if self._undecoded[i] else self._merge.position(i)
             for i, name in enumerate(self._names)
         }
 
-    def held(self) -> set[str]:
+    def full_topics(self) -> set[str]:
         """Topics that have enough queued: their fetches are not to be drained now."""
         return {
             name
             for i, name in enumerate(self._names)
-            if self._merge.queued(i) + sum(len(b.offsets) for b in self._raw[i]) >= QUEUE
+            if self._merge.queued(i) + sum(map(len, self._undecoded[i])) >= QUEUE
         }
 
     def positions(self) -> dict[str, int]:
-        """Next offset to apply of each source; what take() gave counts as applied."""
+        """Next offset to apply of each source; what take_ready() gave counts as applied."""
         return {name: self._merge.applied(i) for i, name in enumerate(self._names)}
 
-    def take(self, now: int, ends: Mapping[str, int | None]) -> EventBatch | None:
-        """All records that may go, in the applied order; None where there are none.
+    def take_ready(self, now: int, ends: Mapping[str, int | None]) -> EventBatch | None:
+        """Remove and return all records that may be applied, in the applied order; None where there are none.
 
         now: wall clock, ms. ends: last stable offset of each source, None where not known yet.
         """
-        for i, queue in enumerate(self._raw):
+        for i, queue in enumerate(self._undecoded):
             while queue:
                 batch = queue.popleft()
-                self._merge.offer(i, self._decode(batch, i, self._merge.key(i), now), batch.last)
-                self._kept[i].append(batch)
+                self._merge.add(i, self._decode(batch, i, self._merge.key(i), now), batch.last)
+                self._unapplied[i].append(batch)
         at_end = []
         for i, name in enumerate(self._names):
             end = ends.get(name)
             at_end.append(end is not None and self._merge.position(i) >= end)
-        merged = self._merge.take(at_end)
+        merged = self._merge.take_ready(at_end)
         holding = self._merge.holding(at_end)
         self.at_end, self.holding = all(at_end), None if holding is None else self._names[holding]
         return merged
 
-    def reject(self, batch: EventBatch, at: int, reason: str, detail: str) -> Reject:
-        """A record of a batch that was taken and is found to be a reject only now, with its original bytes."""
-        source, offset = int(batch.source[at]), int(batch.offset[at])
-        raw = next(kept for kept in self._kept[source] if kept.last >= offset)
-        return Reject.of(raw, bisect_left(raw.offsets, offset), reason, detail)
+    def late_reject(self, batch: EventBatch, index: int, reason: str, detail: str) -> Reject:
+        """The reject, with its original bytes, of a decoded record that is found to be one as it is applied."""
+        source, offset = int(batch.source[index]), int(batch.offset[index])
+        fetch = next(fetch for fetch in self._unapplied[source] if fetch.last >= offset)
+        return Reject.of(fetch, bisect_left(fetch.offsets, offset), reason, detail)
 
-    def forget(self) -> None:
-        """What was taken is applied: its bytes are not asked for any more."""
-        for i, kept in enumerate(self._kept):
+    def drop_applied(self) -> None:
+        """Drop the bytes of what take_ready() gave: it is applied."""
+        for i, fetches in enumerate(self._unapplied):
             applied = self._merge.applied(i)
-            while kept and kept[0].last < applied:
-                kept.popleft()
+            while fetches and fetches[0].last < applied:
+                fetches.popleft()

@@ -1,4 +1,4 @@
-"""What became of segments, as records of `segment-lineage`: segments are born, split, merged, retired, by versions."""
+"""Records of `segment-lineage`: which segments a model version brought, split, merged and retired."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class _Event(msgspec.Struct):
 
 def documents(version: Version) -> list[tuple[bytes, bytes]]:
     """(key, record) of each event that a version brought; the same whoever publishes it."""
-    event, time = encoder("segment-lineage"), rfc3339(np.array([version.event_time]))[0]
-    out = []
-    for i, one in enumerate(version.lineage):
+    encode, time = encoder("segment-lineage"), rfc3339(np.array([version.event_time]))[0]
+    records = []
+    for i, event in enumerate(version.lineage):
         parents, heirs = (
             [_Share(None if segment < 0 else segment, share) for segment, share in side]
-            for side in (one.parents, one.heirs)
+            for side in (event.parents, event.heirs)
         )
-        data = _Event(one.event, one.segment, parents, heirs, one.people, version.number)
-        segment = str(one.segment)
-        out.append((segment.encode(), event(f"lineage-{version.number}-{i}", segment, time, data)))
-    return out
+        data = _Event(event.event, event.segment, parents, heirs, event.people, version.number)
+        segment = str(event.segment)
+        records.append((segment.encode(), encode(f"lineage-{version.number}-{i}", segment, time, data)))
+    return records

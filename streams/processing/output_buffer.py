@@ -1,4 +1,4 @@
-"""What a partition's task has to say since its last cut: rows, entries of the expiry index, outputs, counts."""
+"""What a partition has to write since its last flush: rows, entries of the expiry index, outputs, counts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streams.processing.alerts import RULES
 from streams.processing.batch_step import Outcome
 from streams.processing.progress import PROGRESS_KEY, Progress, Serial
 from streams.processing.rejects import Record, dead_letter
-from streams.processing.segment_changes import CAUSES
+from streams.processing.segment_changes import CAUSES, Changes
 from streams.schemas.event_batch import Reject
 
 
@@ -40,9 +39,9 @@ class Flush:
     event_times: np.ndarray  # ms: of the events behind segment changes, for the latency metric
 
 
-class Outbox:
-    """Filled batch by batch, emptied by a cut. What a user's records bring goes to the user's partition, which has the
-    same number in every topic."""
+class OutputBuffer:
+    """Filled batch by batch, emptied by a flush. What a user's records lead to goes to the user's partition, which has
+    the same number in every topic."""
 
     def __init__(self, topics: Topics, partition: int) -> None:
         self._topics, self._partition = topics, partition
@@ -53,53 +52,68 @@ class Outbox:
         self.rows: dict[bytes, bytes | None] = {}
         self.index: dict[bytes, bytes | None] = {}
         self.outputs: dict[tuple[str, int], list[Record]] = defaultdict(list)
-        self._caused: list[np.ndarray] = []
+        self._event_times: list[np.ndarray] = []
 
-    def collect(self, outcome: Outcome, progress: Progress) -> None:
-        """An outcome whose rows and entries the store has taken; segment sizes are kept in progress."""
+    def add_outcome(self, outcome: Outcome, progress: Progress) -> None:
+        """Take over an outcome whose rows and entries the store has taken; the sizes of segments are kept in progress,
+        in place."""
         self.rows.update(outcome.written)
         self.index.update(outcome.index)
-        self._caused.append(outcome.caused)
-        topics, here, outputs = self._topics, self._partition, self.outputs
-        none: list[tuple[str, bytes]] = []
+        self._event_times.append(outcome.event_times)
+        self._add_outputs(outcome)
+        _update_sizes(progress.sizes, outcome.changes)
+        self._count(outcome)
+
+    def _add_outputs(self, outcome: Outcome) -> None:
+        topics, partition, outputs = self._topics, self._partition, self.outputs
+        headers: list[tuple[str, bytes]] = []
         if outcome.change_records:
-            outputs[topics.changes, here] += [(key, change, none) for key, change, _ in outcome.change_records]
-            outputs[topics.segments, here] += [(key, current, none) for key, _, current in outcome.change_records]
+            outputs[topics.changes, partition] += [(key, change, headers) for key, change, _ in outcome.change_records]
+            outputs[topics.segments, partition] += [
+                (key, current, headers) for key, _, current in outcome.change_records
+            ]
         if outcome.alert_records:
-            outputs[topics.alerts, here] += [(key, value, none) for key, value in outcome.alert_records]
+            outputs[topics.alerts, partition] += [(key, value, headers) for key, value in outcome.alert_records]
         if outcome.training_records:
-            outputs[topics.training, 0] += [(key, value, none) for key, value in outcome.training_records]
-        sizes, changes = progress.sizes, outcome.changes
-        for moved, by in ((changes.frm, -1), (changes.to, 1)):
-            segments, count = np.unique(moved[moved >= 0], return_counts=True)
-            for segment, number in zip(segments.tolist(), count.tolist(), strict=True):
-                sizes[segment] = sizes.get(segment, 0) + by * number
-        for cause, number in enumerate(np.bincount(changes.cause).tolist()):
-            if number:
-                self.counts[f"change:{CAUSES[cause]}"] += number
+            outputs[topics.training, 0] += [(key, value, headers) for key, value in outcome.training_records]
+
+    def _count(self, outcome: Outcome) -> None:
+        for cause, count in enumerate(np.bincount(outcome.changes.cause).tolist()):
+            if count:
+                self.counts[f"change:{CAUSES[cause]}"] += count
         for alert in outcome.alerts:
-            self.counts[f"alert:{RULES[alert.rule]}:{alert.status}"] += 1
+            self.counts[f"alert:{alert.rule.name}:{alert.status}"] += 1
         self.counts["training"] += len(outcome.training_records)
         self.counts["repeated"] += outcome.repeated
         self.counts["exits"] += outcome.exits
         self.counts["ended"] += outcome.ended
 
-    def reject(self, reject: Reject) -> None:
+    def add_reject(self, reject: Reject) -> None:
+        """A dead letter."""
         self.counts[f"reject:{reject.reason}"] += 1
         self.outputs[self._topics.dead_letters, self._partition].append(dead_letter(reject))
 
-    def gone(self, user: bytes) -> None:
-        """A user of whom there is no row: the tombstones alone."""
+    def add_tombstones(self, user: bytes) -> None:
+        """Delete a user of whom there is no row: the tombstones alone."""
         self.rows[user] = None
         self.outputs[self._topics.segments, self._partition].append((user, None, []))
 
-    def receipt(self, request: str, value: bytes) -> None:
+    def add_receipt(self, request: str, value: bytes) -> None:
+        """The receipt of a command, under its request id."""
         self.outputs[self._topics.receipts, self._partition].append((request.encode(), value, []))
 
-    def take(self, progress: bytes, serial: Serial, acked: dict[str, int], swept: int) -> Flush:
-        """Everything since the last one, with the progress that it leads to."""
-        caused = np.concatenate(self._caused) if self._caused else np.zeros(0, np.int64)
+    def flush(self, progress: bytes, serial: Serial, acked: dict[str, int], swept: int) -> Flush:
+        """Everything since the last flush, with the progress that it leads to; empties the buffer."""
+        event_times = np.concatenate(self._event_times) if self._event_times else np.zeros(0, np.int64)
         rows = self.rows | {PROGRESS_KEY: progress}
-        flush = Flush(rows, self.index, self.outputs, acked, swept, serial, caused)
+        flush = Flush(rows, self.index, self.outputs, acked, swept, serial, event_times)
         self._clear()
         return flush
+
+
+def _update_sizes(sizes: dict[int, int], changes: Changes) -> None:
+    """Users in each segment after changes, in place."""
+    for segment_of, difference in ((changes.from_segment, -1), (changes.to_segment, 1)):
+        segments, counts = np.unique(segment_of[segment_of >= 0], return_counts=True)
+        for segment, count in zip(segments.tolist(), counts.tolist(), strict=True):
+            sizes[segment] = sizes.get(segment, 0) + difference * count

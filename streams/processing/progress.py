@@ -13,7 +13,7 @@ BINS = 168  # quarter octaves of spend in minor units, up to 2**42
 
 
 class Entry(IntEnum):
-    """What an entry of the journal begins with."""
+    """The kinds of entries of the journal: a kind and two values."""
 
     RECORDS = 0  # source index, records applied
     SWAP = 1  # version, mark
@@ -74,8 +74,11 @@ class Progress(msgspec.Struct):
     cursor: bytes | None = None  # last user of the swap's pass; None when no pass is under way
     holding: str | None = None  # source that holds the others back, for operators
     wall: int = 0  # ms: when this was written
-    journal: list[list[Any]] = msgspec.field(default_factory=list)  # what was applied since the last one, if asked for
-    stretch: dict[str, int] = msgspec.field(default_factory=dict)  # rejects by reason; under "" the records looked at
+    # what was applied since the last progress record, with the setting `state.journal` alone. `make faults` reads it
+    # (tests/faults/order.py): an oracle computes the outputs anew from the order in which records were applied.
+    journal: list[list[Any]] = msgspec.field(default_factory=list)
+    # rejects of the open window by reason; under "" the records looked at
+    reject_counts: dict[str, int] = msgspec.field(default_factory=dict, name="stretch")
     stopped: str | None = None  # why the partition waits for --accept-rejects
     shop: Shop = msgspec.field(default_factory=Shop)
 

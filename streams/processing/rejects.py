@@ -16,10 +16,10 @@ Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]  # key, valu
 
 
 class Watched(Protocol):
-    """A progress that remembers what was looked at."""
+    """A progress with the state of `watch_share`."""
 
-    stretch: dict[str, int]  # rejects by reason; under "" the records looked at
-    stopped: str | None  # why what it stands for waits for --accept-rejects
+    reject_counts: dict[str, int]  # rejects of the open window by reason; under "" the records looked at
+    stopped: str | None  # why processing waits for --accept-rejects
 
 
 def dead_letter(reject: Reject) -> Record:
@@ -44,25 +44,26 @@ def _cut(data: bytes | None, limit: int, name: str, headers: list[tuple[str, byt
     return data[:limit]
 
 
-def watch(progress: Watched, reason: NDArray[np.uint8], window: int, share: float) -> None:
-    """Look at each stretch of `window` records, in the applied order; where more than a share of one are rejects (a
-    wrong schema, not bad records), progress.stopped says so. reason (n,): 0 accepted, else index into REASONS."""
-    stretch, start = progress.stretch, 0
+def watch_share(progress: Watched, reason: NDArray[np.uint8], window: int, share: float) -> None:
+    """Watch the share of rejects in each window of so many records, in the applied order; where it is larger than
+    allowed (a wrong schema, not bad records), progress.stopped says so. reason (n,): 0 accepted, else index into
+    REASONS."""
+    counts, start = progress.reject_counts, 0
     while start < len(reason):
-        part = reason[start : start + window - stretch.get("", 0)]
+        part = reason[start : start + window - counts.get("", 0)]
         start += len(part)
-        stretch[""] = stretch.get("", 0) + len(part)
+        counts[""] = counts.get("", 0) + len(part)
         for code, number in enumerate(np.bincount(part).tolist()):
             if code and number:
-                stretch[REASONS[code]] = stretch.get(REASONS[code], 0) + number
-        if stretch[""] < window:
+                counts[REASONS[code]] = counts.get(REASONS[code], 0) + number
+        if counts[""] < window:
             return
-        count = stretch.pop("")
-        bad = sum(stretch.values())
-        if bad > share * count and not progress.stopped:
-            common = max(stretch, key=stretch.__getitem__)
+        records = counts.pop("")
+        rejects = sum(counts.values())
+        if rejects > share * records and not progress.stopped:
+            common = max(counts, key=counts.__getitem__)
             progress.stopped = (
-                f"{bad} of {count} records in a row are rejects, mostly {common!r}: is the schema, the key or the "
-                "partitioner another? --accept-rejects goes on"
+                f"{rejects} of {records} records in a row are rejects, mostly {common!r}: is the schema, the key or "
+                "the partitioner another? --accept-rejects goes on"
             )
-        stretch.clear()
+        counts.clear()

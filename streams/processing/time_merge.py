@@ -1,7 +1,7 @@
-"""Several logs in one time: the sources of one partition, the partitions of a topic that is re-keyed.
+"""Several logs in one time: the sources of one partition, the partitions of a topic that is repartitioned.
 
 A record's merge key is the running maximum of event time in its source. The smallest key goes first, ties by
-the order of sources, each source strictly by offset.
+the order of sources, each source strictly by offset. Records are merged, not events: those of a record stay together.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Batch(Protocol):
     @property
     def offset(self) -> Ints: ...
     def __len__(self) -> int: ...
-    def take(self, index: Ints) -> Self: ...
+    def select(self, index: Ints) -> Self: ...
 
 
 B = TypeVar("B", bound=Batch)
@@ -35,18 +35,18 @@ class _Queue(Generic[B]):
     key: int  # of the last record read, queued ones included
     position: int  # next offset to read, queued ones included
     batches: deque[tuple[B, int]] = field(default_factory=deque)  # with the last offset covered
-    taken: int = 0  # records of the first batch that have gone
+    taken: int = 0  # records of the first batch that were given
 
 
 class Merge(Generic[B]):
-    """Queues of decoded batches, one a source; take() gives what may go, in the applied order."""
+    """Queues of decoded batches, one a source; take_ready() gives what may be applied, in that order."""
 
     def __init__(self, keys: Sequence[int], positions: Sequence[int], concatenate: Callable[[Sequence[B]], B]) -> None:
         self._concatenate = concatenate
         self._queues = [_Queue[B](key, position) for key, position in zip(keys, positions, strict=True)]
 
-    def offer(self, source: int, batch: B, last: int) -> None:
-        """A decoded fetch that covers the offsets up to last (it may hold no record)."""
+    def add(self, source: int, batch: B, last: int) -> None:
+        """Queue a decoded fetch that covers the offsets up to last (it may hold no record)."""
         queue = self._queues[source]
         queue.batches.append((batch, last))
         queue.position = last + 1
@@ -54,10 +54,12 @@ class Merge(Generic[B]):
             queue.key = int(batch.key[-1])
 
     def queued(self, source: int) -> int:
+        """Records of a source that are queued."""
         queue = self._queues[source]
         return sum(len(batch.key) for batch, _ in queue.batches) - queue.taken
 
     def key(self, source: int) -> int:
+        """Merge key (ms) of the last record queued of a source, or of the last one applied."""
         return self._queues[source].key
 
     def position(self, source: int) -> int:
@@ -82,8 +84,8 @@ class Merge(Generic[B]):
         ]
         return min(waiting)[1] if waiting else None
 
-    def take(self, at_end: Sequence[bool]) -> B | None:
-        """All records that may go now, in the applied order; None where there are none.
+    def take_ready(self, at_end: Sequence[bool]) -> B | None:
+        """Remove and return all records that may be applied now, in the applied order; None where there are none.
 
         at_end: whether the broker holds no record of the source that is not queued here. Of a source not at
         its end the next record has at least the key of the last one read: the smallest bounds all others.
@@ -99,7 +101,7 @@ class Merge(Generic[B]):
                     ready = int(batch.key.searchsorted(bound[0], "right" if j < bound[1] else "left"))
                 if ready > queue.taken:
                     whole = ready - queue.taken == len(batch)
-                    pieces.append(batch if whole else batch.take(np.arange(queue.taken, ready)))
+                    pieces.append(batch if whole else batch.select(np.arange(queue.taken, ready)))
                     queue.taken = ready
                 if queue.taken < len(batch.key):
                     break
@@ -108,4 +110,4 @@ class Merge(Generic[B]):
         if not pieces:
             return None
         merged = self._concatenate(pieces)
-        return merged.take(np.argsort(merged.key, kind="stable")) if len(pieces) > 1 else merged
+        return merged.select(np.argsort(merged.key, kind="stable")) if len(pieces) > 1 else merged

@@ -1,15 +1,16 @@
 """Training rows: which steps the learner sees, and their bytes.
 
-At most one row a user and active hour: the event whose number within the hour is 1, 2, 4 or 8, as a hash of
-user and hour says, so that short and long visits are both seen. In a busy shop only those of some users. Of the same
-users carts and purchases are told at once, so that it is known what came after a row; and of those who are new, their
-features a day later.
+A user has at most one sample row an active hour: the event whose number within the hour is 1, 2, 4 or 8, which a hash
+of user and hour chooses, so that short and long visits are both seen. In a busy shop only some users are sampled. Carts
+and purchases of the same users are sent too, so that the learner knows what came after a row; and for new users, their
+features at the end of their first day.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,29 +38,20 @@ _HEAD = np.dtype(
 )
 
 
-def chosen(steps: Steps, birth: Ints) -> tuple[Ints, NDArray[np.int8], NDArray[np.uint64]]:
-    """Steps (indices) that could be sent, what each is (ROW, OUTCOME), and a hash of each one's user, uniform over
-    2**32 values.
+def choose_steps(steps: Steps, birth: Ints) -> tuple[Ints, NDArray[np.int8], NDArray[np.uint64]]:
+    """Steps (indices) that could be sent, what each is (SAMPLE_ROW, OUTCOME_ROW), and a hash of each one's user,
+    uniform over 2**32 values.
 
-    birth (s,) of each step's row, which with the partition names the user.
+    birth (s,): of each step's row; with the partition it names the user.
     """
-    user = _mix(birth.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))  # splitmix64's constants
-    mixed = _mix(user ^ (steps.now // HOUR_MS).astype(np.uint64) * np.uint64(0xBF58476D1CE4E5B9))
-    wanted = np.int64(1) << (mixed >> np.uint64(62)).astype(np.int64)
-    row = (steps.event >= 0) & (steps.ordinal == wanted)
-    found = np.flatnonzero(row | steps.outcome)
-    return found, np.where(row[found], SAMPLE_ROW, OUTCOME_ROW).astype(np.int8), user[found] >> np.uint64(32)
-
-
-def day_end(born: Ints) -> Ints:
-    """The edge (ms) at which the hour of a first event (units of five minutes) leaves the window of 24 hours."""
-    return first_day.first_day_end(born * windows.UNIT)
-
-
-def day_ends(heads: Heads, steps: Steps) -> Ints:
-    """Steps (indices) that end the first day of a followed user."""
-    end = day_end(heads["born"].astype(np.int64))[steps.row]
-    return np.flatnonzero((steps.event == fold.EXIT) & (steps.now == end) & (heads["followed"][steps.row] != 0))
+    user_hash = _mix(birth.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))  # splitmix64's constants
+    hour = (steps.now // HOUR_MS).astype(np.uint64)
+    hour_hash = _mix(user_hash ^ hour * np.uint64(0xBF58476D1CE4E5B9))
+    sampled_ordinal = np.int64(1) << (hour_hash >> np.uint64(62)).astype(np.int64)  # 1, 2, 4 or 8
+    is_sample = (steps.event >= 0) & (steps.ordinal == sampled_ordinal)
+    chosen = np.flatnonzero(is_sample | steps.outcome)
+    kind = np.where(is_sample[chosen], SAMPLE_ROW, OUTCOME_ROW).astype(np.int8)
+    return chosen, kind, user_hash[chosen] >> np.uint64(32)
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -68,26 +60,39 @@ def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return value ^ value >> np.uint64(32)
 
 
-def sampled(shop: Shop, hour: Ints, user: NDArray[np.uint64], hourly: int) -> Ints:
+def day_end(born: Ints) -> Ints:
+    """The edge (ms) at which the hour of a first event (units of five minutes) leaves the window of 24 hours."""
+    return first_day.first_day_end(born * windows.UNIT)
+
+
+def first_day_ends(heads: Heads, steps: Steps) -> Ints:
+    """Steps (indices) that end the first day of a followed user."""
+    end = day_end(heads["born"].astype(np.int64))[steps.row]
+    return np.flatnonzero((steps.event == fold.EXIT) & (steps.now == end) & (heads["followed"][steps.row] != 0))
+
+
+def sample(shop: Shop, hour: Ints, user_hash: NDArray[np.uint64], hourly: int) -> Ints:
     """Which of the candidates (indices, in applied order) are sent: those of users whose hash lies below a share.
 
     The share is what the hour before would have needed to send `hourly` rows, so the same users are followed through
-    time; twice as many are never sent. hour (n,): accounting hours, never falling; folds them into shop, in place.
+    time; twice as many are never sent. hour (n,): accounting hours, never falling; user_hash (n,): below 2**32. Counts
+    the candidates in shop, in place.
     """
     if not len(hour):
         return hour
-    kept = []
-    start = np.flatnonzero(np.r_[True, hour[1:] != hour[:-1]])
-    for a, b in zip(start.tolist(), [*start.tolist()[1:], len(hour)], strict=True):
-        if int(hour[a]) > shop.training_hour:
+    parts = []
+    edges = [*np.flatnonzero(np.r_[True, hour[1:] != hour[:-1]]).tolist(), len(hour)]
+    for start, end in pairwise(edges):
+        if int(hour[start]) > shop.training_hour:
             if shop.training_hour >= 0:
                 shop.share = min(1 << 32, (hourly << 32) // max(1, shop.candidates))
-            shop.training_hour, shop.candidates, shop.training = int(hour[a]), 0, 0
-        shop.candidates += b - a
-        taken = a + np.flatnonzero(user[a:b] < np.uint64(shop.share))[: max(0, 2 * hourly - shop.training)]
-        shop.training += len(taken)
-        kept.append(taken)
-    return np.concatenate(kept)
+            shop.training_hour, shop.candidates, shop.training = int(hour[start]), 0, 0
+        shop.candidates += end - start
+        room = max(0, 2 * hourly - shop.training)
+        sent = start + np.flatnonzero(user_hash[start:end] < np.uint64(shop.share))[:room]
+        shop.training += len(sent)
+        parts.append(sent)
+    return np.concatenate(parts)
 
 
 def pseudonym(user: bytes, key: bytes) -> bytes:
@@ -101,15 +106,16 @@ def layout(names: Sequence[str]) -> int:
 
 
 def encode(
-    kind: NDArray[np.int8], steps: Steps, at: Ints, born: Ints, columns: int, raw: NDArray[np.float64]
+    kind: NDArray[np.int8], steps: Steps, step: Ints, born: Ints, columns: int, raw: NDArray[np.float64]
 ) -> list[bytes]:
-    """Records of steps at (n,), each of a kind (n,); born (n,), units; raw (s, width), a line a step."""
-    head = np.zeros(len(at), _HEAD)
-    head["columns"], head["kind"], head["now"], head["born"] = columns, kind, steps.now[at], born * windows.UNIT
+    """The records of n steps: step (n,) indices, kind (n,), born (n,) units of five minutes; raw (s, width): of all
+    steps."""
+    head = np.zeros(len(step), _HEAD)
+    head["columns"], head["kind"], head["now"], head["born"] = columns, kind, steps.now[step], born * windows.UNIT
     for i, name in enumerate(fold.LIFETIME):
-        head[name] = steps.lifetime[at, i]
+        head[name] = steps.lifetime[step, i]
     heads, size = head.tobytes(), _HEAD.itemsize
-    return [heads[i * size : (i + 1) * size] + line.tobytes() for i, line in enumerate(raw[at].astype("<f8"))]
+    return [heads[i * size : (i + 1) * size] + row.tobytes() for i, row in enumerate(raw[step].astype("<f8"))]
 
 
 def pieces(
@@ -117,21 +123,23 @@ def pieces(
 ) -> Iterator[TrainingRows | tuple[int, ControlMessage | str]]:
     """The log in its order: rows, and between them control messages (or what is wrong with one) with their offsets."""
     start = 0
-    for at in [*(i for i, key in enumerate(keys) if key == control_messages.KEY), len(keys)]:
-        rows = decode(keys[start:at], values[start:at], offsets[start:at], columns, width)
+    for end in [*(i for i, key in enumerate(keys) if key == control_messages.KEY), len(keys)]:
+        rows = decode(keys[start:end], values[start:end], offsets[start:end], columns, width)
         if len(rows):
             yield rows
-        if at < len(keys):
-            yield offsets[at], control_messages.decode(values[at])
-        start = at + 1
+        if end < len(keys):
+            yield offsets[end], control_messages.decode(values[end])
+        start = end + 1
 
 
 def decode(
     keys: Sequence[bytes | None], values: Sequence[bytes | None], offsets: Sequence[int], columns: int, width: int
 ) -> TrainingRows:
-    """The records that are rows of this layout; others, control messages among them, are left out
-    (online_models/learner/control_messages.py), as is what no worker sends: numbers that are none or LARGEST, unknown
-    kinds."""
+    """The records that are rows of these columns.
+
+    Others are left out, control messages (online_models/learner/control_messages.py) among them, and what no worker
+    sends: values that are not finite or not below LARGEST, unknown kinds.
+    """
     size = _HEAD.itemsize + 8 * width
     fits = [
         i
@@ -145,10 +153,10 @@ def decode(
     data = np.frombuffer(b"".join([values[i] or b"" for i in fits]), np.uint8).reshape(len(fits), size)
     head = np.ascontiguousarray(data[:, : _HEAD.itemsize]).view(_HEAD)[:, 0]
     raw = np.ascontiguousarray(data[:, _HEAD.itemsize :]).view("<f8").astype(np.float64)
-    wide = {name: head[name].astype(np.int64) for name in ("now", "born", "carts", "orders", "sessions")}
+    numbers = {name: head[name].astype(np.int64) for name in ("now", "born", "carts", "orders", "sessions")}
     user = np.frombuffer(b"".join([keys[i] or b"" for i in fits]), USER)
     offset = np.array([offsets[i] for i in fits], np.int64)
-    rows = TrainingRows(offset=offset, kind=head["kind"].astype(np.int8), user=user, raw=raw, **wide)
+    rows = TrainingRows(offset=offset, kind=head["kind"].astype(np.int8), user=user, raw=raw, **numbers)
     kinds = (SAMPLE_ROW, OUTCOME_ROW, FIRST_DAY_ROW)
-    whole = (np.abs(raw) < LARGEST).all(1) & np.isin(rows.kind, kinds)  # a comparison with nan is false
-    return rows if whole.all() else rows.take(whole)
+    valid = (np.abs(raw) < LARGEST).all(1) & np.isin(rows.kind, kinds)  # a comparison with nan is false
+    return rows if valid.all() else rows.take(valid)

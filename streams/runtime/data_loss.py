@@ -1,4 +1,4 @@
-"""What goes on only where its loss was accepted."""
+"""Loss of data: the operator must accept it before the worker continues."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import sys
 from streams.errors import LossError
 
 
-def refuse(accept: bool, what: str, then: str) -> None:
-    """LossError with what is lost, unless that is accepted; then it is told in a line of its own."""
-    if not accept:
-        raise LossError(f"{what}; --accept-loss {then}")
-    tell(f"loss accepted: {what}; {then}")
+def refuse_loss(accepted: bool, loss: str, consequence: str) -> None:
+    """Raise LossError unless the loss was accepted; print a notice if it was.
+
+    loss: what is lost. consequence: what the worker does if it is accepted, as a verb phrase ("goes on").
+    """
+    if not accepted:
+        raise LossError(f"{loss}; --accept-loss {consequence}")
+    print_notice(f"loss accepted: {loss}; {consequence}")
 
 
-def tell(text: str) -> None:
-    """A line for the operator, whatever the level of the log."""
+def print_notice(text: str) -> None:
+    """Print a line for the operator on stderr, whatever the log level."""
     print(f"shoal: {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A worker as a process: Faust's runner, signals and the page."""
+"""A worker as a process: Faust's runner, its signal handlers, and the web page."""
 
 from __future__ import annotations
 
@@ -14,43 +14,53 @@ from streams.errors import SettingsError
 from streams.kafka import acl_check
 from streams.kafka.topics import ensure
 from streams.runtime import heap, status
-from streams.runtime.fatal_errors import fail
+from streams.runtime.fatal_errors import exit_with_error
 from streams.runtime.worker import Worker
 
 
 def run(settings: Settings, *, accept_rejects: bool = False, accept_loss: bool = False) -> None:
-    """Until SIGTERM or SIGINT: a clean stop flushes first. Leaves the process with the exit code of what failed."""
+    """Run a worker until SIGTERM or SIGINT, after which it flushes and stops.
+
+    On a failure the process ends with the exit code of the error.
+    """
     heap.configure()
     ensure(settings, create=False)
     acl_check.check(settings)
     worker = Worker(settings, accept_rejects=accept_rejects, accept_loss=accept_loss)
     worker.metrics.gauges(lambda: status.gauges(worker))
 
-    async def page() -> None:
-        runner = web.AppRunner(
-            build(
-                lambda: status.status(worker),
-                worker.metrics.render,
-                worker.waiting,
-                lambda ident: status.find(worker, ident),
-            ),
-            access_log=None,
-        )
-        await runner.setup()
-        site = web.TCPSite(runner, settings.web.host, settings.web.port)
-        try:
-            await site.start()
-        except OSError as error:
-            fail(SettingsError(f"web.host, web.port: {settings.web.host}:{settings.web.port}: {error.strerror}"))
-        port = runner.addresses[0][1]
-        print(f"shoal: worker on http://{settings.web.host}:{port}", file=sys.stderr, flush=True)
+    async def start_page() -> None:
+        await _start_page(worker)
 
-    worker.on_start = page
-    loop = faust.Worker(
+    worker.on_start = start_page
+    runner = faust.Worker(
         worker.app,
         loglevel=logging.getLevelName(logging.getLogger().level),
         redirect_stdouts=False,
         quiet=True,
         override_logging=False,
     )
-    loop.execute_from_commandline()
+    runner.execute_from_commandline()
+
+
+async def _start_page(worker: Worker) -> None:
+    """Serve health, metrics and status; print the address, whose port may have been chosen by the system."""
+    web_settings = worker.settings.web
+    runner = web.AppRunner(
+        build(
+            lambda: status.status(worker),
+            worker.metrics.render,
+            worker.not_ready_reason,
+            lambda user_id: status.find_user(worker, user_id),
+        ),
+        access_log=None,
+    )
+    await runner.setup()
+    site = web.TCPSite(runner, web_settings.host, web_settings.port)
+    try:
+        await site.start()
+    except OSError as error:
+        address = f"{web_settings.host}:{web_settings.port}"
+        exit_with_error(SettingsError(f"web.host, web.port: {address}: {error.strerror}"))
+    port = runner.addresses[0][1]
+    print(f"shoal: worker on http://{web_settings.host}:{port}", file=sys.stderr, flush=True)

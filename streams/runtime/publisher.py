@@ -1,4 +1,4 @@
-"""One transactional producer a partition: rows, progress and outputs are seen together or not at all."""
+"""Transactional producers. A partition's rows, progress and outputs become visible together or not at all."""
 
 from __future__ import annotations
 
@@ -25,58 +25,64 @@ from streams.kafka.client_options import aiokafka_options
 from streams.processing.output_buffer import Flush
 from streams.processing.progress import Serial
 from streams.processing.rejects import Record
-from streams.runtime.fatal_errors import denied
+from streams.runtime.fatal_errors import authorization_error
 
-BATCH = 900_000  # bytes; the default of 16 KiB makes a flush wait batch by batch
-ABORT = 2.0  # seconds for an abort after a failure
-FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState)
+MAX_BATCH_BYTES = 900_000  # with the default of 16 KiB a flush would wait for one batch after another
+ABORT_SECONDS = 2.0  # for an abort after a failure
+FENCING_ERRORS = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState)
 
-Sent = list[tuple[Any, int]]  # the future of each batch, and how many records it has
+SentBatches = list[tuple[Any, int]]  # the future of each batch, and how many records it has
 
 
-def transactional(settings: Settings, name: str) -> AIOKafkaProducer:
-    """A producer under the deployment's transactional id of that name: whoever starts one fences off the one before."""
+def transactional_producer(settings: Settings, name: str) -> AIOKafkaProducer:
+    """A producer, not started, whose transactional id is made of the deployment and a name.
+
+    Starting one fences off any former producer of the same id.
+    """
     return AIOKafkaProducer(
         **aiokafka_options(settings),
-        max_batch_size=BATCH,
+        max_batch_size=MAX_BATCH_BYTES,
         max_request_size=settings.topics.max_message_bytes,
         transactional_id=f"{settings.prefix}{settings.application}-{name}",
         transaction_timeout_ms=int(settings.state.transaction_timeout * 1000),
     )
 
 
-async def send(
+async def send_records(
     producer: AIOKafkaProducer,
     topic: str,
     partition: int,
     records: Iterable[Record],
-    stamps: Iterable[int | None] = repeat(None),
-) -> Sent:
-    """Records in whole batches. stamps: record times in ms, the wall clock where None. A first record of any size is
-    taken: the broker judges that."""
-    sent = Sent()
+    timestamps: Iterable[int | None] = repeat(None),
+) -> SentBatches:
+    """Send records in whole batches. timestamps: of the records, ms; the wall clock where None.
+
+    A record larger than a batch gets a batch of its own; the broker decides whether it accepts that.
+    """
+    sent = SentBatches()
     batch = producer.create_batch()
-    for (key, value, headers), stamp in zip(records, stamps, strict=False):
-        if batch.append(key=key, value=value, timestamp=stamp, headers=headers) is None:
+    for (key, value, headers), timestamp in zip(records, timestamps, strict=False):
+        if batch.append(key=key, value=value, timestamp=timestamp, headers=headers) is None:  # the batch is full
             sent.append((await producer.send_batch(batch, topic, partition=partition), batch.record_count()))
             batch = producer.create_batch()
-            batch.append(key=key, value=value, timestamp=stamp, headers=headers)
+            batch.append(key=key, value=value, timestamp=timestamp, headers=headers)
     if count := batch.record_count():
         sent.append((await producer.send_batch(batch, topic, partition=partition), count))
     return sent
 
 
 @asynccontextmanager
-async def transaction(producer: AIOKafkaProducer, settings: Settings, where: str) -> AsyncIterator[Sent]:
-    """One transaction over what is sent inside and noted in what it gives; committed at the end of the block.
+async def transaction(producer: AIOKafkaProducer, settings: Settings, where: str) -> AsyncIterator[SentBatches]:
+    """One transaction over the records that are sent inside the block; committed at the end of the block.
 
-    TransactionError, which says where, on any failure and after state.transaction_timeout. Nothing is tried again:
-    whether the broker committed is for the next owner to find out, whose start aborts what is still open.
+    Add to the list that it yields what `send_records` returns. where: prefix of error messages.
+    TransactionError on any failure, and after state.transaction_timeout. Nothing is retried: whether the broker has
+    committed is for the next owner to find out, whose start aborts a transaction that is still open.
     """
-    begun, sent = False, Sent()
-    patience = settings.state.transaction_timeout  # beyond it the broker has aborted what is open
+    begun, sent = False, SentBatches()
+    timeout = settings.state.transaction_timeout  # after it the broker aborts the transaction by itself
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             await producer.begin_transaction()
             begun = True
             yield sent
@@ -87,27 +93,31 @@ async def transaction(producer: AIOKafkaProducer, settings: Settings, where: str
             await _abort(producer)
         raise
     except (KafkaError, IllegalOperation, TimeoutError, TransactionError) as error:
-        # after a send that failed the client says only that there is no transaction any more
-        failed = [why for one, _ in sent if one.done() and not one.cancelled() and (why := one.exception())]
-        why = next(filter(denied, failed), failed[0] if failed else error)
+        # After a failed send aiokafka only reports that there is no transaction; the futures hold the cause.
+        failures = [
+            failure
+            for future, _ in sent
+            if future.done() and not future.cancelled() and (failure := future.exception())
+        ]
+        cause = next(filter(authorization_error, failures), failures[0] if failures else error)
         if begun:
             await _abort(producer)
-        raise told(why, where, patience) from why
+        raise transaction_error(cause, where, timeout) from cause
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:
-    """Readers need not wait for the next owner; a courtesy, for a producer that was fenced off cannot."""
+    """Abort, so that readers need not wait for the next owner. Errors do not matter: a fenced producer cannot."""
     with suppress(Exception):
-        async with asyncio.timeout(ABORT):
+        async with asyncio.timeout(ABORT_SECONDS):
             await producer.abort_transaction()
 
 
-def told(error: BaseException, where: str, patience: float) -> TransactionError:
-    """What ended a transaction that had so many seconds."""
-    limit = f"state.transaction_timeout ({patience:g} s)"
+def transaction_error(error: BaseException, where: str, timeout: float) -> TransactionError:
+    """The TransactionError that reports what ended a transaction. timeout: what the transaction had, seconds."""
+    limit = f"state.transaction_timeout ({timeout:g} s)"
     if isinstance(error, TransactionError):
         return error
-    if isinstance(error, FENCED):
+    if isinstance(error, FENCING_ERRORS):
         return TransactionError(
             f"{where}: fenced off: another worker has taken over, or the transaction took longer than {limit}: "
             f"{error!r}"
@@ -118,12 +128,12 @@ def told(error: BaseException, where: str, patience: float) -> TransactionError:
 
 
 class Publisher:
-    """The transactions of one partition. Starting it fences off a former owner and aborts what that left open."""
+    """The transactions of one partition. Its start fences off a former owner and aborts that owner's transaction."""
 
     def __init__(self, settings: Settings, partition: int) -> None:
         self._settings, self._partition, self._where = settings, partition, f"partition {partition}"
-        self._producer = transactional(settings, f"state-{partition}")
-        self.committed = Serial(0, 0)  # of the newest progress in the changelog, once that is known
+        self._producer = transactional_producer(settings, f"state-{partition}")
+        self.committed = Serial(0, 0)  # of the newest progress in the changelog, set at the end of recovery
 
     async def start(self) -> None:
         try:
@@ -137,10 +147,10 @@ class Publisher:
         await self._producer.stop()
 
     async def commit(self, flush: Flush) -> int:
-        """One transaction; returns the changelog offset after the last of its rows.
+        """Write a flush in one transaction. Returns the changelog offset after the last of its rows.
 
-        TransactionError on any failure. RecoveryError, and nothing is sent, where the progress is not the one that
-        follows on the newest in the changelog: rows of an unfinished recovery would take the place of newer ones.
+        TransactionError on any failure. RecoveryError, and nothing is sent, where the progress does not follow the
+        newest one in the changelog: rows of an incomplete recovery would replace newer rows.
         """
         if not flush.serial.follows(self.committed):
             raise RecoveryError(
@@ -150,19 +160,19 @@ class Publisher:
         try:
             async with transaction(self._producer, self._settings, self._where) as sent:
                 offset = await self._send(flush, sent)
-        except asyncio.CancelledError as error:  # the client's own way to say that it was closed
+        except asyncio.CancelledError as error:  # aiokafka cancels the futures of a producer that was closed
             raise TransactionError(f"{self._where}: the transaction failed: {error!r}") from error
         self.committed = flush.serial
         return offset
 
-    async def _send(self, flush: Flush, sent: Sent) -> int:
+    async def _send(self, flush: Flush, sent: SentBatches) -> int:
         rows: Iterable[Record] = ((key, row, []) for key, row in flush.rows.items())
-        mine = await send(self._producer, self._settings.changelog, self._partition, rows)
-        sent += mine
+        row_batches = await send_records(self._producer, self._settings.changelog, self._partition, rows)
+        sent += row_batches
         for (topic, partition), records in flush.outputs.items():
-            sent += await send(self._producer, topic, partition, records)
-        future, count = mine[-1]
-        base: int = (await future).offset  # of the batch: its first record
-        if base < 0:  # a repeat of a request that the broker had already taken, and no longer knows where
-            raise TransactionError(f"{self._where}: the broker does not say where the rows lie")
-        return base + count
+            sent += await send_records(self._producer, topic, partition, records)
+        future, count = row_batches[-1]
+        base_offset: int = (await future).offset  # of the batch's first record
+        if base_offset < 0:  # the client repeated a request, and the broker no longer knows the offset of the first try
+            raise TransactionError(f"{self._where}: the broker did not return the offset of the rows")
+        return base_offset + count

@@ -1,4 +1,4 @@
-"""What a worker can be asked: how far it is, its gauges, one user."""
+"""What a worker reports: its gauges, the status of its partitions, one user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from state import rows
 from state.vocabulary import VOCABULARY, Unit
 from streams.offline import feature_table
 from streams.processing.cloudevents import rfc3339
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.processing.progress import Progress
 from streams.processing.segment_changes import CAUSES
 
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 
 def gauges(worker: Worker) -> Gauges:
-    """The worker as it stands, for its metrics."""
-    ends = worker.app.consumer.ends() if worker.ready else {}
+    """The gauges of the worker's metrics."""
+    end_offsets = worker.app.consumer.end_offsets() if worker.ready else {}
     lag: dict[tuple[str, int], int] = {}
-    tasks = {number: part.task for number, part in sorted(worker.partitions.items()) if part.task is not None}
+    tasks = {
+        number: partition.task for number, partition in sorted(worker.partitions.items()) if partition.task is not None
+    }
     sizes: dict[int, int] = {}
     for number, task in tasks.items():
         for topic, offset in task.positions().items():
-            end = ends.get((topic, number))
+            end = end_offsets.get((topic, number))
             if end is not None:
                 lag[topic, number] = max(0, end - offset)
         for segment, count in task.progress.sizes.items():
@@ -45,40 +47,46 @@ def gauges(worker: Worker) -> Gauges:
         ready=worker.ready,
         pass_under_way={number: task.swap_pending for number, task in tasks.items()},
         learner=worker.learner.owner,
-        cache_rows=sum(part.store.cached for part in worker.partitions.values()),
-        rekey_lag={rekeyer.topic: rekeyer.lag for rekeyer in worker.rekeyers if rekeyer.owner},
-        recovery_left=worker.recovery.left if worker.recovery else 0,
-        recovery_seconds=worker.recovery.last if worker.recovery else 0.0,
+        cache_rows=sum(partition.store.rows_in_memory for partition in worker.partitions.values()),
+        rekey_lag={service.topic: service.lag for service in worker.repartition_services if service.owner},
+        recovery_left=worker.recovery.remaining if worker.recovery else 0,
+        recovery_seconds=worker.recovery.last_seconds if worker.recovery else 0.0,
         model_quality=newest.quality if newest else {},
     )
 
 
 def status(worker: Worker) -> dict[str, Any]:
-    """Per partition: offsets and ends of the sources, watermark, which source holds the others, model, pass."""
-    ends = worker.app.consumer.ends() if worker.ready else {}
+    """The worker's state in JSON types.
+
+    For each partition: offset and end of each source, and what `progress_status` tells.
+    """
+    end_offsets = worker.app.consumer.end_offsets() if worker.ready else {}
     newest = worker.models.newest
     return {
         "ready": worker.ready,
         "partitions": {
             number: {
                 "sources": {
-                    topic: {"offset": offset, "end": ends.get((topic, number))}
-                    for topic, offset in part.task.positions().items()
+                    topic: {"offset": offset, "end": end_offsets.get((topic, number))}
+                    for topic, offset in partition.task.positions().items()
                 },
-                **told(part.task.progress),
-                "pass_under_way": part.task.swap_pending,
+                **progress_status(partition.task.progress),
+                "pass_under_way": partition.task.swap_pending,
             }
-            for number, part in sorted(worker.partitions.items())
-            if part.task is not None
+            for number, partition in sorted(worker.partitions.items())
+            if partition.task is not None
         },
-        "rekey": {one.topic: {"owner": one.owner, "lag": one.lag, "behind": one.behind} for one in worker.rekeyers},
+        "rekey": {
+            service.topic: {"owner": service.owner, "lag": service.lag, "behind": service.behind}
+            for service in worker.repartition_services
+        },
         "counts": worker.metrics.totals(),
         "newest_version": newest.number if newest else 0,
     }
 
 
-def told(progress: Progress) -> dict[str, Any]:
-    """A partition's progress for people: times in RFC 3339."""
+def progress_status(progress: Progress) -> dict[str, Any]:
+    """A partition's progress in JSON types; times in RFC 3339."""
     return {
         "users": progress.users,
         "sizes": {segment: count for segment, count in sorted(progress.sizes.items()) if count},
@@ -90,43 +98,49 @@ def told(progress: Progress) -> dict[str, Any]:
     }
 
 
-def find(worker: Worker, ident: str) -> dict[str, Any] | None:
-    """A user as this worker holds it; None where it holds none."""
-    key = ident.encode()
-    part = worker.partitions.get(int(placed([key], worker.settings.topics.partitions)[0]))
-    if part is None or part.task is None:
+def find_user(worker: Worker, user_id: str) -> dict[str, Any] | None:
+    """A user's state in JSON types; None where the worker does not own the user's partition, or has no row."""
+    key = user_id.encode()
+    partition = worker.partitions.get(int(partitions_of([key], worker.settings.topics.partitions)[0]))
+    if partition is None or partition.task is None:
         return None
-    row = part.store.get_many([key])[0]
-    return None if row is None else user(ident, row, part.task.progress.watermark, part.task.version)
+    row = partition.store.get_many([key])[0]
+    return (
+        None if row is None else describe_user(user_id, row, partition.task.progress.watermark, partition.task.version)
+    )
 
 
-def user(ident: str, row: bytes, watermark: int, version: Version | None) -> dict[str, Any]:
-    """One user: features as of the later of the row's clock and the watermark (ms), segment, last change, and what a
-    version foretells (None where it is not known)."""
+def describe_user(user_id: str, row: bytes, watermark: int, version: Version | None) -> dict[str, Any]:
+    """A user's row in JSON types: features, segment, last change, predictions, totals.
+
+    Features are as of the later of the row's clock and the watermark (ms). version: makes the predictions, which are
+    None without one.
+    """
     head = rows.join([row])[0][0]
-    now = max(int(head["clock"]), watermark)
-    line = feature_table.table([ident.encode()], [row], now, version).to_pylist()[0]
-    segment, changed = line["segment"], int(head["seq"]) > 0
-    frm = int(head["frm"])
-    as_of, since, last = rfc3339(np.array([now, max(0, int(head["since"])), int(head["last"])]))
+    as_of = max(int(head["clock"]), watermark)
+    features = feature_table.table([user_id.encode()], [row], as_of, version).to_pylist()[0]
+    segment, was_assigned = features["segment"], int(head["seq"]) > 0
+    previous = int(head["frm"])
+    as_of_text, since, last_event = rfc3339(np.array([as_of, max(0, int(head["since"])), int(head["last"])]))
     return {
-        "user": ident,
+        "user": user_id,
         "segment": segment,
-        "as_of": as_of,
-        "last_event": last,
+        "as_of": as_of_text,
+        "last_event": last_event,
         "last_change": {
             "seq": int(head["seq"]),
-            "from": None if frm == rows.UNASSIGNED else frm,
+            "from": None if previous == rows.UNASSIGNED else previous,
             "to": segment,
             "cause": CAUSES[int(head["cause"])],
             "as_of": since,
             "model_version": int(head["change_model"]),
         }
-        if changed
+        if was_assigned
         else None,
-        "foretold": {name: line.get(name) for name in feature_table.FORETOLD},
+        "foretold": {name: features.get(name) for name in feature_table.FORETOLD},
         "features": {
-            name: float(line[name]) if name in feature_table.IN_MONEY else line[name] for name in feature_table.COLUMNS
+            name: float(features[name]) if name in feature_table.IN_MONEY else features[name]
+            for name in feature_table.COLUMNS
         },
         "totals": {
             name: int(head["totals"][VOCABULARY.column(name)]) / (100 if VOCABULARY.unit(name) is Unit.MONEY else 1)

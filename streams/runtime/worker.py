@@ -1,4 +1,4 @@
-"""The worker: the tasks of the partitions that it owns, between Faust's calls and the clock's."""
+"""The worker: owns partitions, runs their tasks on fetches and timers, and ends the process on a failure."""
 
 from __future__ import annotations
 
@@ -9,50 +9,53 @@ from typing import Any
 
 from monitoring.metrics import Metrics
 from online_models.version import Version
-from state.stores.rocksdb import RowStore, block_cache
-from streams.config.factories import rule_of, schema_of
+from state.stores.database import block_cache
+from state.stores.rocksdb import RowStore
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import Settings
 from streams.errors import RecoveryError, StateError
+from streams.processing.alerts.registry import NAMES
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime import heap
 from streams.runtime.assignment import Assignment
-from streams.runtime.fatal_errors import fail
+from streams.runtime.fatal_errors import exit_with_error
 from streams.runtime.partition import Partition
 from streams.runtime.recovery import Recovery
-from streams.schemas import flat_json
-from streams.schemas.event_batch import EventBatch
 from streams.schemas.record_batch import RecordBatch
+from streams.schemas.schema import decoder
 from streams.services.learner import LearnerService
-from streams.services.model_feed import Models
-from streams.services.repartitioner import Rekeyer
+from streams.services.model_feed import ModelFeed
+from streams.services.repartitioner import RepartitionService
 from streams.transport import faust_app
 
-TURN_ROWS = 500  # users a turn of a sweep or of the pass after a swap: a few milliseconds between two batches
-PASS_SHARE = 0.2  # of the time between two flushes that the pass may take
-SWEEP_SHARE = 0.3  # and that the sweep may take: what it does not get to, the users' next events do
-FLUSH_ALONE = 1.0  # seconds after which a flush has the loop to itself, for each batch between two of its steps delays
-# it; what is fetched meanwhile is queued
-MODELS_WAIT = 60.0  # seconds for a version that a progress names to come from `models`
-HOUSEKEEPING = 5.0  # seconds between two commits of the group's offsets, for whoever watches lag, and trims of the heap
+USERS_PER_TURN = 500  # of a sweep, or of the pass after a swap: takes a few milliseconds, then batches may run
+SWEEP_SHARE = 0.3  # of the flush interval that sweeps may take; a user's next event decides what a sweep left out
+PASS_SHARE = 0.2  # of the flush interval that passes after a swap may take
+# Each batch that runs between two steps of a flush delays the flush. After this many seconds it has the event loop to
+# itself, and fetched batches are queued.
+LONG_FLUSH_SECONDS = 1.0
+MODEL_WAIT_SECONDS = 60.0  # for a version that a progress names to be read from `models`
+HOUSEKEEPING_SECONDS = 5.0  # between two commits of the group's offsets, which show the lag, and two trims of the heap
 
 
 class Worker:
-    """One process's share of the partitions."""
+    """One process of a deployment: it processes a share of the partitions."""
 
     def __init__(self, settings: Settings, *, accept_rejects: bool = False, accept_loss: bool = False) -> None:
         self.settings = settings
         self._accept_rejects, self._accept_loss = accept_rejects, accept_loss
-        self.metrics = Metrics()
-        self.models = Models(settings, self._adopt)
+        self.metrics = Metrics(alert_rules=NAMES)
+        self.models = ModelFeed(settings, self._adopt_version)
         self.learner = LearnerService(settings, self.metrics.count)
-        self.rekeyers = [
-            Rekeyer(settings, source, self.metrics.count, accept_rejects=accept_rejects, accept_loss=accept_loss)
-            for source in settings.rekeyed
+        self.repartition_services = [
+            RepartitionService(
+                settings, source, self.metrics.count, accept_rejects=accept_rejects, accept_loss=accept_loss
+            )
+            for source in settings.repartitioned
         ]
-        self._rekeying: list[asyncio.Future[None]] = []
-        self._cache = block_cache(settings.state.block_cache_mb)
-        self._schemas = [schema_of(source, settings) for source in settings.sources]
+        self._block_cache = block_cache(settings.state.block_cache_mb)
+        self._decode = decoder([schema_of(source, settings) for source in settings.sources])
         self._topics = Topics(
             settings.topic("segment_changes"),
             settings.topic("segments"),
@@ -61,54 +64,57 @@ class Worker:
             settings.topic("training_rows"),
             settings.topic("commands_results"),
         )
-        self._assignment: Assignment | None = None  # the last one; it holds no partitions once it has ended
-        self._not_reading_since: float | None = None  # monotonic seconds
-        self._ended = False
-        self._works: list[asyncio.Future[None]] = []
-        self.on_start: Callable[[], Awaitable[None]] | None = None  # before the first assignment: the page
+        self._assignment: Assignment | None = None  # the latest; without partitions once it is closed
+        self._reading_paused_since: float | None = None  # monotonic seconds
+        self._closed = False
+        # asyncio keeps no strong references to its tasks, so these lists do
+        self._background_tasks: list[asyncio.Future[None]] = []
+        self._repartition_tasks: list[asyncio.Future[None]] = []
+        self.on_start: Callable[[], Awaitable[None]] | None = None  # awaited before the first assignment
         self.app = faust_app.build(self)
 
-    # -- ownership ----------------------------------------------------------------------------------------------
+    # -- assignments --------------------------------------------------------------------------------------------
 
     @property
     def partitions(self) -> dict[int, Partition]:
-        """The partitions of the present assignment, once they are open."""
+        """The partitions of the current assignment whose stores are open."""
         return self._assignment.partitions if self._assignment else {}
 
     @property
     def ready(self) -> bool:
-        return self._assignment is not None and self._assignment.begun
+        return self._assignment is not None and self._assignment.ready
 
     @property
     def recovery(self) -> Recovery | None:
-        """The recovery of the present assignment."""
+        """The recovery of the current assignment."""
         return self._assignment.recovery if self._assignment else None
 
-    def own(self, owned: set[int]) -> None:
-        """A rebalance has assigned these partitions: all starts from RocksDB and the changelog, also where one stays.
+    def assign(self, partitions: set[int]) -> None:
+        """Start a new assignment after a rebalance. Partitions that stay are recovered too.
 
-        Returns at once and goes on beside the caller, for no heartbeat is sent while the group's callback runs.
+        Returns at once and recovers concurrently with the caller: the group sends no heartbeats while its callback
+        runs.
         """
-        if self._ended:
+        if self._closed:
             return
-        before = self._assignment
+        previous = self._assignment
         self._assignment = Assignment(
-            before.number + 1 if before else 1,
-            frozenset(owned),
+            previous.number + 1 if previous else 1,
+            frozenset(partitions),
             self.settings,
             self.metrics,
-            self._cache,
-            make_task=self._task,
-            read=self._read,
-            last_recovery=before.recovery.last if before else 0.0,
+            self._block_cache,
+            make_task=self._make_task,
+            start_reading=self._start_reading,
+            last_recovery=previous.recovery.last_seconds if previous else 0.0,
             accept_loss=self._accept_loss,
         )
-        self._assignment.start(before, self.guard)
+        self._assignment.start(previous, self.exit_on_error)
 
-    def _task(self, number: int, store: RowStore) -> Task:
-        """The task of a partition over its recovered rows; ValueError where its progress cannot be read."""
-        task = Task(
-            rule_of(self.settings, number),
+    def _make_task(self, number: int, store: RowStore) -> PartitionProcessor:
+        """The task of a partition over its recovered rows. ValueError where its progress cannot be read."""
+        task = PartitionProcessor(
+            partition_config(self.settings, number),
             self._decode,
             store,
             self._topics,
@@ -118,147 +124,183 @@ class Worker:
             reject_window=self.settings.rejects.window,
             reject_share=self.settings.rejects.share,
         )
-        for version in sorted(self.models.versions.values(), key=lambda v: v.number):
+        for version in sorted(self.models.versions.values(), key=lambda version: version.number):
             task.adopt(version)
         return task
 
-    async def _read(self, assignment: int, positions: Mapping[tuple[str, int], int]) -> None:
-        await self.app.consumer.read(assignment, positions)
+    async def _start_reading(self, assignment: int, positions: Mapping[tuple[str, int], int]) -> None:
+        await self.app.consumer.start_reading(assignment, positions)
 
-    async def rest(self) -> None:
-        """Before a rebalance takes the partitions: flush what was applied, and let them go."""
+    async def revoke(self) -> None:
+        """Flush what was applied, before a rebalance takes the partitions away, and close them."""
         if self._assignment is not None:
-            await self.guard(self._assignment.rest())
+            await self.exit_on_error(self._assignment.flush_and_close())
 
-    async def release(self) -> None:
-        """Close what is owned, of which nothing is flushed; the worker takes no assignment any more."""
-        self._ended = True
+    async def close(self) -> None:
+        """Close the partitions without a flush. The worker ignores later assignments."""
+        self._closed = True
         if self._assignment is not None:
-            await self.guard(self._assignment.close())
+            await self.exit_on_error(self._assignment.close())
 
-    def waiting(self) -> str | None:
-        """What stands between this worker and its work; None when it is ready."""
+    def not_ready_reason(self) -> str | None:
+        """Why the worker does not process records; None when it does."""
         if not self.ready:
-            return f"recovering: {self.recovery.where()}" if self.recovery else "no assignment yet"
-        wanted = {number: part.task.needs() for number, part in self.partitions.items() if part.task is not None}
-        if missing := {number: version for number, version in wanted.items() if version}:
-            return "waiting for model version " + ", ".join(f"{v} (partition {n})" for n, v in missing.items())
+            return f"recovering: {self.recovery.describe()}" if self.recovery else "no assignment yet"
+        needed = {
+            number: partition.task.missing_version()
+            for number, partition in self.partitions.items()
+            if partition.task is not None
+        }
+        missing = [f"{version} (partition {number})" for number, version in needed.items() if version]
+        if missing:
+            return "waiting for model version " + ", ".join(missing)
         return None
 
-    def _decode(self, batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
-        return flat_json.decode(batch, self._schemas[source], source=source, key_before=key_before, now=now)
+    def _adopt_version(self, version: Version) -> None:
+        for partition in self.partitions.values():
+            if partition.task is not None:
+                partition.task.adopt(version)
 
-    def _adopt(self, version: Version) -> None:
-        for part in self.partitions.values():
-            if part.task is not None:
-                part.task.adopt(version)
+    # -- fetches ------------------------------------------------------------------------------------------------
 
-    # -- the turn -----------------------------------------------------------------------------------------------
+    async def process_fetch(self, assignment: int, batch: RecordBatch) -> None:
+        """Process a fetch of a source that was read for the assignment of that number.
 
-    async def take(self, assignment: int, batch: RecordBatch) -> None:
-        """A fetch of a source, read for the assignment of that number; after a hole, what lies in it is read."""
+        A fetch of an earlier assignment is ignored. Where the fetch does not continue the one before, the source is
+        read again from the gap on.
+        """
         if not self.ready or self._assignment is None or self._assignment.number != assignment:
             return
-        part = self.partitions.get(batch.partition)
-        if part is None or part.task is None:
+        partition = self.partitions.get(batch.partition)
+        if partition is None or partition.task is None:
             return
-        end = part.task.queued_ends()[batch.topic]
-        if part.task.offer(batch):
+        expected = partition.task.queued_ends()[batch.topic]
+        if partition.task.add(batch):
             self.metrics.count({"batches": 1})
-            self._turn(part)
-        elif batch.last >= end:
-            await self.app.consumer.read_again(batch.topic, batch.partition, found=batch.first, expected=end)
+            self._run_task(partition)
+        elif batch.last >= expected:  # otherwise the task has all of its records already
+            await self.app.consumer.read_again(batch.topic, batch.partition, found=batch.first, expected=expected)
 
-    def _turn(self, part: Partition) -> None:
-        if part.task is None:
+    def _run_task(self, partition: Partition) -> None:
+        """Apply what may be applied now, then pause the sources of which the task has enough queued."""
+        if partition.task is None:
             return
-        ends, number = self.app.consumer.ends(), part.number
-        # a source whose re-keyer is behind is not at its end, whatever its topic holds
-        ends |= {(rekeyer.topic, number): None for rekeyer in self.rekeyers if rekeyer.behind}
-        late = time.monotonic() - FLUSH_ALONE
-        if not any(one.flushing_since is not None and one.flushing_since < late for one in self.partitions.values()):
-            sources = part.task.rule.sources
-            part.task.run(int(time.time() * 1000), {topic: ends.get((topic, number)) for topic in sources})
-        held = {(topic, number) for topic in part.task.held()}
-        self.app.consumer.held = {at for at in self.app.consumer.held if at[1] != number} | held
+        end_offsets, number = self.app.consumer.end_offsets(), partition.number
+        # While a repartition service is behind, its topic will get records: its end must not count as reached.
+        end_offsets |= {(service.topic, number): None for service in self.repartition_services if service.behind}
+        if not self._flush_takes_long():
+            sources = partition.task.config.sources
+            partition.task.run(int(time.time() * 1000), {topic: end_offsets.get((topic, number)) for topic in sources})
+        consumer = self.app.consumer
+        paused = {(topic, number) for topic in partition.task.full_topics()}
+        consumer.paused = {source for source in consumer.paused if source[1] != number} | paused
+
+    def _flush_takes_long(self) -> bool:
+        limit = time.monotonic() - LONG_FLUSH_SECONDS
+        flushes = [partition.flushing_since for partition in self.partitions.values()]
+        return any(since is not None and since < limit for since in flushes)
 
     async def flush(self) -> None:
         """Flush all partitions; a failure ends the process."""
         if self._assignment is not None:
-            await self.guard(self._assignment.flush())
+            await self.exit_on_error(self._assignment.flush())
 
-    async def _tick(self) -> None:
-        interval, told = self.settings.state.flush_interval, time.monotonic()
+    # -- timers -------------------------------------------------------------------------------------------------
+
+    async def _run_timers(self) -> None:
+        """Run tasks, sweeps, passes and flushes every state.flush_interval, until cancelled."""
+        interval, last_housekeeping = self.settings.state.flush_interval, time.monotonic()
         while True:
             await asyncio.sleep(interval)
-            for part in list(self.partitions.values()):
-                self._turn(part)
+            for partition in list(self.partitions.values()):
+                self._run_task(partition)
                 await asyncio.sleep(0)
             self._check_models()
             self._check_reading()
-            await self._in_turn(Task.sweep, time.monotonic() + SWEEP_SHARE * interval)
-            await self._in_turn(Task.pass_on, time.monotonic() + PASS_SHARE * interval)
+            await self._run_in_turns(PartitionProcessor.sweep, time.monotonic() + SWEEP_SHARE * interval)
+            await self._run_in_turns(PartitionProcessor.continue_pass, time.monotonic() + PASS_SHARE * interval)
             await self.flush()
-            self.metrics.count({f"seek:{topic}": seeks for topic, seeks in self.app.consumer.seeks.items()})
-            self.app.consumer.seeks.clear()
-            if time.monotonic() - told > HOUSEKEEPING:
-                told = time.monotonic()
-                if self.ready:
-                    acked = {(t, part.number): o for part in self.partitions.values() for t, o in part.acked.items()}
-                    await self.app.consumer.commit_positions(acked)
-                    await self.app.consumer.look()
-                await asyncio.to_thread(heap.trim)
+            self._count_seeks()
+            if time.monotonic() - last_housekeeping > HOUSEKEEPING_SECONDS:
+                last_housekeeping = time.monotonic()
+                await self._run_housekeeping()
 
     def _check_models(self) -> None:
-        """StateError where a partition waits for a version that is not in `models`."""
-        for number, part in self.partitions.items():
-            wanted = part.task.needs() if part.task else 0
-            if not wanted or wanted in self.models.versions:
-                part.waits_since = None
-            elif part.waits_since is None:
-                part.waits_since = time.monotonic()
-            elif time.monotonic() - part.waits_since > MODELS_WAIT:
+        """StateError where a partition waits too long for a version, so `models` does not have it."""
+        for number, partition in self.partitions.items():
+            needed = partition.task.missing_version() if partition.task else 0
+            if not needed or needed in self.models.versions:
+                partition.model_wait_since = None
+            elif partition.model_wait_since is None:
+                partition.model_wait_since = time.monotonic()
+            elif time.monotonic() - partition.model_wait_since > MODEL_WAIT_SECONDS:
                 raise StateError(
-                    f"partition {number} stands at model version {wanted}, which {self.settings.topic('models')} does "
-                    "not hold"
+                    f"partition {number} needs model version {needed}, which {self.settings.topic('models')} does not "
+                    "hold"
                 )
 
     def _check_reading(self) -> None:
-        """RecoveryError where Faust does not go on with fetches after a rebalance: nothing else would tell."""
+        """RecoveryError where Faust does not resume fetching after a rebalance; nothing else would detect that."""
         if not self.ready or self.app.consumer.flow_active:
-            self._not_reading_since = None
-        elif self._not_reading_since is None:
-            self._not_reading_since = time.monotonic()
-        elif time.monotonic() - self._not_reading_since > self.settings.state.recovery_deadline:
+            self._reading_paused_since = None
+        elif self._reading_paused_since is None:
+            self._reading_paused_since = time.monotonic()
+        elif time.monotonic() - self._reading_paused_since > self.settings.state.recovery_deadline:
             raise RecoveryError("the partitions are recovered, but the sources are not read: the group has not resumed")
 
-    async def _in_turn(self, work: Callable[[Task, int], int], until: float) -> None:
-        """Go on with the partitions' sweeps or passes, in turn, for a bounded time."""
+    async def _run_in_turns(self, work: Callable[[PartitionProcessor, int], int], until: float) -> None:
+        """Run a sweep or pass of all partitions, some users of each at a time. until: monotonic seconds.
+
+        Control goes back to the event loop between two turns, so that batches are not delayed.
+        """
         while time.monotonic() < until:
-            looked = [work(part.task, TURN_ROWS) for part in self.partitions.values() if part.task is not None]
-            if not any(looked):
+            counts = [
+                work(partition.task, USERS_PER_TURN)
+                for partition in self.partitions.values()
+                if partition.task is not None
+            ]
+            if not any(counts):
                 break
             await asyncio.sleep(0)
 
-    async def work(self) -> None:
-        """What goes on beside the batches, from the first assignment on."""
-        for coroutine in (self.models.run(), self.learner.run(), self._tick()):
-            self._works.append(asyncio.ensure_future(self.guard(coroutine)))
-        for rekeyer in self.rekeyers:
-            self._works.append(asyncio.ensure_future(self.guard(rekeyer.watch())))
-            self._rekeying.append(asyncio.ensure_future(self.guard(rekeyer.run())))
+    def _count_seeks(self) -> None:
+        self.metrics.count({f"seek:{topic}": seeks for topic, seeks in self.app.consumer.seek_counts.items()})
+        self.app.consumer.seek_counts.clear()
 
-    async def hand_over(self) -> None:
-        """Before the end: whoever stands by re-keys at once, and not when the session is over."""
-        for one in self._rekeying:
-            one.cancel()
-        await asyncio.gather(*self._rekeying, return_exceptions=True)
+    async def _run_housekeeping(self) -> None:
+        """Commit the group's offsets, look for sources that are not read, and trim the heap."""
+        if self.ready:
+            offsets = {
+                (topic, partition.number): offset
+                for partition in self.partitions.values()
+                for topic, offset in partition.flushed_offsets.items()
+            }
+            await self.app.consumer.commit_offsets(offsets)
+            await self.app.consumer.check_positions()
+        await asyncio.to_thread(heap.trim)
 
-    async def guard(self, work: Awaitable[Any]) -> None:
-        """A failure here ends the process: Faust cannot give back a single partition."""
+    # -- background tasks ---------------------------------------------------------------------------------------
+
+    def start_background_tasks(self) -> None:
+        """Start what runs concurrently with the batches. Faust calls this once, after the first assignment."""
+        for coroutine in (self.models.run(), self.learner.run(), self._run_timers()):
+            self._background_tasks.append(asyncio.ensure_future(self.exit_on_error(coroutine)))
+        for service in self.repartition_services:
+            self._background_tasks.append(asyncio.ensure_future(self.exit_on_error(service.watch_lag())))
+            self._repartition_tasks.append(asyncio.ensure_future(self.exit_on_error(service.run())))
+
+    async def stop_repartitioning(self) -> None:
+        """Leave the repartition groups before the process ends, so that another worker takes over at once instead of
+        after the session timeout."""
+        for task in self._repartition_tasks:
+            task.cancel()
+        await asyncio.gather(*self._repartition_tasks, return_exceptions=True)
+
+    async def exit_on_error(self, work: Awaitable[Any]) -> None:
+        """Await; end the process if that fails, because Faust cannot give back a single partition."""
         try:
             await work
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            fail(error)
+            exit_with_error(error)

@@ -1,1 +1,1 @@
-"""Bytes to columns: record batches, event batches, one file a schema. No IO."""
+"""Bytes to columns: record batches, event batches, and source schemas, one file each. No IO."""

@@ -1,37 +1,24 @@
-"""Events as columns: what every schema is decoded to."""
+"""Events as columns: what every schema decodes records to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from monitoring.reject_reasons import REJECT_REASONS
 from state.vocabulary import VOCABULARY
 from streams.schemas.record_batch import RecordBatch
 
 Ints = NDArray[np.int64]
 
 TYPES, OTHER = VOCABULARY.event_types, VOCABULARY.other
-REASONS = (
-    "",
-    "too_large",
-    "null_value",
-    "not_json",
-    "bad_type",
-    "no_user",
-    "bad_user",
-    "key_mismatch",
-    "bad_time",
-    "time_ahead",
-    "bad_price",
-    "bad_quantity",
-    "currency",
-    "wrong_partition",
-    "bad_command",
-)
+REASONS = ("", *REJECT_REASONS)  # "": accepted
+CODES = {reason: code for code, reason in enumerate(REASONS)}
+Reasons = dict[int, tuple[str, str]]  # index of a record: why it is a reject, and the detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +35,39 @@ class Reject:
     value: bytes | None
 
     @classmethod
-    def of(cls, batch: RecordBatch, at: int, reason: str, detail: str) -> Reject:
+    def of(cls, batch: RecordBatch, index: int, reason: str, detail: str) -> Reject:
         """The record at an index of a fetch."""
         return cls(
             reason,
             detail,
             batch.topic,
             batch.partition,
-            batch.offsets[at],
-            batch.timestamps[at],
-            batch.keys[at],
-            batch.values[at],
+            batch.offsets[index],
+            batch.timestamps[index],
+            batch.keys[index],
+            batch.values[index],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """n records in offset order (of one source) or in the applied order (merged); columns of n entries."""
+    """n records in offset order (of one source) or in the applied order (merged), and their m events.
 
+    A record has one event in most schemas, and none where it is a reject; see `schema.Schema`. Its length is n.
+    """
+
+    # of records: n entries
     users: list[bytes]  # UTF-8 id; empty where rejected
-    time: Ints  # epoch ms; 0 where rejected
+    offset: Ints
+    source: NDArray[np.int8]
+    key: Ints  # merge key, ms
+    reason: NDArray[np.uint8]  # 0 accepted, else index into REASONS
+    rejects: dict[int, Reject]  # by index
+    # of events: m entries, in the order of the records
+    record: Ints  # index of the record, not decreasing
+    time: Ints  # epoch ms
     type: NDArray[np.int8]  # index into TYPES, OTHER for any other
-    amount: Ints  # line in minor units, signed by quantity
+    amount: Ints  # price times quantity in minor units, signed by quantity
     quantity: Ints
     event_id: NDArray[np.uint64]  # xxh3 of the text, 0 none
     session: NDArray[np.uint64]
@@ -79,24 +77,40 @@ class EventBatch:
     country: NDArray[np.uint32]
     region: NDArray[np.uint32]
     city: NDArray[np.uint32]
-    offset: Ints
-    source: NDArray[np.int8]
-    key: Ints  # merge key, ms
-    reason: NDArray[np.uint8]  # 0 accepted, else index into REASONS
-    rejects: dict[int, Reject]  # by index
 
     def __len__(self) -> int:
         return len(self.key)
 
-    def take(self, index: Ints) -> EventBatch:
-        """The records at index, in its order."""
-        columns: dict[str, Any] = {
-            f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in ("users", "rejects")
-        }
-        places = index.tolist()
-        users = [self.users[i] for i in places]
-        rejects = {j: self.rejects[i] for j, i in enumerate(places) if i in self.rejects} if self.rejects else {}
-        return replace(self, users=users, rejects=rejects, **columns)
+    def select(self, index: Ints) -> EventBatch:
+        """The records at index, in its order, each with its events."""
+        counts = np.bincount(self.record, minlength=len(self))
+        firsts = np.cumsum(counts) - counts  # the first event of each record
+        counts = counts[index]
+        record = np.repeat(np.arange(len(index)), counts)
+        events = np.arange(len(record)) + np.repeat(firsts[index] - (np.cumsum(counts) - counts), counts)
+        columns: dict[str, Any] = {name: getattr(self, name)[index] for name in RECORD_COLUMNS}
+        columns |= {name: getattr(self, name)[events] for name in EVENT_COLUMNS}
+        chosen = index.tolist()
+        users = [self.users[i] for i in chosen]
+        rejects = {j: self.rejects[i] for j, i in enumerate(chosen) if i in self.rejects} if self.rejects else {}
+        return EventBatch(users=users, rejects=rejects, record=record, **columns)
+
+
+RECORD_COLUMNS = ("offset", "source", "key", "reason")
+EVENT_COLUMNS = (
+    "time",
+    "type",
+    "amount",
+    "quantity",
+    "event_id",
+    "session",
+    "order",
+    "category",
+    "brand",
+    "country",
+    "region",
+    "city",
+)
 
 
 def concatenate(batches: Sequence[EventBatch]) -> EventBatch:
@@ -104,13 +118,13 @@ def concatenate(batches: Sequence[EventBatch]) -> EventBatch:
     if len(batches) == 1:
         return batches[0]
     columns: dict[str, Any] = {
-        f.name: np.concatenate([getattr(b, f.name) for b in batches])
-        for f in fields(EventBatch)
-        if f.name not in ("users", "rejects")
+        name: np.concatenate([getattr(batch, name) for batch in batches]) for name in RECORD_COLUMNS + EVENT_COLUMNS
     }
     users: list[bytes] = []
     rejects: dict[int, Reject] = {}
+    record: list[Ints] = []
     for batch in batches:
         rejects.update({len(users) + i: reject for i, reject in batch.rejects.items()})
+        record.append(batch.record + len(users))
         users += batch.users
-    return EventBatch(users=users, rejects=rejects, **columns)
+    return EventBatch(users=users, rejects=rejects, record=np.concatenate(record), **columns)

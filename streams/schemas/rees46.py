@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from streams.schemas.flat_json import Schema, schema
+from dataclasses import replace
+from typing import Any
+
+from streams.schemas.flat_json import FlatJson
+from streams.schemas.schema import Options
 
 FIELDS = {
     "event_time": "event_time",
@@ -16,6 +20,17 @@ FIELDS = {
 TYPES = {"cart": "add_to_cart"}
 
 
-def rees46(*, currency: str = "USD", ahead: int = 300_000, max_bytes: int = 65_536) -> Schema:
+class Rees46(FlatJson):
     """Records with the columns of the REES46 file, as JSON."""
-    return schema(FIELDS, TYPES, name="rees46", currency=currency, ahead=ahead, max_bytes=max_bytes)
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(replace(options or Options(), fields=FIELDS, types=TYPES))
+
+    def file_record(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row with a time in RFC 3339, and the id of the category where it has no name."""
+        record = {name: value for name, value in row.items() if name in FIELDS}
+        record["event_time"] = str(row.get("event_time", "")).replace(" UTC", "Z").replace(" ", "T")
+        record["product_id"] = row.get("product_id")
+        if not record.get("category_code"):
+            record["category_code"] = row.get("category_id")
+        return {name: value for name, value in record.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Times as text or numbers -> epoch milliseconds; whole columns at once where the form is a common one."""
+"""Times as text or numbers to epoch milliseconds; whole columns at once where the form is a common one."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ def to_ms(values: Sequence[object]) -> NDArray[np.int64]:
         try:
             text = "".join(values).encode("ascii")  # type: ignore[arg-type]
         except UnicodeEncodeError:
-            return np.array([_one(v) for v in values], np.int64)
-        out, good = _fixed(np.frombuffer(text, np.uint8).reshape(len(values), width), width)
+            return np.array([_parse(v) for v in values], np.int64)
+        times, good = _fixed(np.frombuffer(text, np.uint8).reshape(len(values), width), width)
         for i in np.flatnonzero(~good).tolist():
-            out[i] = _one(values[i])
-        return out
+            times[i] = _parse(values[i])
+        return times
     if kinds == {int}:
         with suppress(OverflowError):
             whole = np.array(values, np.int64)
             return np.where((whole >= 0) & (whole < _LAST), whole, BAD)
-    return np.array([_one(v) for v in values], np.int64)
+    return np.array([_parse(v) for v in values], np.int64)
 
 
 def _fixed(text: NDArray[np.uint8], width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Times of texts (n, width) in UTC with fields at fixed positions, and which of them have that form, (n,) each."""
     digits = text[:, _DIGITS] - np.uint8(48)  # anything but a digit wraps above 9
     good = (digits <= 9).all(1)
     good &= (text[:, 4] == 45) & (text[:, 7] == 45) & (text[:, 13] == 58) & (text[:, 16] == 58)
@@ -67,7 +68,8 @@ def _fixed(text: NDArray[np.uint8], width: int) -> tuple[NDArray[np.int64], NDAr
     return ((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + fraction, good
 
 
-def _one(value: object) -> int:
+def _parse(value: object) -> int:
+    """One value, whatever its form."""
     if type(value) is int:
         return value if 0 <= value < _LAST else BAD
     if type(value) is not str or not _FORM.fullmatch(value):

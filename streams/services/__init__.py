@@ -1,1 +1,1 @@
-"""What one of all workers does beside its partitions: learning, repartitioning; and the feed of models."""
+"""Services beside the partitions: learning and repartitioning, of which one worker is the owner; the feed of models."""

@@ -1,7 +1,7 @@
-"""The learner: whoever owns the one partition of `training-rows` learns and publishes to `models`.
+"""The learner service: the owner of the only partition of `training-rows` learns and publishes to `models`.
 
-Rows are applied in log order. A successor resumes from the newest version, which carries the state to go on
-from and the offset it had learned up to: nothing is learned twice.
+Rows are applied in log order. The newest version holds the learner's state and the offset up to which it has learned.
+The next owner resumes from it, so no row is learned twice.
 """
 
 from __future__ import annotations
@@ -30,37 +30,42 @@ from streams.kafka.client_options import aiokafka_options
 from streams.processing import lineage_records, training_records
 from streams.processing.cloudevents import encoder, rfc3339
 from streams.services.model_feed import read_newest
-from streams.services.ownership import Ownership, member
+from streams.services.ownership import Ownership, group_member
 
 log = logging.getLogger(__name__)
-KEEP = 1_000  # newest versions kept in `models`; older ones get a tombstone
+KEPT_VERSIONS = 1_000  # newest versions kept in `models`; older ones get a tombstone
+POLL_MS = 200
+MAX_POLL_RECORDS = 2_000
+MAX_REQUEST_BYTES = 16 << 20  # a version with the learner's state is one record
 
 
 def params(settings: Settings) -> LearnerParams:
-    chosen = settings.learner
+    """The learner's parameters from the settings."""
+    learner = settings.learner
     return LearnerParams(
-        k_least=chosen.k_least,
-        k_most=chosen.k_most,
-        first_rows=chosen.first_rows,
-        every_rows=chosen.every_rows,
-        every_ms=int(chosen.every * 1000),
-        window=chosen.window,
-        seed=chosen.seed,
+        k_least=learner.k_least,
+        k_most=learner.k_most,
+        first_rows=learner.first_rows,
+        every_rows=learner.every_rows,
+        every_ms=int(learner.every * 1000),
+        window=learner.window,
+        seed=learner.seed,
         ratios=features.R,
         names=list(features.NAMES),
-        hysteresis=chosen.hysteresis,
+        hysteresis=learner.hysteresis,
         memory=list(features.MEMORY),
-        half_life=chosen.half_life,
-        clip=chosen.clip,
-        floor=chosen.floor,
-        segmenter=chosen.segmenter,
+        half_life=learner.half_life,
+        clip=learner.clip,
+        floor=learner.floor,
+        segmenter=learner.segmenter,
     )
 
 
 class LearnerService:
-    """Member of the learners' group; one of all workers gets the partition."""
+    """A member of the learners' group. Every worker runs one; the owner of the partition learns."""
 
     def __init__(self, settings: Settings, count: Callable[[Mapping[str, int]], None] = lambda _: None) -> None:
+        """count: adds to the worker's metrics."""
         self._settings, self._count = settings, count
         self._topic = settings.topic("training_rows")
         self._models = settings.topic("models")
@@ -69,7 +74,7 @@ class LearnerService:
         self._columns = training_records.layout(features.NAMES)
         self._width = 2 * features.R + len(features.PLAIN)
         self._ownership = Ownership()
-        self._held = 0  # generation of the ownership under which the learner stands
+        self._generation = 0  # of the ownership under which the learner was made
         self._learner: Learner | None = None
         self._producer: AIOKafkaProducer | None = None
 
@@ -78,65 +83,76 @@ class LearnerService:
         return self._learner is not None
 
     async def run(self) -> None:
-        """Learn until cancelled; TransactionError where a version could not be published."""
-        consumer = member(self._settings, "learner")
+        """Learn until cancelled. TransactionError where a version could not be published."""
+        consumer = group_member(self._settings, "learner")
         consumer.subscribe([self._topic], listener=self._ownership)
         await consumer.start()
         try:
             while True:
-                await self._tend(consumer)
+                await self._poll(consumer)
         finally:
             await consumer.stop()
-            await self._let_go()
+            await self._release()
 
-    async def _tend(self, consumer: AIOKafkaConsumer) -> None:
-        mine = self._ownership
-        if self._held != mine.generation:  # a rebalance put the position back, also where the partition stayed
-            await self._let_go()
-            self._held = mine.generation
-        if not mine.owned:
-            await consumer.getmany(timeout_ms=200)  # keeps the membership alive
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        """Learn from one poll's records; take over before the first one.
+
+        The lock is not held during the poll, because a rebalance would wait for it. So after each poll the generation
+        tells whether the partition was revoked meanwhile: its records are then dropped.
+        """
+        ownership = self._ownership
+        if self._generation != ownership.generation:
+            # A rebalance resets the consumer's position, even where the partition stays.
+            await self._release()
+            self._generation = ownership.generation
+        if not ownership.owned:
+            await consumer.getmany(timeout_ms=POLL_MS)  # a member that does not poll is removed from the group
             return
-        at = TopicPartition(self._topic, 0)
-        async with mine.lock:
-            if self._held != mine.generation:
+        partition = TopicPartition(self._topic, 0)
+        async with ownership.lock:
+            if self._generation != ownership.generation:
                 return
             if self._learner is None:
-                await self._take_over(consumer, at)
-        batches = await consumer.getmany(at, timeout_ms=200, max_records=2000)
-        async with mine.lock:
-            if self._held == mine.generation:
+                await self._take_over(consumer, partition)
+        batches = await consumer.getmany(partition, timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)
+        async with ownership.lock:
+            if self._generation == ownership.generation:
                 await self._learn(batches)
 
     async def _learn(self, batches: Mapping[TopicPartition, list[Any]]) -> None:
         for records in batches.values():
-            keys, values, offsets = ([getattr(r, name) for r in records] for name in ("key", "value", "offset"))
+            keys, values, offsets = (
+                [getattr(record, name) for record in records] for name in ("key", "value", "offset")
+            )
             for piece in training_records.pieces(keys, values, offsets, self._columns, self._width):
                 assert self._learner is not None
-                before = self._learner.version
+                previous = self._learner.version
                 if isinstance(piece, TrainingRows):
                     self._count({"learned": int(np.count_nonzero(piece.kind == SAMPLE_ROW))})
                     for version in await asyncio.to_thread(self._learner.learn, piece):
-                        await self._publish(version, before)
-                        before = version
+                        await self._publish(version, previous)
+                        previous = version
                 else:
-                    await self._apply_control(*piece, before)
+                    await self._apply_control(*piece, previous)
 
-    async def _apply_control(self, offset: int, message: ControlMessage | str, before: Version | None) -> None:
-        """Carry out a control message, and answer it in the transaction of the version that it leads to."""
+    async def _apply_control(self, offset: int, message: ControlMessage | str, previous: Version | None) -> None:
+        """Apply a control message; publish its answer in the transaction of the version that it leads to."""
         if isinstance(message, str):
-            log.warning("learner: the control message at offset %d of %s is left out: %s", offset, self._topic, message)
+            log.warning("learner: the control message at offset %d of %s is skipped: %s", offset, self._topic, message)
             return
         assert self._learner is not None
         version, answer = await asyncio.to_thread(self._learner.apply_control, message, offset)
         log.info("learner: control message %s at offset %d: %s", message.action, offset, answer.why)
-        await self._publish(version, before, answer)
+        await self._publish(version, previous, answer)
 
-    async def _take_over(self, consumer: AIOKafkaConsumer, at: TopicPartition) -> None:
-        """Fence a former owner, then go on where the newest version stands."""
+    async def _take_over(self, consumer: AIOKafkaConsumer, partition: TopicPartition) -> None:
+        """Fence off a former owner, then resume from the newest version.
+
+        The version is read after the fencing, so the former owner cannot publish a newer one.
+        """
         self._producer = AIOKafkaProducer(
             **aiokafka_options(self._settings),
-            max_request_size=16 << 20,
+            max_request_size=MAX_REQUEST_BYTES,
             transactional_id=f"{self._settings.prefix}{self._settings.application}-learner-0",
         )
         try:
@@ -145,40 +161,45 @@ class LearnerService:
             raise BrokerError(f"the learner's producer did not start: {error!r}") from error
         newest = await read_newest(self._settings)
         chosen = params(self._settings)
-        # in a thread: the first learner of a process imports River, which takes seconds on a busy machine
+        # In a thread: the first learner of a process imports River, which takes seconds on a busy machine.
         make = (Learner.start, chosen) if newest is None else (Learner.resume, newest, chosen)
         self._learner = await asyncio.to_thread(*make)
-        start = 0 if newest is None else newest.learned_to
-        first = (await consumer.beginning_offsets([at]))[at]
-        consumer.seek(at, max(start, first))
-        log.info("learner: owner, from offset %d", max(start, first))
+        learned_to = 0 if newest is None else newest.learned_to
+        log_start = (await consumer.beginning_offsets([partition]))[partition]
+        consumer.seek(partition, max(learned_to, log_start))
+        log.info("learner: owner, from offset %d", max(learned_to, log_start))
 
-    async def _publish(self, version: Version | None, before: Version | None, answer: Answer | None = None) -> None:
-        """The version with the state to go on from; the one before keeps only what assigning needs: many may be kept,
-        for partitions that stand at them. With it what became of segments, and the answer to a control message."""
+    async def _publish(self, version: Version | None, previous: Version | None, answer: Answer | None = None) -> None:
+        """Publish a version with the learner's state, its lineage, and the answer to a control message.
+
+        The previous version is published again without the state: partitions may still use it to assign segments, and
+        many versions are kept.
+        """
         assert self._producer is not None
         records: list[tuple[str, bytes, bytes | None]] = []
         if version is not None:
             records.append((self._models, b"%d" % version.number, dumps(version)))
-            if before is not None:
-                records.append((self._models, b"%d" % before.number, dumps(msgspec.structs.replace(before, state=b""))))
-            if version.number > KEEP:
-                records.append((self._models, b"%d" % (version.number - KEEP), None))
+            if previous is not None:
+                stateless = msgspec.structs.replace(previous, state=b"")
+                records.append((self._models, b"%d" % previous.number, dumps(stateless)))
+            if version.number > KEPT_VERSIONS:
+                records.append((self._models, b"%d" % (version.number - KEPT_VERSIONS), None))
             records += [(self._lineage, key, value) for key, value in lineage_records.documents(version)]
         if answer is not None:
             receipt = encoder("receipt")(f"{self._topic}-0-{answer.offset}", answer.request_id, _now(), answer)
             records.append((self._results, answer.request_id.encode(), receipt))
         try:
             async with self._producer.transaction():
-                for topic, key, data in records:
-                    await self._producer.send_and_wait(topic, value=data, key=key, partition=0)
+                for topic, key, value in records:
+                    await self._producer.send_and_wait(topic, value=value, key=key, partition=0)
         except KafkaError as error:
-            what = f"model version {version.number}" if version else "the answer to a control message"
-            raise TransactionError(f"{what} could not be published: {error!r}") from error
+            subject = f"model version {version.number}" if version else "the answer to a control message"
+            raise TransactionError(f"{subject} could not be published: {error!r}") from error
         if version is not None:
-            self._count(Counter(f"lineage:{one.event}" for one in version.lineage))
+            self._count(Counter(f"lineage:{change.event}" for change in version.lineage))
 
-    async def _let_go(self) -> None:
+    async def _release(self) -> None:
+        """Drop the learner and its producer; the next owner, or the next poll, resumes from the newest version."""
         self._learner = None
         if self._producer is not None:
             producer, self._producer = self._producer, None

@@ -1,4 +1,4 @@
-"""The `models` topic as every worker reads it: outside the group, from its start, only what was committed."""
+"""The `models` topic as every worker reads it: outside any group, from its start, committed records only."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from streams.kafka.reader import reader, reading, to_end
 log = logging.getLogger(__name__)
 
 
-class Models:
-    """Versions by number, without the learner's state; calls on_version for each new one."""
+class ModelFeed:
+    """All versions in `models` by number, without the learner's state. Calls on_version for each new one."""
 
     def __init__(self, settings: Settings, on_version: Callable[[Version], None]) -> None:
         self._settings, self._on_version = settings, on_version
@@ -28,49 +28,49 @@ class Models:
         return self.versions[max(self.versions)] if self.versions else None
 
     async def run(self) -> None:
-        """Read until cancelled."""
-        at = TopicPartition(self._settings.topic("models"), 0)
+        """Read until cancelled. StateError where a version cannot be read."""
+        partition = TopicPartition(self._settings.topic("models"), 0)
         consumer = reader(self._settings)
         await consumer.start()
         try:
-            consumer.assign([at])
-            await consumer.seek_to_beginning(at)
+            consumer.assign([partition])
+            await consumer.seek_to_beginning(partition)
             while True:
-                for records in (await consumer.getmany(at, timeout_ms=200)).values():
+                for records in (await consumer.getmany(partition, timeout_ms=200)).values():
                     for record in records:
-                        self._take(record.key, record.value)
+                        self._apply(record.key, record.value)
         finally:
             await consumer.stop()
 
-    def _take(self, key: bytes, value: bytes | None) -> None:
+    def _apply(self, key: bytes, value: bytes | None) -> None:
         number = int(key)
         if value is None:
             self.versions.pop(number, None)
             return
         try:
-            version = assigning(value)
+            version = loads_without_state(value)
         except ValueError as error:
             raise StateError(f"model version {number} cannot be read: {error}") from error
-        if number in self.versions:  # the same without the learner's state
+        if number in self.versions:  # published again, without the learner's state, when its successor came
             return
         self.versions[number] = version
         log.info("model version %d, learned up to %d", number, version.learned_to)
         self._on_version(version)
 
 
-def assigning(value: bytes) -> Version:
-    """What assigning needs of a version; ValueError where it cannot be read."""
+def loads_without_state(value: bytes) -> Version:
+    """A version from its bytes, without the learner's state. ValueError where it cannot be read."""
     return msgspec.structs.replace(loads(value), state=b"")
 
 
 async def read_newest(settings: Settings) -> Version | None:
-    """The newest version with its learner's state, read to the topic's end."""
-    at = TopicPartition(settings.topic("models"), 0)
+    """The newest version with its learner's state, from a read of the whole topic; None where there is none."""
+    partition = TopicPartition(settings.topic("models"), 0)
     newest: bytes | None = None
     number = 0
     async with reading(settings) as consumer:
-        consumer.assign([at])
-        async for record in to_end(consumer, await consumer.beginning_offsets([at])):
+        consumer.assign([partition])
+        async for record in to_end(consumer, await consumer.beginning_offsets([partition])):
             if record.value is not None and int(record.key) > number:
                 number, newest = int(record.key), record.value
     return None if newest is None else loads(newest)

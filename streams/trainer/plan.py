@@ -1,4 +1,4 @@
-"""How an encoder is trained, by the settings, and what a training was, in JSON types."""
+"""How an encoder is trained, from the settings; the report of a training, in JSON types."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from online_models.encoder.autoencoder import Plan, Report
 
 
-def plan(settings: Settings) -> Plan:
-    """The settings' plan; SettingsError where torch is missing or does not find the device."""
-    chosen = settings.trainer
+def training_plan(settings: Settings) -> Plan:
+    """The plan of a training. SettingsError where torch is missing or does not find the device."""
+    trainer = settings.trainer
     try:
         import torch
 
         from online_models.encoder.autoencoder import Plan
     except ModuleNotFoundError as error:
         raise SettingsError(f"{error.name} is missing: pip install 'shoal[embeddings]'") from None
-    if chosen.device == "cuda" and not torch.cuda.is_available():
+    if trainer.device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("trainer.device: torch finds no CUDA here")
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    return Plan(**{one.name: getattr(chosen, one.name) for one in fields(Plan) if hasattr(chosen, one.name)})
+    if trainer.threads:
+        torch.set_num_threads(trainer.threads)
+    return Plan(**{field.name: getattr(trainer, field.name) for field in fields(Plan) if hasattr(trainer, field.name)})
 
 
-def told(report: Report) -> dict[str, Any]:
-    """A report as JSON types."""
-    found: dict[str, Any] = msgspec.to_builtins(report)
-    return found | {"epoch_seconds": report.epoch_seconds, "rows_per_second": report.rows_per_second}
+def report_to_json(report: Report) -> dict[str, Any]:
+    """A report in JSON types."""
+    values: dict[str, Any] = msgspec.to_builtins(report)
+    return values | {"epoch_seconds": report.epoch_seconds, "rows_per_second": report.rows_per_second}

@@ -1,4 +1,4 @@
-"""A trainer as a process: signals, and what its errors mean."""
+"""A trainer as a process: signals, and errors of the Kafka clients."""
 
 from __future__ import annotations
 
@@ -13,22 +13,30 @@ from aiokafka.errors import KafkaError
 from streams.config.settings import Settings
 from streams.errors import BrokerError
 from streams.kafka.connectivity import unreachable
-from streams.runtime.fatal_errors import denied
-from streams.trainer.service import Say, Trainer
+from streams.runtime.fatal_errors import authorization_error
+from streams.trainer.service import Notify, Trainer
 
 if TYPE_CHECKING:
     from online_models.encoder.autoencoder import Epoch
 
 
 def run(
-    settings: Settings, *, once: bool, say: Say, step: Callable[[Epoch], None], done: Callable[[dict[str, Any]], None]
+    settings: Settings,
+    *,
+    once: bool,
+    notify: Notify,
+    on_epoch: Callable[[Epoch], None],
+    on_training: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Until the work is done, SIGTERM or SIGINT; the errors are those of `shoal train`."""
-    trainer = Trainer(settings, say=say, step=step, done=done)
-    asyncio.run(_guarded(settings, trainer.once() if once else trainer.run()))
+    """Train until the work is done, SIGTERM or SIGINT. Raises the errors of `shoal train`.
+
+    The callbacks are those of `Trainer`.
+    """
+    trainer = Trainer(settings, notify=notify, on_epoch=on_epoch, on_training=on_training)
+    asyncio.run(_run_until_signal(settings, trainer.train_once() if once else trainer.run()))
 
 
-async def _guarded(settings: Settings, work: Coroutine[Any, Any, Any]) -> None:
+async def _run_until_signal(settings: Settings, work: Coroutine[Any, Any, Any]) -> None:
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -37,8 +45,8 @@ async def _guarded(settings: Settings, work: Coroutine[Any, Any, Any]) -> None:
         with suppress(asyncio.CancelledError):
             await task
     except KafkaError as error:
-        raise denied(error) or await _why(settings, error) from error
+        raise authorization_error(error) or await _broker_error(settings, error) from error
 
 
-async def _why(settings: Settings, error: KafkaError) -> BrokerError:
+async def _broker_error(settings: Settings, error: KafkaError) -> BrokerError:
     return BrokerError(f"{await unreachable(settings)} ({error!r})")

@@ -27,7 +27,7 @@ from streams.config.settings import Settings
 from streams.embedded_kafka.broker import Broker
 from streams.kafka.client_options import aiokafka_options
 from streams.kafka.reader import reader
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from tests.bench import traffic, worker
 from tests.bench.measure import fresh, progress, table_console, write
 
@@ -138,7 +138,7 @@ async def _send(
     show: Callable[[int], None],
 ) -> None:
     clicks, purchases = settings.source_topics
-    places = placed(events.keys, settings.topics.partitions).tolist()
+    places = partitions_of(events.keys, settings.topics.partitions).tolist()
     values = [_halves(value) for value in events.values]
     started, sent, total = time.monotonic(), 0, len(places)
     while sent < total:

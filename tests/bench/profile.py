@@ -14,7 +14,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 from aiokafka import AIOKafkaConsumer
@@ -24,18 +23,19 @@ from rich.table import Table
 
 from online_models.learner.learner import Learner
 from state import features
-from state.stores.rocksdb import Meta, RowStore, block_cache
-from streams.config.factories import rule_of, schema_of
+from state.stores.database import block_cache
+from state.stores.rocksdb import Meta, RowStore
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import Settings
 from streams.embedded_kafka.broker import Broker
 from streams.kafka import fetch
 from streams.kafka.client_options import aiokafka_options
 from streams.processing import training_records
 from streams.processing.output_buffer import Flush, Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime.publisher import Publisher
-from streams.schemas import flat_json
 from streams.schemas.record_batch import RecordBatch
+from streams.schemas.schema import decoder
 from streams.services.learner import params
 from tests.bench import traffic, worker
 from tests.bench.measure import fresh, progress, table_console, write
@@ -131,11 +131,7 @@ async def fetch_all(settings: Settings, total: int) -> tuple[list[RecordBatch], 
 
 def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: Clock) -> tuple[int, list[Flush]]:
     """Everything between bytes in and bytes out; events measured and what was cut meanwhile."""
-    schemas = [schema_of(source, settings) for source in settings.sources]
-
-    def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> Any:
-        return flat_json.decode(batch, schemas[source], source=source, key_before=key_before, now=now)
-
+    decode = decoder([schema_of(source, settings) for source in settings.sources])
     cache, count = block_cache(settings.state.block_cache_mb), settings.topics.partitions
     names = ("segment_changes", "segments", "alerts", "dead_letters", "training_rows", "commands_results")
     topics = Topics(*(settings.topic(name) for name in names))
@@ -145,7 +141,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
         rows = settings.state.cache_rows // count
         stores.append(RowStore(folder / str(n), meta, cache_rows=rows, block_cache=cache))
         stores[n].build_index()
-        tasks.append(Task(rule_of(settings, n), decode, stores[n], topics))
+        tasks.append(PartitionProcessor(partition_config(settings, n), decode, stores[n], topics))
         mine = sorted((b for b in fetched if b.partition == n), key=lambda b: b.timestamps[0])
         queues.append(deque(mine))
     ends = {(b.topic, b.partition): b.last + 1 for b in fetched}
@@ -158,7 +154,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
         cut = tasks[n].cut(int(time.time() * 1000))
         if cut is not None:
             offset += len(cut.rows)
-            stores[n].written(cut.rows, offset, cut.index, cut.swept)
+            stores[n].write_flush(cut.rows, offset, cut.index, cut.swept)
             learned.extend((key, value) for key, value, _ in cut.outputs.get((topics.training, 0), ()))
             flushes.append(cut)
 
@@ -166,7 +162,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
     while any(queues):
         for n in [n for n in range(count) if queues[n]]:
             batch = queues[n].popleft()
-            tasks[n].offer(batch)
+            tasks[n].add(batch)
             applied = tasks[n].run(int(time.time() * 1000), {t: ends.get((t, n), 0) for t in settings.source_topics})
             while tasks[n].sweep(PASS_ROWS):
                 pass
@@ -185,7 +181,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
 
 def _teach(
     settings: Settings,
-    tasks: list[Task],
+    tasks: list[PartitionProcessor],
     learned: list[tuple[bytes | None, bytes | None]],
     flush: Callable[[int], None],
 ) -> None:
@@ -197,7 +193,7 @@ def _teach(
     for n, task in enumerate(tasks):
         task.adopt(version)
         flush(n)
-        while task.pass_on(PASS_ROWS):
+        while task.continue_pass(PASS_ROWS):
             flush(n)
 
 
@@ -207,6 +203,8 @@ async def commit(settings: Settings, flushes: list[Flush]) -> tuple[float, float
     await publisher.start()
     cpu, wall = time.process_time(), time.perf_counter()
     for flush in flushes:
+        # of several partitions, the first of them not committed: each is made to follow
+        publisher.committed = flush.serial._replace(number=flush.serial.number - 1)
         await publisher.commit(flush)
     took = time.process_time() - cpu, time.perf_counter() - wall
     await publisher.stop()

@@ -25,14 +25,15 @@ from rich.table import Table
 
 from streams.config.settings import Settings
 from streams.embedded_kafka.broker import Broker
-from streams.offline.backfill import fold
-from streams.offline.event_files import Line
+from streams.offline.backfill import apply_records
+from streams.offline.event_files import FileRecord
 from streams.processing import progress
 from streams.processing.output_buffer import Flush
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.processing.progress import PROGRESS_KEY, Progress, Source
-from streams.runtime.log_ends import look
+from streams.runtime.log_bounds import read_log_bounds
 from streams.runtime.publisher import Publisher
+from streams.schemas.flat_json import FlatJson
 from tests.bench import traffic, worker
 from tests.bench.measure import cpu_seconds, fresh, memory_mib, table_console, write
 from tests.bench.measure import progress as bar_of
@@ -101,13 +102,13 @@ def start(settings: Settings, folder: Path) -> dict[str, float]:
 async def fill(settings: Settings, users: int, show: Any) -> None:
     """The changelog of that many users, each row twice."""
     names = np.array([traffic.ident(i) for i in range(users)], object)
-    number = placed(names.tolist(), settings.topics.partitions)
+    number = partitions_of(names.tolist(), settings.topics.partitions)
     models = rows_made(settings)
     rng = np.random.default_rng(SEED)
     for partition in range(settings.topics.partitions):
         publisher = Publisher(settings, partition)
         await publisher.start()
-        ids = look(settings, [partition]).ids
+        ids = read_log_bounds(settings, [partition]).topic_ids
         mine = np.flatnonzero(number == partition)
         now = Progress(users=len(mine), sources={name: Source(topic=ids[name]) for name in settings.source_topics})
         for _ in range(2):
@@ -129,10 +130,10 @@ def rows_made(settings: Settings) -> list[bytes]:
     """Rows as the core makes them of some hours of scattered traffic."""
     made = traffic.make("scattered", MODELS * EVENTS, MODELS, end=int(time.time() * 1000), seed=SEED)
     chunks = (
-        [Line(*one) for one in zip(records.keys, records.values, records.times, records.bought, strict=True)]
+        [FileRecord(*one) for one in zip(records.keys, records.values, records.times, records.bought, strict=True)]
         for records in traffic.chunks(made)
     )
-    rows, rejects = fold(settings, chunks, None, lambda _: None)
+    rows, rejects = apply_records(settings, chunks, FlatJson(), None, lambda _: None)
     assert not rejects
     return [row for key, row in rows.items() if key[:1] != b"\x00"]
 

@@ -18,7 +18,7 @@ from kafka.admin import NewTopic
 from streams.config.settings import load
 from streams.embedded_kafka.broker import Broker
 from streams.kafka.topics import ensure
-from streams.services.repartitioner import Rekeyer
+from streams.services.repartitioner import RepartitionService
 from tests.bench import traffic
 from tests.bench.measure import cpu_seconds, fresh, progress, write
 
@@ -65,7 +65,7 @@ def main(events: int, users: int, partitions: int, home: Path, out: Path | None)
             bar.update(filled, completed=done)
         producer.close()
         counts: Counter[str] = Counter()
-        rekeyer = Rekeyer(settings, settings.sources[0], counts.update)
+        rekeyer = RepartitionService(settings, settings.sources[0], counts.update)
 
         async def run() -> tuple[float, float]:
             before, began = cpu_seconds(), time.monotonic()

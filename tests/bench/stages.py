@@ -12,23 +12,23 @@ from typing import Any
 
 # The one place that knows the names: stage -> functions, as module:name. What is not found is told and left out.
 STAGES: dict[str, tuple[str, ...]] = {
-    "decode": ("streams.schemas.flat_json:decode",),
-    "merge": ("streams.processing.time_merge:Merge.offer", "streams.processing.time_merge:Merge.take"),
+    "decode": ("streams.schemas.flat_json:FlatJson.decode",),
+    "merge": ("streams.processing.time_merge:Merge.add", "streams.processing.time_merge:Merge.take_ready"),
     "fold": ("state.fold:fold", "state.recent_ids:first_sights"),
     "windows": ("state.windows:as_of", "state.windows:settle"),
     "vector": ("state.features:raw",),
     "assign": ("online_models.assignment:assign",),
     "decide": (
-        "streams.processing.batch_step:_decide",
-        "streams.processing.batch_step:_alert",
-        "streams.processing.batch_step:_train",
+        "streams.processing.batch_step:_change_segments",
+        "streams.processing.batch_step:_change_alerts",
+        "streams.processing.batch_step:_send_training_rows",
     ),
     "persist": (
         "state.rows:join",
         "state.rows:cut",
         "state.stores.rocksdb:RowStore.get_many",
         "state.stores.rocksdb:RowStore.put_many",
-        "state.stores.rocksdb:RowStore.written",
+        "state.stores.rocksdb:RowStore.write_flush",
     ),
     "due": (
         "state.expiry_index:next_due",
@@ -37,10 +37,10 @@ STAGES: dict[str, tuple[str, ...]] = {
         "state.stores.rocksdb:RowStore.due",
     ),
     "rest of the task": (
-        "streams.processing.partition_processor:Task.offer",
-        "streams.processing.partition_processor:Task.run",
-        "streams.processing.partition_processor:Task.cut",
-        "streams.processing.partition_processor:Task.sweep",
+        "streams.processing.partition_processor:PartitionProcessor.add",
+        "streams.processing.partition_processor:PartitionProcessor.run",
+        "streams.processing.partition_processor:PartitionProcessor.cut",
+        "streams.processing.partition_processor:PartitionProcessor.sweep",
     ),
 }
 PACKAGES = ("streams", "state", "online_models")

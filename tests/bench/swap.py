@@ -20,17 +20,17 @@ from online_models.learner.learner import Learner
 from online_models.version import dumps
 from state import features
 from state.stores.rocksdb import Meta, RowStore
-from streams.config.factories import rule_of, schema_of
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import load
 from streams.processing import training_records
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime import heap
-from streams.runtime.worker import TURN_ROWS
-from streams.schemas import flat_json
+from streams.runtime.worker import USERS_PER_TURN
 from streams.schemas.record_batch import RecordBatch
+from streams.schemas.schema import decoder
 from streams.services.learner import params
-from streams.services.model_feed import assigning
+from streams.services.model_feed import loads_without_state
 from tests.bench import traffic
 from tests.bench.measure import fresh, progress, table_console, write
 
@@ -53,11 +53,9 @@ def main(users: int, home: Path, out: Path | None) -> None:
     store = RowStore(home / "0", Meta(settings.application, 0, 1), cache_rows=users)
     store.build_index()
     topics = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows", "commands-results")
-    task = Task(
-        rule_of(settings, 0),
-        lambda batch, source, key_before, now: flat_json.decode(
-            batch, schema, source=source, key_before=key_before, now=None
-        ),
+    task = PartitionProcessor(
+        partition_config(settings, 0),
+        decoder([schema] * len(settings.sources), use_clock=False),
         store,
         topics,
     )
@@ -77,7 +75,7 @@ def main(users: int, home: Path, out: Path | None) -> None:
         cut = timed(what, lambda: task.cut(int(time.time() * 1000)))
         if cut is None:
             return
-        store.written(cut.rows, 0, cut.index, cut.swept)
+        store.write_flush(cut.rows, 0, cut.index, cut.swept)
         sent = cut.outputs.get((topics.training, 0), [])
         if sent:
             keys, values = [key for key, _, _ in sent], [value for _, value, _ in sent]
@@ -86,7 +84,7 @@ def main(users: int, home: Path, out: Path | None) -> None:
             fresh_versions.extend(learner.learn(rows))
 
     fresh_versions: list[Any] = []
-    heap.calm()  # as a worker does
+    heap.tune_collector()  # as a worker does
     made = traffic.make("scattered", 3 * users, users, end=int(time.time() * 1000), hours=12.0)
     with progress() as bar:
         at = bar.add_task("events", total=len(made))
@@ -95,22 +93,20 @@ def main(users: int, home: Path, out: Path | None) -> None:
             n = len(records.keys)
             offsets = list(range(first, first + n))
             ends = dict.fromkeys(settings.source_topics, 0) | {source: first + n}
-            task.offer(
-                RecordBatch(source, 0, first, first + n - 1, offsets, records.keys, records.values, records.times)
-            )
+            task.add(RecordBatch(source, 0, first, first + n - 1, offsets, records.keys, records.values, records.times))
             task.run(int(time.time() * 1000), ends)
             last = first + n >= len(made) - SWAPS * FETCH
             if last and fresh_versions:
                 data = dumps(fresh_versions[-1])
                 fresh_versions.clear()
-                task.adopt(timed("read", lambda data=data: assigning(data)))
+                task.adopt(timed("read", lambda data=data: loads_without_state(data)))
                 flush("flush with a swap")
-                while timed("turn of the pass", lambda: task.pass_on(TURN_ROWS)):
+                while timed("turn of the pass", lambda: task.continue_pass(USERS_PER_TURN)):
                     pass
                 flush(None)
             else:
                 flush("flush without a swap")
-            while task.sweep(TURN_ROWS):
+            while task.sweep(USERS_PER_TURN):
                 pass
             bar.update(at, completed=first + n)
     store.close()

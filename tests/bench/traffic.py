@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streams.config.settings import Settings
 from streams.kafka.client_options import aiokafka_options
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 
 Ints = NDArray[np.int64]
 SHAPES = ("bursty", "scattered")
@@ -185,7 +185,7 @@ class Sender:
         """All of them, acknowledged at the return."""
         groups: dict[tuple[str, int], list[int]] = defaultdict(list)
         clicks, purchases = self._topics[0], self._topics[-1]
-        places = placed(records.keys, self._partitions).tolist()
+        places = partitions_of(records.keys, self._partitions).tolist()
         for i, (place, bought) in enumerate(zip(places, records.bought, strict=True)):
             groups[purchases if bought else clicks, place].append(i)
         acked = await asyncio.gather(*(self._send(*at, records, mine) for at, mine in groups.items()))

@@ -25,7 +25,7 @@ from online_models.prediction.first_day_learner import FirstDayLearner, FirstDay
 from online_models.prediction.hoeffding import Tree
 from online_models.training_rows import TrainingRows
 from streams.config.settings import load
-from streams.offline.event_files import Line
+from streams.offline.event_files import FileRecord
 from streams.services.learner import params
 from tests.bench.measure import progress, table_console, write
 from tests.quality.planted import chunks, shop
@@ -95,7 +95,7 @@ def drive(rows: TrainingRows, **settings: float) -> tuple[Watched, float]:
 
 def planted(seed: int) -> TrainingRows:
     events = (
-        Line(*line)
+        FileRecord(*line)
         for part in chunks(shop(seed))
         for line in zip(part.keys, part.values, part.times, part.bought, strict=True)
     )

@@ -23,9 +23,9 @@ import numpy as np
 from streams.config.settings import Settings
 from streams.kafka import requests
 from streams.kafka.reader import reader
-from streams.offline.event_files import Line, lines
+from streams.offline.event_files import FileRecord, read_events
 from streams.offline.replay import replay
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from tests.faults.evidence import gather, moved, read_topic
 from tests.faults.order import UNIT
 from tests.faults.runner import Run
@@ -37,7 +37,7 @@ from tests.support.events.squeezed_month import DAY, HOUR, MINUTE, Sent
 def sent(file: Path) -> list[Sent]:
     return [
         Sent(int(line.bought), line.key, line.value, line.timestamp, "")
-        for chunk in lines(file, "shoal")
+        for chunk in read_events(file, "shoal")
         for line in chunk
     ]
 
@@ -59,7 +59,7 @@ def delays(settings: Settings, before: Sequence[Sent], paced: Sequence[Sent], be
     begun: wall clock (s) at which the first record of the slice was due; the others follow by their event times.
     """
     many, lateness = settings.topics.partitions, int(settings.lateness * 1000)
-    part = placed([one.key for one in [*before, *paced]], many)
+    part = partitions_of([one.key for one in [*before, *paced]], many)
     time_of = np.array([one.stamp for one in [*before, *paced]], np.int64)  # a file's records have their event's time
     first = len(before)
     out = []
@@ -69,7 +69,7 @@ def delays(settings: Settings, before: Sequence[Sent], paced: Sequence[Sent], be
         top = np.maximum.accumulate(np.where(mine, time_of, 0))
         marks[number] = (top - lateness) // UNIT * UNIT
     for stamp, change in asyncio.run(_changes(settings)):
-        mark = marks[int(placed([change.user.encode()], many)[0])]
+        mark = marks[int(partitions_of([change.user.encode()], many)[0])]
         at = int(np.searchsorted(mark, change.as_of))
         if change.cause == "expiry" and first <= at < len(mark):
             due = begun + (paced[at - first].stamp - paced[0].stamp) / 1000 / speed
@@ -108,7 +108,7 @@ def main() -> int:
             begun = time.time()
             replay(
                 run.settings,
-                [[Line(o.key, o.value, o.stamp, bool(o.source)) for o in records[a:b]]],
+                [[FileRecord(o.key, o.value, o.stamp, bool(o.source)) for o in records[a:b]]],
                 speed=chosen.speed,
                 allow_jumps=True,
             )

@@ -15,7 +15,7 @@ import msgspec
 
 from streams.errors import LossError, RecoveryError, StateError
 from streams.processing import progress
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.processing.progress import PROGRESS_KEY
 from tests.faults.disk import fill, mount, small_files, unmount
 from tests.faults.evidence import gather
@@ -387,7 +387,7 @@ def undecodable_changelog(run: Run) -> None:
     user, row = next(iter(evidence.rows.items()))
     newest = evidence.progress[0][-1]
     good = progress.dumps(msgspec.structs.replace(newest, journal=[], number=newest.number + 1))
-    place = int(placed([user], run.settings.topics.partitions)[0])
+    place = int(partitions_of([user], run.settings.topics.partitions)[0])
     for key, partition, value in ((PROGRESS_KEY, 0, good), (user, place, row)):
         run.fault()
         run.put(run.settings.changelog, key, b"\xff no row \xff", partition)

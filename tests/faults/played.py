@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from online_models.version import Version
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, loads
-from streams.schemas import flat_json
+from streams.schemas.flat_json import FlatJson
 from streams.schemas.record_batch import RecordBatch
+from streams.schemas.schema import decoder
 from tests.faults.evidence import Evidence, Logged, letter, moved
 from tests.support.events.squeezed_month import DAY, Sent
 
@@ -23,16 +23,14 @@ TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 SOURCES = ("clickstream", "purchases")
 
 
-def _decode(batch: RecordBatch, source: int, key_before: int, now: int | None, *, schema: flat_json.Schema):  # type: ignore[no-untyped-def]
-    return flat_json.decode(batch, schema, source=source, key_before=key_before, now=now)
-
-
 def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 60) -> Evidence:
     """One partition; fetches, turns and flushes fall as the seed says, a version comes after each third."""
     rng = np.random.default_rng(seed)
     store = MemoryStore()
-    decode = partial(_decode, schema=flat_json.schema())
-    task = Task(Rule(sources=SOURCES), decode, store, TOPICS, commands="commands", journal=True)
+    decode = decoder([FlatJson()] * len(SOURCES))
+    task = PartitionProcessor(
+        PartitionConfig(sources=SOURCES), decode, store, TOPICS, commands="commands", journal=True
+    )
     queues = [[one for one in records if one.source == source] for source in (0, 1)]
     logs = [[Logged(i, one.value, one.reason, one.key) for i, one in enumerate(queue)] for queue in queues]
     out = Evidence(SOURCES, 300_000, {0: logs}, {0: []}, {}, {}, [], [], [])
@@ -60,7 +58,7 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 6
         at = len(out.requests)
         out.requests.append(f"r{at}")
         value = json.dumps(command | {"request_id": f"r{at}"}).encode()
-        task.offer(RecordBatch("commands", 0, at, at, [at], [None], [value], [0]))
+        task.add(RecordBatch("commands", 0, at, at, [at], [None], [value], [0]))
 
     while sum(read) < len(records):
         while due and sum(read) >= due[0]:
@@ -70,9 +68,9 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 6
             task.adopt(version)
         for source in (0, 1):
             at, upto = read[source], min(len(queues[source]), read[source] + int(rng.integers(1, fetch)))
-            if upto > at and SOURCES[source] not in task.held():
+            if upto > at and SOURCES[source] not in task.full_topics():
                 part = queues[source][at:upto]
-                task.offer(
+                task.add(
                     RecordBatch(
                         SOURCES[source],
                         0,
@@ -90,14 +88,16 @@ def play(records: list[Sent], versions: list[Version], seed: int, fetch: int = 6
         task.run(1 << 60, ends)
         if rng.random() < 0.5:
             task.sweep(50)
-            task.pass_on(50)
+            task.continue_pass(50)
         if rng.random() < 0.7:
             flush()
     flush()
     out.early = dict(out.rows)
     order({"command": "advance", "to": records[-1].stamp + 33 * DAY})
     task.run(1 << 60, ends)
-    while any((task.pass_on(50), task.sweep(50), task.swap_pending, task.progress.swept < task.progress.watermark)):
+    while any(
+        (task.continue_pass(50), task.sweep(50), task.swap_pending, task.progress.swept < task.progress.watermark)
+    ):
         flush()
     flush()
     out.any_changes = list(out.changes)

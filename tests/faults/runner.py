@@ -29,7 +29,7 @@ from streams.kafka.client_options import kafka_python_options
 from streams.kafka.topics import ensure
 from streams.operations.overview import overview
 from streams.processing.commands import Command, encode
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.processing.progress import Progress
 from tests.faults import models
 from tests.faults.evidence import gather
@@ -159,7 +159,7 @@ class Run:
         """Ask for a user who has come by now to be erased."""
         user = self.records[self.erased * 7].key
         command = encode(Command("erase", f"request {self.erased}", user_id=user.decode()))
-        place = int(placed([user], self.settings.topics.partitions)[0])
+        place = int(partitions_of([user], self.settings.topics.partitions)[0])
         self.put(self.settings.topic("commands"), user, command, place)
         self.erased += 1
 

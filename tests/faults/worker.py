@@ -16,7 +16,7 @@ import streams.runtime.publisher
 import streams.runtime.worker
 from state.stores.rocksdb import RowStore
 from streams.cli import main
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime.publisher import Publisher
 
 POINTS = ("in_transaction", "after_commit", "after_written", "before_cut", "in_pass", "in_sweep")
@@ -44,7 +44,7 @@ def arm(name: str, hit: int, how: str) -> None:
         setattr(owner, method, wrapped)
 
     if name == "in_transaction":
-        send = streams.runtime.publisher.send
+        send = streams.runtime.publisher.send_records
 
         async def sent(producer: Any, topic: str, *arguments: Any) -> Any:
             out = await send(producer, topic, *arguments)
@@ -53,7 +53,7 @@ def arm(name: str, hit: int, how: str) -> None:
                 fire()
             return out
 
-        streams.runtime.publisher.send = sent  # type: ignore[assignment]
+        streams.runtime.publisher.send_records = sent  # type: ignore[assignment]
     elif name == "after_commit":
         commit = Publisher.commit
 
@@ -64,26 +64,26 @@ def arm(name: str, hit: int, how: str) -> None:
 
         Publisher.commit = committed  # type: ignore[method-assign]
     elif name == "after_written":
-        after(RowStore, "written")
+        after(RowStore, "write_flush")
     elif name == "before_cut":
-        cut = Task.cut
+        cut = PartitionProcessor.cut
 
-        def cutting(self: Task, now: int) -> Any:
+        def cutting(self: PartitionProcessor, now: int) -> Any:
             fire()
             return cut(self, now)
 
-        Task.cut = cutting  # type: ignore[method-assign]
+        PartitionProcessor.cut = cutting  # type: ignore[method-assign]
     elif name == "in_pass":
-        after(Task, "pass_on")
+        after(PartitionProcessor, "continue_pass")
     elif name == "in_sweep":
-        after(Task, "sweep")
+        after(PartitionProcessor, "sweep")
     else:
         raise SystemExit(f"no such failpoint: {name}")
 
 
 if __name__ == "__main__":
     if point := os.environ.get("FAILPOINT"):
-        streams.runtime.worker.TURN_ROWS = 25  # a pass of the few users here takes more than a turn
+        streams.runtime.worker.USERS_PER_TURN = 25  # a pass of the few users here takes more than a turn
         chosen, number, end = point.split(":")
         arm(chosen, int(number), end)
     main()

@@ -16,7 +16,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from streams.config.settings import Settings
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from tests.processes import applied, committed, deployment, views, wait_for, worker
 from tests.support import sending
 from tests.support.events.rejects import MARK, Record, event, odd, poison
@@ -68,7 +68,7 @@ def corpus(settings: Settings, topic: str, now: int) -> list[Placed]:
     each: list[Placed] = [(odd(f"{MARK} {topic} odd {i}", now)[name], None) for i, name in enumerate(odd("", now))]
     each += [(record, None) for record in poison(f"{MARK} {topic} bad", now).values()]
     stranger = replace(view(f"{MARK} {topic} stranger", now), reason="wrong_partition")
-    elsewhere = 1 - int(placed([stranger.key or b""], settings.topics.partitions)[0])
+    elsewhere = 1 - int(partitions_of([stranger.key or b""], settings.topics.partitions)[0])
     each += [(stranger, elsewhere)] * 2
     return [at for i, one in enumerate(each) for at in ((view(f"{MARK} good {i % 40}", now - 1_000 + i), None), one)]
 

@@ -64,7 +64,7 @@ def test_record_of_2016_survives_a_restart(home: Path, prefix: str) -> None:
         assert third.pid == first.pid
     assert status(home) is not None  # the block did not start it, so it does not stop it
     with pytest.raises(BrokerError, match="already"):
-        start(home, port=free_port(None, None, taken=first.port))
+        start(home, port=free_port(None, None, exclude=first.port))
 
     assert stop(home)
     assert status(home) is None

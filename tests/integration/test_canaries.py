@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from streams.config.settings import Settings
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from tests.integration.test_trust import CANARY, HASH_KEY, KEYFILE_PASSWORD, PASSWORDS, Roles, broker, ok  # noqa: F401
 from tests.processes import applied, wait_for, worker
 from tests.support import sending
@@ -62,7 +62,7 @@ def bad_and_good(now: int) -> Iterator[tuple[bytes | None, bytes | None, int | N
         odd[field] = event(f"{USER}-{field}", now, **{field: value})
     yield from ((f"{USER}-{name}".encode(), value, None) for name, value in odd.items())
     for user in (f"{USER}-misplaced", f"{USER}-mismatched"):
-        at = 1 - int(placed([user.encode()], 2)[0])
+        at = 1 - int(partitions_of([user.encode()], 2)[0])
         yield (user if "placed" in user else f"{USER}-else").encode(), event(user, now), at
 
 
@@ -132,7 +132,7 @@ def test_a_crash_tells_them_neither(roles: Roles, row: bytes) -> None:
     ok(roles.shoal("operator", "topics"))
     settings, now = roles.settings("worker"), int(time.time() * 1000)
     users = [f"{USER}-good-{i}".encode() for i in range(40)]
-    sending.send(settings, settings.changelog, [Message(row, user, int(placed([user], 2)[0])) for user in users])
+    sending.send(settings, settings.changelog, [Message(row, user, int(partitions_of([user], 2)[0])) for user in users])
     send(roles.settings("shop"), settings.source_topics[0], now)
     with worker(settings, roles.home) as process:
         assert process.wait(60) != 0

@@ -18,7 +18,7 @@ from state.vocabulary import VOCABULARY
 from streams.cli import cli
 from streams.config.settings import Settings
 from streams.kafka import changelog
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from tests.integration.test_bad_input import At, send, view
 from tests.processes import applied, deployment, wait_for, worker
 from tests.support.events.rejects import MARK, Record, event
@@ -155,7 +155,7 @@ def test_from_the_list_to_the_row(kafka: str, prefix: str, tmp_path: Path, monke
 
 
 def _place(key: bytes) -> int:
-    return int(placed([key], 2)[0])
+    return int(partitions_of([key], 2)[0])
 
 
 def test_a_file_of_another_deployment_is_refused(kafka: str, prefix: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from online_models.version import dumps, loads
 from state import features
 from streams.cli import cli
 from streams.kafka import changelog, model_store, requests
-from streams.kafka.requests import request
+from streams.kafka.requests import new_request_id
 from streams.operations import tune
 from tests.deployed import USERS, Deployed
 from tests.processes import wait_for
@@ -63,7 +63,7 @@ def judged(made: Deployed) -> int:
 
 
 def newest(made: Deployed) -> int:
-    return max(asyncio.run(model_store.kept(made.settings)), default=0)
+    return max(asyncio.run(model_store.read_versions(made.settings)), default=0)
 
 
 def shoal(made: Deployed, *arguments: str, **environ: str) -> Result:
@@ -91,8 +91,8 @@ def test_a_version_learned_otherwise_is_told_by_the_exit_code(shop: Deployed, tm
     out = tmp_path / "again.model"
     told = shoal(shop, "models", "rebuild", "--version", "2", "-o", str(out), LEARNER__K_LEAST="4", LEARNER__K_MOST="4")
     assert told.exit_code == 6, told.output
-    assert "version 2 comes out otherwise" in told.stderr
-    there = loads(asyncio.run(model_store.published(shop.settings, 2))[0])
+    assert "version 2 differs from the published one" in told.stderr
+    there = loads(asyncio.run(model_store.read_copies(shop.settings, 2))[0])
     assert (len(there.ids), len(loads(out.read_bytes()).ids)) == (3, 4)
     assert shoal(shop, "models", "rebuild", "--version", "99").exit_code == 10
 
@@ -100,7 +100,7 @@ def test_a_version_learned_otherwise_is_told_by_the_exit_code(shop: Deployed, tm
 def test_an_exported_version_is_what_was_published(shop: Deployed, tmp_path: Path) -> None:
     out = tmp_path / "1.model"
     ok(shop, "models", "export", "1", str(out))
-    assert out.read_bytes() == dumps(asyncio.run(model_store.kept(shop.settings))[1])
+    assert out.read_bytes() == dumps(asyncio.run(model_store.read_versions(shop.settings))[1])
 
 
 def test_diff_and_list_are_about_all_users(shop: Deployed) -> None:
@@ -109,7 +109,7 @@ def test_diff_and_list_are_about_all_users(shop: Deployed) -> None:
     segments = json.loads(ok(shop, "segments", "list", "--json").stdout)
     assert sum(one["users"] for one in segments) == USERS
     assert {one["segment"] for one in segments} >= set(
-        loads(asyncio.run(model_store.published(shop.settings, 2))[-1]).ids
+        loads(asyncio.run(model_store.read_copies(shop.settings, 2))[-1]).ids
     )
     assert isinstance(json.loads(ok(shop, "segments", "history", "--json").stdout), list)
 
@@ -146,9 +146,9 @@ def test_orders_are_carried_out_and_what_they_led_to_is_rebuilt(shop: Deployed) 
         refused = shoal(shop, "models", "rollback", str(last + 2))
         assert refused.exit_code == 10
         assert "the learner refuses: version" in refused.stderr
-        candidate = ControlMessage("candidate", request(), encoder=encoder().data)
-        assert requests.order(shop.settings, candidate, 60)["accepted"]
-    there = asyncio.run(model_store.kept(shop.settings))
+        candidate = ControlMessage("candidate", new_request_id(), encoder=encoder().data)
+        assert requests.send_control(shop.settings, candidate, 60)["accepted"]
+    there = asyncio.run(model_store.read_versions(shop.settings))
     assert sorted(there) == list(range(1, last + 3))
     assert there[last + 2].centre_bytes == there[1].centre_bytes
     again = json.loads(ok(shop, "models", "rebuild", "--version", str(last + 2), "--json").stdout)
@@ -174,4 +174,4 @@ def test_rows_that_are_gone_are_told(shop: Deployed) -> None:
     shop.empty(shop.settings.topic("training_rows"), 5)
     told = shoal(shop, "models", "rebuild", "--version", "1")
     assert told.exit_code == 10
-    assert "begins at offset 5: the rows that version 1 was learned from are gone" in told.stderr
+    assert "begins at offset 5: the rows that version 1 was learned from are deleted" in told.stderr

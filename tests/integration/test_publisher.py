@@ -19,7 +19,7 @@ from streams.processing import progress
 from streams.processing.output_buffer import Flush
 from streams.processing.progress import PROGRESS_KEY, Progress, Serial
 from streams.processing.rejects import Record
-from streams.runtime.publisher import BATCH, Publisher, told
+from streams.runtime.publisher import MAX_BATCH_BYTES, Publisher, transaction_error
 from tests.processes import deployment, read, wait_for
 
 pytestmark = pytest.mark.kafka
@@ -51,10 +51,10 @@ async def test_the_offset_after_rows_of_several_batches(kafka: str, prefix: str,
     publisher, store = Publisher(settings, 0), RowStore(tmp_path / "0", Meta("t", 0, 4), cache_rows=1_000)
     await publisher.start()
     total = 0
-    for number, count in enumerate((3, 2 * BATCH // 1_000 + 7, 1), 1):  # the second fills three batches
+    for number, count in enumerate((3, 2 * MAX_BATCH_BYTES // 1_000 + 7, 1), 1):  # the second fills three batches
         made = flush(count, number=number)
         total += len(made.rows)
-        store.written(made.rows, await publisher.commit(made))
+        store.write_flush(made.rows, await publisher.commit(made))
         offset, key = (await committed(settings, settings.changelog, total))[-1]
         assert key == PROGRESS_KEY
         assert store.offset() == offset + 1
@@ -108,7 +108,7 @@ async def test_fenced_inside_a_transaction(kafka: str, prefix: str) -> None:
     await first._send(flush(5), [])
     await second.start()
     with pytest.raises(TransactionError, match="fenced off"):
-        raise told(await raised(first._producer.commit_transaction()), "partition 0", 20.0)
+        raise transaction_error(await raised(first._producer.commit_transaction()), "partition 0", 20.0)
     assert await committed(settings, settings.changelog) == []
     await second.commit(flush(1))
     assert len(await committed(settings, settings.changelog, 2)) == 2
@@ -129,7 +129,7 @@ async def test_a_transaction_that_the_broker_timed_out(kafka: str, prefix: str) 
     await publisher._producer.begin_transaction()
     await publisher._send(flush(5), [])
     await aborted(settings)
-    error = told(await raised(publisher._producer.commit_transaction()), "partition 0", 1.0)
+    error = transaction_error(await raised(publisher._producer.commit_transaction()), "partition 0", 1.0)
     assert str(error).startswith("partition 0: fenced off: another worker has taken over, or the transaction took")
     assert "state.transaction_timeout (1 s)" in str(error)
     again = Publisher(settings, 0)
@@ -169,7 +169,7 @@ async def test_an_output_over_the_topics_limit(kafka: str, prefix: str) -> None:
     await publisher.stop()
     again = Publisher(settings, 0)
     await again.start()
-    large = flush(1, size=BATCH + 100_000)  # a batch of its own
+    large = flush(1, size=MAX_BATCH_BYTES + 100_000)  # a batch of its own
     await again.commit(large)
     assert [key for _, key in await committed(settings, settings.changelog, 2)] == [b"user-0", PROGRESS_KEY]
     await again.stop()

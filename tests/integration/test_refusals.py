@@ -65,7 +65,7 @@ def recreated(made: Deployed) -> None:
 def test_a_source_recreated_and_grown_past_the_progress(one: Deployed) -> None:
     before = Counter(one.sent)
     recreated(one)
-    refused(one, f"{one.clicks}/0 is another topic of the same name, the progress stands at 500 of a former one")
+    refused(one, f"{one.clicks}/0 is another topic of the same name, the progress is at 500 of the former one")
     one.sent += before
     with one.run("--accept-loss") as process:
         one.settled(process)
@@ -79,7 +79,7 @@ def test_a_source_that_expired(one: Deployed) -> None:
     before = Counter(one.sent)
     one.send(100)
     one.empty(one.clicks, 520)
-    refused(one, f"{one.clicks}/0 starts at 520, the progress stands at 500: records between are gone")
+    refused(one, f"{one.clicks}/0 starts at 520, the progress is at 500: records between are gone")
     one.sent = before
     for i in range(20, 100):
         one.sent[b"user-%d" % (i % 97)] += 1
@@ -162,10 +162,10 @@ def test_what_is_expected_is_deleted_under_a_worker(one: Deployed) -> None:
         one.empty(one.clicks, 700)
         os.kill(process.pid, signal.SIGCONT)
         assert process.wait(60) == 11, one.log()[-3000:]
-    found = re.search(rf"{one.clicks}/0: offset (\d+) is not to be had, the log goes on at 700", one.last_words())
+    found = re.search(rf"{one.clicks}/0: offset (\d+) is not available, the log continues at 700", one.last_words())
     assert found, one.last_words()
     assert 500 <= int(found[1]) < 700
-    refused(one, "clickstream/0 starts at 700, the progress stands at ")
+    refused(one, "clickstream/0 starts at 700, the progress is at ")
 
 
 def test_all_there_is_is_deleted_under_a_worker(one: Deployed) -> None:
@@ -178,8 +178,8 @@ def test_all_there_is_is_deleted_under_a_worker(one: Deployed) -> None:
         one.empty(one.clicks, -1)
         os.kill(process.pid, signal.SIGCONT)
         assert process.wait(60) == 11, one.log()[-3000:]
-    assert re.search(rf"{one.clicks}/0: offset \d+ is not to be had, the log goes on at 800", one.last_words())
-    refused(one, "clickstream/0 starts at 800, the progress stands at ")
+    assert re.search(rf"{one.clicks}/0: offset \d+ is not available, the log continues at 800", one.last_words())
+    refused(one, "clickstream/0 starts at 800, the progress is at ")
 
 
 def test_a_flipped_byte_under_a_running_worker(kafka: str, prefix: str, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from streams.kafka.topics import ensure
 from streams.operations.overview import overview
 from streams.runtime import publisher
 from streams.schemas.record_batch import RecordBatch
-from streams.services.repartitioner import Rekeyer
+from streams.services.repartitioner import RepartitionService
 from tests.build import version
 from tests.processes import committed, deployment, wait_for, worker
 from tests.support import sending
@@ -246,7 +246,7 @@ def documented(prefix: str) -> list[dict[str, Any]]:
     return [one | ({"rekey_from": prefix + one["rekey_from"]} if "rekey_from" in one else {}) for one in found]
 
 
-async def turns(rekeyer: Rekeyer, until: Callable[[], bool]) -> None:
+async def turns(rekeyer: RepartitionService, until: Callable[[], bool]) -> None:
     """What `run` does, until a condition holds."""
     task = asyncio.ensure_future(rekeyer.run())
     async with asyncio.timeout(60):
@@ -257,8 +257,8 @@ async def turns(rekeyer: Rekeyer, until: Callable[[], bool]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def rekeyer_of(settings: Settings, counts: Counter[str], **more: bool) -> Rekeyer:
-    return Rekeyer(settings, settings.sources[0], counts.update, **more)
+def rekeyer_of(settings: Settings, counts: Counter[str], **more: bool) -> RepartitionService:
+    return RepartitionService(settings, settings.sources[0], counts.update, **more)
 
 
 def test_documented_sources_a_raw_topic_that_is_missing_compacted_grown_or_made_anew(kafka: str, prefix: str) -> None:
@@ -293,10 +293,12 @@ def test_documented_sources_a_raw_topic_that_is_missing_compacted_grown_or_made_
         asyncio.run(turns(rekeyer_of(settings, counts), lambda: False))
     assert lies() == 150
     asyncio.run(turns(rekeyer_of(settings, counts, accept_loss=True), lambda: counts[keyed] == 1_050))
-    admin.delete_topics([settings.rekeying(settings.sources[0])])
-    wait_for(lambda: settings.rekeying(settings.sources[0]) not in admin.list_topics(), "the progress to be gone")
+    admin.delete_topics([settings.repartition_topic(settings.sources[0])])
+    wait_for(
+        lambda: settings.repartition_topic(settings.sources[0]) not in admin.list_topics(), "the progress to be gone"
+    )
     ensure(settings)
-    with pytest.raises(LossError, match="progress of its re-keyer is gone"):
+    with pytest.raises(LossError, match="progress of its repartitioner is gone"):
         asyncio.run(turns(rekeyer_of(settings, counts), lambda: False))
     assert lies() == 1_050
     admin.close()
@@ -314,19 +316,21 @@ async def test_one_that_was_frozen_is_fenced_and_leaves_no_trace(kafka: str, pre
     await inside._take_over()
     assert inside._producer is not None
     await inside._producer.begin_transaction()  # and frozen once some of it has been sent
-    sent = await publisher.send(inside._producer, settings.source_topics[0], 0, [(b"u", b"of the frozen one", [])])
+    sent = await publisher.send_records(
+        inside._producer, settings.source_topics[0], 0, [(b"u", b"of the frozen one", [])]
+    )
     await asyncio.gather(*(future for future, _ in sent))
     await turns(rekeyer_of(settings, counts), lambda: counts[f"rekeyed:{settings.source_topics[0]}"] == 500)
     with pytest.raises(KafkaError):
         await inside._producer.commit_transaction()
-    assert outside._rekey is not None
+    assert outside._processor is not None
     batch = RecordBatch(raw, 0, 0, 0, [0], [None], [b'{"user_id": "u"}'], [START])
-    assert outside._rekey.offer(batch, START)
-    outside._rekey.run({0: 1, 1: 0})
+    assert outside._processor.add(batch, START)
+    outside._processor.run({0: 1, 1: 0})
     with pytest.raises(TransactionError):
-        await outside._commit(outside._rekey)
+        await outside._commit(outside._processor)
     for one in (inside, outside):
-        await one._let_go()
+        await one._release()
     found = await asyncio.to_thread(by_partition, settings, settings.source_topics[0], 2)
     values = [record.value for records in found.values() for record in records]
     assert sorted(values) == sorted(value for part in events(500, 2).values() for _, value, _, _ in part)

@@ -13,7 +13,7 @@ import pytest
 from streams.config.settings import Settings
 from streams.errors import DataError
 from streams.kafka import changelog, requests
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from tests.build import stream
 from tests.processes import SHOAL, applied, committed, deployment, wait_for, worker
 from tests.support.forks import run
@@ -103,7 +103,7 @@ def test_expiry_erasure_and_oblivion(kafka: str, prefix: str, tmp_path: Path) ->
 
 
 def same(settings: Settings, one: bytes, other: bytes) -> bool:
-    return len(set(placed([one, other], settings.topics.partitions).tolist())) == 1
+    return len(set(partitions_of([one, other], settings.topics.partitions).tolist())) == 1
 
 
 def progress(settings: Settings) -> dict[int, Any]:

@@ -212,7 +212,7 @@ def test_an_acl_taken_away_ends_the_worker_with_a_line(roles: Roles, name: str, 
         ok(roles.shoal("shop", "replay", str(month), "--allow-jumps"))
         assert process.wait(60) == 4
     log = (roles.home / "worker.log").read_text()
-    assert f"the brokers do not allow this user to go on: TopicAuthorizationFailed: {roles.prefix}{name}" in log
+    assert f"the brokers do not allow this user to continue: TopicAuthorizationFailed: {roles.prefix}{name}" in log
     assert CANARY not in log
 
 

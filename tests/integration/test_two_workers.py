@@ -21,10 +21,10 @@ from state.vocabulary import VOCABULARY
 from streams.config.settings import Settings
 from streams.kafka import changelog
 from streams.offline.demo import DATA, SCHEMA
-from streams.offline.event_files import lines
+from streams.offline.event_files import read_events
 from streams.offline.replay import replay
 from streams.operations.overview import overview
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from streams.processing.progress import Progress
 from streams.services.model_feed import read_newest
 from tests.processes import committed, deployment, wait_for, worker
@@ -47,7 +47,7 @@ def judged(stored: dict[bytes, bytes], progress: dict[int, Progress], version: V
     """Segments by the newest version, as of what was swept or a row's later clock, of users who may stay where they are
     while no other centre is much nearer."""
     heads, panes, owner = rows.join(list(stored.values()))
-    swept = np.array([progress[number].swept for number in placed(list(stored), len(progress)).tolist()])
+    swept = np.array([progress[number].swept for number in partitions_of(list(stored), len(progress)).tolist()])
     now = np.maximum(heads["clock"], swept)
     at = np.arange(len(heads))
     sums = windows.as_of(at, now // windows.UNIT, owner, panes["start"].astype(np.int64), owner, rows.values(panes))
@@ -64,7 +64,7 @@ def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) 
     settings = deployment(
         kafka, prefix, **{"learner.first_rows": 300, "learner.every_rows": 400, "learner.every": 1800.0}
     )
-    sending = threading.Thread(target=lambda: replay(settings, lines(DATA, SCHEMA), rate=RATE), daemon=True)
+    sending = threading.Thread(target=lambda: replay(settings, read_events(DATA, SCHEMA), rate=RATE), daemon=True)
     one, two = tmp_path / "one", tmp_path / "two"
     with worker(settings, one) as first:
         wait_for(lambda: status(one)["ready"], "the first worker")
@@ -115,7 +115,7 @@ def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) 
             stored, progress, version, kept = found
     assert version.number >= 3
     assert kept == {number: number == version.number for number in range(1, version.number + 1)}
-    sent = Counter(line.key for chunk in lines(DATA, SCHEMA) for line in chunk)
+    sent = Counter(line.key for chunk in read_events(DATA, SCHEMA) for line in chunk)
     views_carts_orders = VOCABULARY.columns(("product_views", "carts", "items"))
     heads = rows.join(list(stored.values()))[0]
     counted = heads["totals"][:, views_carts_orders].sum(1).tolist()

@@ -15,7 +15,7 @@ import pytest
 from streams.kafka import changelog
 from streams.offline import parquet
 from streams.offline.backfill import backfill
-from streams.offline.event_files import lines
+from streams.offline.event_files import read_events
 from streams.offline.replay import replay
 from tests.processes import applied, deployment, wait_for, worker
 from tests.support import window_oracle as oracle
@@ -53,7 +53,7 @@ def test_snapshot_equals_backfill_equals_sql(
 ) -> None:
     settings = deployment(kafka, prefix)
     events, users, _, last = oracle.span(raw)
-    assert replay(settings, lines(data, "shoal"), allow_jumps=True) == events
+    assert replay(settings, read_events(data, "shoal"), allow_jumps=True) == events
     with worker(settings, tmp_path / "one"), worker(settings, tmp_path / "two"):
         wait_for(lambda: applied(settings) == events, "all events", 300)
     rows, _ = asyncio.run(changelog.read(settings))

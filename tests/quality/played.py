@@ -1,7 +1,7 @@
 """A planted stream through shoal's own core: training rows as a worker sends them, features of all users as of times.
 
-The events go through `Task` with rows in memory, as in streams/offline/backfill.py, in the order of their arrival. What
-does not depend on a model is kept by seed under .shoal/quality, named by the code that made it.
+The events go through `PartitionProcessor` with rows in memory, as in streams/offline/backfill.py, in the order of their
+arrival. What does not depend on a model is kept by seed under .shoal/quality, named by the code that made it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from online_models.training_rows import SAMPLE_ROW, TrainingRows
 from online_models.version import Version
 from state import features, rows
 from state.stores.memory import MemoryStore
-from streams.config.factories import rule_of, schema_of
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import Settings, SourceSettings
 from streams.offline import feature_table
 from streams.processing import training_records
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
-from streams.processing.partitioner import placed
+from streams.processing.partition_processor import PartitionProcessor
+from streams.processing.partitioner import partitions_of
 from streams.schemas.record_batch import RecordBatch
 from tests.quality import planted as planted_
 from tests.quality.planted import DAY, HOUR, START, Ints, Planted
@@ -119,12 +119,14 @@ class Core:
         schema = schema_of(SourceSettings(name=topics[0]), self.settings)
 
         self.tasks = [
-            Task(rule_of(self.settings, number), decoder(schema), MemoryStore(), _NOWHERE, accept_rejects=True)
+            PartitionProcessor(
+                partition_config(self.settings, number), decoder(schema), MemoryStore(), _NOWHERE, accept_rejects=True
+            )
             for number in range(partitions)
         ]
         self._keys = [name.encode() for name in planted.ids()]
         self._number = {key: i for i, key in enumerate(self._keys)}
-        self._place = placed(self._keys, partitions)
+        self._place = partitions_of(self._keys, partitions)
         self._read = 0  # events handed over so far
         self._ends = {(number, topic): 0 for number in range(partitions) for topic in topics}
 
@@ -143,7 +145,7 @@ class Core:
                 if at:
                     first = self._ends[number, topic]
                     self._ends[number, topic] += len(at)
-                    task.offer(
+                    task.add(
                         RecordBatch(
                             topic,
                             number,
@@ -179,7 +181,7 @@ class Core:
         """End the pass of a swap, then decide the exits up to the watermark."""
         for task in self.tasks:
             while task.progress.cursor is not None:
-                task.pass_on(LIMIT)
+                task.continue_pass(LIMIT)
             while task.sweep(LIMIT):
                 pass
 
@@ -196,8 +198,8 @@ class Core:
         return out
 
 
-def _rows(task: Task) -> dict[bytes, bytes]:
-    store = task._store
+def _rows(task: PartitionProcessor) -> dict[bytes, bytes]:
+    store = task._state.store
     assert isinstance(store, MemoryStore)
     return {key: row for key, row in store.rows.items() if key[:1] != b"\0"}
 

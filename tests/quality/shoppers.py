@@ -20,13 +20,13 @@ from state import features
 from state import rows as stored
 from state.stores.memory import MemoryStore
 from state.vocabulary import VOCABULARY
-from streams.config.factories import rule_of, schema_of
+from streams.config.factories import partition_config, schema_of
 from streams.config.settings import load
 from streams.offline import feature_table
-from streams.offline.event_files import Line, lines
+from streams.offline.event_files import FileRecord, read_events
 from streams.processing import training_records
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.record_batch import RecordBatch
 from tests.support.decoding import decoder
 
@@ -90,7 +90,7 @@ def shoppers(
 
 
 def _fold(path: Path, days: tuple[int, ...], progress: Callable[[int, int], None]) -> Shoppers:
-    events = [line for chunk in lines(path, "shoal") for line in chunk]
+    events = [line for chunk in read_events(path, "shoal") for line in chunk]
     events.sort(key=lambda line: line.timestamp)
     start = events[0].timestamp // HOUR * HOUR
     log, core = _Log(events), _Core()
@@ -126,15 +126,17 @@ class _Core:
         self._names = settings.source_topics
         schema = schema_of(settings.sources[0], settings)
 
-        self._task = Task(rule_of(settings, 0), decoder(schema), self.store, TOPICS, accept_rejects=True)
+        self._task = PartitionProcessor(
+            partition_config(settings, 0), decoder(schema), self.store, TOPICS, accept_rejects=True
+        )
         self._records: list[tuple[bytes, bytes]] = []
 
-    def feed(self, events: list[Line]) -> None:
+    def feed(self, events: list[FileRecord]) -> None:
         for bought, topic in zip((False, True), self._names, strict=True):
             chosen = [line for line in events if line.bought == bought]
             if chosen:
                 first = self._task.queued_ends()[topic]
-                self._task.offer(
+                self._task.add(
                     RecordBatch(
                         topic,
                         0,
@@ -164,7 +166,7 @@ class _Core:
 class _Log:
     """The events as they stand in the file, by time: what came of whom."""
 
-    def __init__(self, events: list[Line]) -> None:
+    def __init__(self, events: list[FileRecord]) -> None:
         self.time = np.array([line.timestamp for line in events])
         decode = msgspec.json.Decoder(dict).decode
         told = [decode(line.value) for line in events]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from streams.processing.input_buffer import Decode
-from streams.schemas import flat_json
-from streams.schemas.event_batch import EventBatch
-from streams.schemas.record_batch import RecordBatch
+from streams.schemas import schema
+from streams.schemas.flat_json import FlatJson
+from streams.schemas.schema import Decode, Schema
+
+SOURCES = 2  # at most, of a processor in tests
 
 
-def decoder(schema: flat_json.Schema) -> Decode:
-    """A task's decoder of one schema for all sources. It looks at no clock, so no time is ahead of it."""
-
-    def decode(batch: RecordBatch, source: int, key_before: int, now: int | None) -> EventBatch:
-        return flat_json.decode(batch, schema, source=source, key_before=key_before, now=None)
-
-    return decode
+def decoder(chosen: Schema) -> Decode:
+    """A decoder of one schema for all sources. It looks at no clock, so no time is ahead of it."""
+    return schema.decoder([chosen] * SOURCES, use_clock=False)
 
 
-decode = decoder(flat_json.schema())
+decode = decoder(FlatJson())

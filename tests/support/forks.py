@@ -212,8 +212,8 @@ def _quicken() -> None:
 
     from streams.runtime import worker
 
-    assert worker.HOUSEKEEPING > 0.5
-    worker.HOUSEKEEPING = 0.5
+    assert worker.HOUSEKEEPING_SECONDS > 0.5
+    worker.HOUSEKEEPING_SECONDS = 0.5
 
     async def sleep(self: Any, n: Any, **options: Any) -> None:
         await Service.sleep(self, min(n, 0.05), **options)

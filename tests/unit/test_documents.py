@@ -23,11 +23,14 @@ from state.stores.memory import MemoryStore
 from streams import errors
 from streams.cli import EXIT_CODES, cli
 from streams.config.settings import Settings
-from streams.processing.alerts import Rules
-from streams.processing.batch_step import Rule
+from streams.processing.alerts import registry
+from streams.processing.alerts.registry import AlertSettings, rules_from
+from streams.processing.alerts.rule import AlertRule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records, version
+from tests.support import alerting
 from tests.support.decoding import decode
 
 ROOT = Path(__file__).parents[2]
@@ -162,15 +165,19 @@ def test_the_map_has_every_package() -> None:
 
 def traced_files() -> set[str]:
     """The modules of the core through which an event of a known user passes."""
-    task = Task(
-        Rule(sources=("clickstream",)), decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"), commands="commands"
+    task = PartitionProcessor(
+        PartitionConfig(sources=("clickstream",)),
+        decode,
+        MemoryStore(),
+        Topics("c", "s", "a", "d", "t", "r"),
+        commands="commands",
     )
     task.adopt(version(1, 3))
     events: list[dict[str, Any]] = [
         {"user_id": "u1", "event_time": 1_700_000_000_000 + 1000 * i, "event_type": kind, "price": 900.0}
         for i, kind in enumerate(("view", "purchase"))
     ]
-    task.offer(records(events[:1], first=0))
+    task.add(records(events[:1], first=0))
     task.run(1 << 60, {"clickstream": 1})
     task.cut(0)
     found: set[str] = set()
@@ -182,7 +189,7 @@ def traced_files() -> set[str]:
     before = sys.getprofile()
     sys.setprofile(note)
     try:
-        task.offer(records(events[1:], first=1))
+        task.add(records(events[1:], first=1))
         task.run(1 << 60, {"clickstream": 2})
         task.cut(0)
     finally:
@@ -293,15 +300,47 @@ def test_the_reference_has_every_field_of_records() -> None:
 
 
 def test_the_reference_has_every_field_of_alerts() -> None:
-    rule = Rule(sources=("clickstream",), alerts=Rules(rate=(1, 2)))
-    task = Task(rule, decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"))
+    config = PartitionConfig(sources=("clickstream",), alerts=rules_from(AlertSettings(request_rate=(1, 2))))
+    task = PartitionProcessor(config, decode, MemoryStore(), Topics("c", "s", "a", "d", "t", "r"))
     task.adopt(version(1, 3))
-    task.offer(records([{"user_id": "u1", "event_time": 1_700_000_000_000, "event_type": "view"}], first=0))
+    task.add(records([{"user_id": "u1", "event_time": 1_700_000_000_000, "event_type": "view"}], first=0))
     task.run(1 << 60, {"clickstream": 1})
     flush = task.cut(0)
     assert flush is not None
     ((_, value, _),) = flush.outputs["a", 0]
     assert json.loads(value or b"")["data"].keys() == reference().MEANINGS["alert"].keys()
+
+
+# -- alert rules ------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_alerts_has_a_section_for_each_rule_that_names_its_settings() -> None:
+    page = texts()[ROOT / "docs" / "alerts.md"].partition("## Add a rule")[0]
+    parts = re.split(r"^### `(\w+)`$", page, flags=re.M)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert tuple(sections) == registry.NAMES
+    for rule in registry.RULES:
+        assert {name for name in rule.Settings.model_fields if f"`alerts.{name}`" not in sections[rule.name]} == set()
+
+
+def test_the_rule_of_the_example_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
+    code = re.search(r"^    ```python\n(.*?)^    ```", page, re.S | re.M)
+    assert code is not None
+    example = ModuleType("example")
+    monkeypatch.setitem(sys.modules, "example", example)
+    exec(inspect.cleandoc(code[1]), vars(example))
+    rule: type[AlertRule] = example.FailedCheckouts
+    assert rule.slot == len(registry.RULES)  # the next free one
+    settings = rule.Settings(failed_checkouts=(2, 4))
+    kinds = ("checkout", "checkout", "purchase", "checkout")
+    events = [alerting.event("u1", 1000 * i, kind) for i, kind in enumerate(kinds)]
+    found = alerting.alerts(events, (*registry.default_rules(), rule.from_settings(settings)))
+    assert [(a["rule"], a["status"], a["evidence"]["checkouts_1h"]) for a in found] == [
+        ("failed_checkouts", "open", 2),
+        ("failed_checkouts", "resolved", 2),
+        ("failed_checkouts", "open", 3),
+    ]
 
 
 # -- the rest ---------------------------------------------------------------------------------------------------------

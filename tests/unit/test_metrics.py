@@ -17,7 +17,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.metrics import LATENCY, PREFIX, STATUSES, VOCABULARY, Gauges, Metrics
-from streams.processing.alerts import RULES
+from streams.processing.alerts import level_changes, registry
 from streams.processing.segment_changes import CAUSES
 from streams.schemas.event_batch import REASONS
 
@@ -105,11 +105,12 @@ def test_counts_add_up_under_their_public_names(full: Metrics) -> None:
 
 def test_what_can_be_counted_is_at_0_before_it_is() -> None:
     """A series that first shows with a value has no rate: the first of a kind would be missed."""
-    found = values(Metrics())
+    found = values(Metrics(registry.NAMES))
     assert found["shoal_learned_rows_total",] == 0
     assert {key[1] for key in found if key[0] == "shoal_rejects_total"} == set(REASONS) - {""}
     assert {key[1] for key in found if key[0] == "shoal_segment_changes_total"} == set(CAUSES)
-    assert {key[1:] for key in found if key[0] == "shoal_alerts_total"} == set(product(RULES, STATUSES))
+    assert {key[1:] for key in found if key[0] == "shoal_alerts_total"} == set(product(registry.NAMES, STATUSES))
+    assert level_changes.STATUSES == STATUSES
 
 
 @pytest.mark.parametrize("key", ["nope", "shoal_events_total", "reject", "events:x", "alert:spend", "alert:a:b:c", ""])

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from streams.schemas import flat_json
+from streams.schemas.event_fields import FIELDS
 
 AHEAD = 300_000  # ms that an event may lie ahead of the clocks
 MARK = "qz7"  # part of each user id and value below: it may stand in no detail and no log
@@ -97,7 +97,7 @@ def poison(user: str, now: int) -> dict[str, Record]:
         "nested 100,000 deep": ("too_large", spelt("note", "[" * 100_000 + "]" * 100_000)),
         "10,000 digits as price": ("bad_price", spelt("price", "9" * 10_000)),
     }
-    for field in flat_json.FIELDS:
+    for field in FIELDS:
         for text in ("true", "[]", f'["{MARK}"]', f'{{"{MARK}": 1}}'):
             values[f"{field} {text}"] = ("bad_type", spelt(field, text))
         if field != "price":

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state import rows
-from state.layout import LAYOUTS
+from state.layout import LAYOUT, LAYOUTS
 from state.vocabulary import TABLE, VOCABULARY, Vocabulary
 
 WIDTH = len(VOCABULARY.measures)
@@ -62,9 +62,14 @@ def test_whatever_a_row_holds_comes_back(held_by: list) -> None:
     assert found == dict(zip(start.tolist(), measures.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 1, 3, 0], [1], [3]])
+def slots(stored: list[int]) -> list[int]:
+    """The state of alert rules as a row of today holds it."""
+    return stored + [0] * (LAYOUTS[LAYOUT].alert_slots - len(stored))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [4, 2, 1, 5, 3, 0], [1], [3], [5]])
 def test_rows_that_were_written_before_hold_what_they_held(order: list[int]) -> None:
-    """Layout 1 knew no `born` and `followed`, and three alert rules."""
+    """Layout 1 knew no `born` and `followed`, and had three slots for alert rules; layout 2 had four."""
     chosen = [STORED["rows"][i] for i in order]
     stored = [base64.b64decode(one["row"]) for one in chosen]
     assert rows.unreadable(stored) == []
@@ -73,25 +78,29 @@ def test_rows_that_were_written_before_hold_what_they_held(order: list[int]) -> 
     measures = rows.values(panes)
     columns = VOCABULARY.columns(STORED["measures"])
     for i, (one, row) in enumerate(zip(chosen, stored, strict=True)):
-        assert {name: heads[name][i].tolist() for name in one["head"]} == one["head"]
+        head = one["head"] | {name: slots(one["head"][name]) for name in ("alert", "alert_since")}
+        assert {name: heads[name][i].tolist() for name in head} == head
         assert heads["totals"][i, columns].tolist() == one["totals"]
         mine = owner == i
         assert np.c_[panes["start"][mine], measures[mine][:, columns]].tolist() == one["panes"]
         assert (rows.clock_of(row), rows.last_of(row)) == (one["head"]["clock"], one["head"]["last"])
 
 
-def test_rows_of_layout_2_are_written_byte_for_byte_as_before() -> None:
-    layouts = {number: LAYOUTS[number] for number in (1, 2)}
-    lines = tuple(line for line in TABLE if line.measure in LAYOUTS[2].measures)
+@pytest.mark.parametrize("newest", [2, 3])
+def test_rows_of_released_layouts_are_written_byte_for_byte_as_before(newest: int) -> None:
+    layouts = {number: LAYOUTS[number] for number in range(1, newest + 1)}
+    lines = tuple(line for line in TABLE if line.measure in LAYOUTS[newest].measures)
     codec = rows.RowCodec(Vocabulary(lines), layouts)
-    for layout in (1, 2):
+    for layout in layouts:
         stored = [base64.b64decode(one["row"]) for one in STORED["rows"] if one["layout"] == layout]
-        written = [base64.b64decode(one["row"]) for one in STORED["rows"] if one["layout"] == 2]
-        if layout == 1:  # what a row of layout 1 lacked is 0
-            heads, panes, owner = codec.join(written)
+        written = [base64.b64decode(one["row"]) for one in STORED["rows"] if one["layout"] == newest]
+        heads, panes, owner = codec.join(written)
+        if layout == 1:  # what a row of an older layout lacked is 0
             heads["born"] = heads["followed"] = 0
-            written = codec.cut(heads, panes, owner)
-        assert codec.cut(*codec.join(stored)) == written
+        heads["alert"][:, LAYOUTS[layout].alert_slots :] = 0
+        heads["alert_since"][:, LAYOUTS[layout].alert_slots :] = 0
+        assert codec.cut(*codec.join(stored)) == codec.cut(heads, panes, owner)
+        assert layout != newest or codec.cut(*codec.join(stored)) == stored
 
 
 def test_another_layout_is_refused() -> None:

@@ -151,7 +151,7 @@ def test_the_time_bounds_the_search_but_what_is_in_force_is_always_played() -> N
     found = tune_.tune(SETTINGS, ROWS, trials=9, seconds=0)
     assert ([one.changes for one in found.trials], found.ended) == ([{}], "time")
     assert "keep them" in found.advice
-    assert found.told()["toml"] == ""
+    assert found.to_dict()["toml"] == ""
 
 
 def test_too_little_to_judge_by() -> None:
@@ -221,7 +221,7 @@ def test_shoal_tune_shows_a_table_and_lines_to_paste(deployment: Path) -> None:
     shown = shoal("tune", "--rows", "rows.npz", "--trials", "2", "--seconds", "0")
     assert shown.exit_code == 0, shown.output
     assert "in force" in shown.stdout
-    assert "the time was up after 1 settings" in shown.stderr
+    assert "the time limit was reached after 1 settings" in shown.stderr
     assert "keep them" in shown.stdout
 
 

@@ -1,4 +1,4 @@
-"""Rows through the cache and on disk."""
+"""Rows in the cache and on the disk, the expiry index, and damaged files."""
 
 import os
 import shutil
@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 
 from state import expiry_index, rows, windows
-from state.stores.rocksdb import INDEXED, BrokenStore, ForeignStore, Meta, RowStore
+from state.stores.database import BrokenStore
+from state.stores.rocksdb import INDEX_CHUNK, ForeignStore, Meta, RowStore
 from state.vocabulary import VOCABULARY
 from tests.rocks import biggest, flip
 
 META = Meta("shoal", 0, 4)
 
 
-def test_written_rows_are_there_again(tmp_path: Path) -> None:
+def test_written_rows_are_found_after_a_reopen(tmp_path: Path) -> None:
     store = RowStore(tmp_path / "0", META, cache_rows=10)
     assert store.get_many([b"a"]) == [None]
     assert store.offset() is None
     store.put_many({b"a": b"1", b"b": b"2"})
-    store.written({b"a": b"1", b"b": b"2", b"\0progress": b"p"}, 7)
+    store.write_flush({b"a": b"1", b"b": b"2", b"\0progress": b"p"}, 7)
     store.put_many({b"b": b"3"})  # not written
     store.close()
     store = RowStore(tmp_path / "0", META, cache_rows=10)
@@ -29,7 +30,7 @@ def test_written_rows_are_there_again(tmp_path: Path) -> None:
     assert store.offset() == 7
     assert store.scan(None, 10) == [b"a", b"b"]
     assert store.scan(b"a", 10) == [b"b"]
-    store.written({b"a": None}, 8)
+    store.write_flush({b"a": None}, 8)
     assert store.scan(None, 10) == [b"b"]
     store.close()
 
@@ -43,14 +44,14 @@ def test_a_change_is_kept_until_it_is_written(tmp_path: Path) -> None:
     old = b"first"
     store.put_many({b"x": old})
     store.put_many({b"x": b"second"})
-    store.written({b"x": old}, 1)
+    store.write_flush({b"x": old}, 1)
     for i in range(200):
         store.get_many([b"%d" % i])
     assert store.get_many([b"x"]) == [b"second"]
     store.close()
 
 
-def test_a_recovery_is_seen_though_the_progress_was_read_before(tmp_path: Path) -> None:
+def test_a_recovered_progress_is_read_although_it_was_read_before(tmp_path: Path) -> None:
     store = RowStore(tmp_path / "0", META, cache_rows=10)
     store.apply([b"\0progress"], [b"old"], 1)
     assert store.get_many([b"\0progress"]) == [b"old"]
@@ -72,18 +73,18 @@ def row(clock: int, *starts: int) -> bytes:
     return rows.cut(heads, panes, np.zeros(len(starts), np.int64))[0]
 
 
-def test_due_entries_are_found_once_before_and_after_they_are_written(tmp_path: Path) -> None:
+def test_a_due_entry_is_returned_once_before_and_after_it_is_written(tmp_path: Path) -> None:
     store = RowStore(tmp_path / "0", META, cache_rows=10)
     store.build_index()
     first, second, third = expiry_index.entry(5, b"a"), expiry_index.entry(5, b"b"), expiry_index.entry(7, b"a")
     store.put_many({}, {first: b"", second: b""})
     assert store.due(4, 10) == []
     assert store.due(5, 10) == [first, second]
-    store.written({}, 1, {first: b"", second: b""})
+    store.write_flush({}, 1, {first: b"", second: b""})
     store.put_many({}, {first: None, third: b""})
     assert store.due(5, 10) == [second]
-    assert store.due(5, 10) == []  # the caller has it
-    store.written({}, 2, {first: None, second: None, third: b""})
+    assert store.due(5, 10) == []  # returned before
+    store.write_flush({}, 2, {first: None, second: None, third: b""})
     store.close()
     store = RowStore(tmp_path / "0", META, cache_rows=10)
     assert (store.due(6, 10), store.due(7, 10)) == ([], [third])
@@ -92,39 +93,40 @@ def test_due_entries_are_found_once_before_and_after_they_are_written(tmp_path: 
 
 def test_the_index_is_built_from_the_rows_and_kept_in_recovery(tmp_path: Path) -> None:
     now = 6_000_000 * windows.UNIT
-    keys = [b"u%d" % i for i in range(INDEXED + 3)]
-    store = RowStore(tmp_path / "0", META, cache_rows=1000, forget=100)
+    keys = [b"u%d" % i for i in range(INDEX_CHUNK + 3)]
+    store = RowStore(tmp_path / "0", META, cache_rows=1000, forget_units=100)
     store.apply([*keys, b"\0progress"], [row(now, 6_000_000 - 20)] * len(keys) + [b"p"], 9)
     store.build_index()
     shutil.copytree(tmp_path / "0", tmp_path / "killed")
-    killed = RowStore(tmp_path / "killed", META, cache_rows=1000, forget=100)
+    killed = RowStore(tmp_path / "killed", META, cache_rows=1000, forget_units=100)
     assert len(killed.due(1 << 31, 1 << 20)) == len(keys)  # without another build_index()
     killed.close()
     entries = store.due(1 << 31, 1 << 20)
     assert sorted(expiry_index.split(entry)[1] for entry in entries) == sorted(keys)
-    assert {expiry_index.split(entry)[0] for entry in entries} == {6_000_101}  # before its hour leaves the day
+    # the row is forgotten before its hour leaves the day
+    assert {expiry_index.split(entry)[0] for entry in entries} == {6_000_101}
     store.close()
-    store = RowStore(tmp_path / "0", META, cache_rows=1000, forget=1000)  # forgotten after another time: built anew
+    store = RowStore(tmp_path / "0", META, cache_rows=1000, forget_units=1000)  # another setting, so it is built again
     store.build_index()
     (exit_,) = {expiry_index.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
     assert exit_ == (6_000_000 - 20) // 12 * 12 + 300
     store.close()
-    store = RowStore(tmp_path / "0", META, cache_rows=1000, forget=1000)  # goes on: the tail of the changelog
+    store = RowStore(tmp_path / "0", META, cache_rows=1000, forget_units=1000)  # then applies the end of the changelog
     store.build_index()
     store.apply([b"u1", b"u2"], [None, row(now + windows.UNIT, 6_000_001)], 11)
     store.build_index()
-    there = {expiry_index.split(entry)[1]: expiry_index.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
-    assert len(there) == len(keys) - 1
-    assert (b"u1" in there, there[b"u2"]) == (False, 6_000_001 + 13)
+    due_of_user = {expiry_index.split(entry)[1]: expiry_index.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
+    assert len(due_of_user) == len(keys) - 1
+    assert (b"u1" in due_of_user, due_of_user[b"u2"]) == (False, 6_000_001 + 13)
     store.close()
 
 
-def test_an_index_whose_building_was_cut_short_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the setting is by then what the former index was built for."""
+def test_an_incomplete_index_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the setting has been changed back to that of the index before."""
     now = 6_000_000 * windows.UNIT
 
     def opened(forget: int) -> RowStore:
-        return RowStore(tmp_path / "0", META, cache_rows=1000, forget=forget)
+        return RowStore(tmp_path / "0", META, cache_rows=1000, forget_units=forget)
 
     store = opened(100)
     store.apply([b"a", b"b"], [row(now, 6_000_000)] * 2, 2)
@@ -135,7 +137,7 @@ def test_an_index_whose_building_was_cut_short_is_built_again(tmp_path: Path, mo
         patch.setattr(RowStore, "_write_index", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             store.build_index()
-    store.close()  # what had been written is on the disk
+    store.close()  # writes the incomplete index to the disk
     store = opened(100)
     store.build_index()
     assert [expiry_index.split(entry)[1] for entry in store.due(1 << 31, 10)] == [b"a", b"b"]
@@ -152,10 +154,10 @@ def test_an_index_whose_building_was_cut_short_is_built_again(tmp_path: Path, mo
     ids=["get", "scan", "scan in pieces"],
 )
 def test_a_flipped_byte_is_never_read_as_rows(tmp_path: Path, read: Callable[[RowStore], object]) -> None:
-    """Nor as the end of them; the next open finds the mark, whatever the process did meanwhile."""
+    """Nor as the end of the rows. The next open finds the mark, even if the process did not close the store."""
     path = tmp_path / "0"
     store = RowStore(path, META, cache_rows=10)
-    store.written({b"%06d" % i: os.urandom(200) for i in range(20_000)}, 1)
+    store.write_flush({b"%06d" % i: os.urandom(200) for i in range(20_000)}, 1)
     store.close()
     flip(biggest(path), 200_000)
     store = RowStore(path, META, cache_rows=10)

@@ -27,9 +27,9 @@ from streams.offline import feature_table
 from streams.operations import version_summary
 from streams.operations.segment_moves import moves
 from streams.operations.segment_profile import profiles
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import Progress
 from tests.build import records, stream, training_rows
 from tests.support.decoding import decode
@@ -41,14 +41,14 @@ LINEAGE += [Lineage("restored", 0), Lineage("retired", 1)]
 def users_rows() -> dict[bytes, bytes]:
     """Users' rows after a stream of events."""
     store = MemoryStore()
-    task = Task(
-        Rule(sources=("clickstream",)),
+    task = PartitionProcessor(
+        PartitionConfig(sources=("clickstream",)),
         decode,
         store,
         Topics("changes", "segments", "alerts", "dead", "training", "receipts"),
         accept_rejects=True,
     )
-    task.offer(records(stream(np.random.default_rng(3), 400, 60)))
+    task.add(records(stream(np.random.default_rng(3), 400, 60)))
     task.run(1 << 60, {"clickstream": 400})
     return {user: row for user, row in store.rows.items() if user[:1] != b"\x00"}
 

@@ -46,9 +46,9 @@ def test_lock_of_another_form_is_refused(line: str) -> None:
 def test_fetches_once(tmp_path: Path, mirror: Path, sums: dict[str, str]) -> None:
     said: list[str] = []
     cache = tmp_path / "cache"
-    paths = jars.ensure(cache, sums=sums, mirror=str(mirror), say=said.append)
+    paths = jars.ensure(cache, sums=sums, mirror=str(mirror), notify=said.append)
     assert [path.read_bytes() for path in paths] == [name.encode() for name in NAMES]
-    assert jars.ensure(cache, sums=sums, mirror="/nowhere", say=said.append) == paths
+    assert jars.ensure(cache, sums=sums, mirror="/nowhere", notify=said.append) == paths
     assert len(said) == 1
     assert names_in(cache) == set(NAMES)  # nothing half made is left
     assert names_in(mirror) == set(NAMES)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from streams.config.settings import load
-from streams.kafka.acl_check import needed
+from streams.kafka.acl_check import required_operations
 from streams.kafka.topics import specs
 from tests.support.acls import GRANTS, Grant
 
@@ -30,7 +30,7 @@ def test_the_page_lists_what_the_secured_test_grants() -> None:
 
 
 def test_a_worker_is_granted_what_it_asks_for_and_no_more() -> None:
-    asked = needed(load(environ={}))
+    asked = required_operations(load(environ={}))
     granted = {
         one.name: {operation.upper() for operation in one.operations} - {"DESCRIBECONFIGS"}
         for one in GRANTS

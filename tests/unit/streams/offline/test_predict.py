@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from online_models.outcomes import HORIZON
-from streams.offline.event_files import lines
+from streams.offline.event_files import read_events
 from tests.quality.predict import OUTCOMES, Field, main
 from tests.quality.predictors import contenders
 from tests.quality.shoppers import DAY, Shoppers, shoppers
@@ -33,7 +33,7 @@ def test_scores_do_not_depend_on_what_comes_later(month: Path, tmp_path: Path) -
     whole, start = folded(month, tmp_path, BEFORE, ASKED)
     time = start + ASKED * DAY
     ending = tmp_path / "ending.jsonl"
-    known = [line for chunk in lines(month, "shoal") for line in chunk if line.timestamp <= time]
+    known = [line for chunk in read_events(month, "shoal") for line in chunk if line.timestamp <= time]
     ending.write_bytes(b"\n".join(line.value for line in known))
     short, _ = folded(ending, tmp_path, BEFORE, ASKED)
     for outcome in OUTCOMES:
@@ -54,7 +54,7 @@ def test_scores_do_not_depend_on_what_comes_later(month: Path, tmp_path: Path) -
 def test_what_came_is_what_a_plain_loop_finds_in_the_file(month: Path, tmp_path: Path) -> None:
     data, start = folded(month, tmp_path, ASKED)
     time = start + ASKED * DAY
-    events = sorted((line for chunk in lines(month, "shoal") for line in chunk), key=lambda line: line.timestamp)
+    events = sorted((line for chunk in read_events(month, "shoal") for line in chunk), key=lambda line: line.timestamp)
     number = {user: i for i, user in enumerate(dict.fromkeys(line.key for line in events))}
     bought, first, filled = set(), {}, set()
     begun: dict[tuple[int, str], int] = {}

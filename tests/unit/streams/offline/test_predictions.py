@@ -95,8 +95,8 @@ def played(model: Version, events: list[dict[str, Any]]) -> tuple[MemoryStore, l
     one = task(store)
     one.adopt(model)
     one.cut(0)
-    one.pass_on(10)
-    one.offer(records(events))
+    one.continue_pass(10)
+    one.add(records(events))
     one.run(0, {"clickstream": len(events)})
     while one.progress.sweeping or one.progress.swept < one.progress.watermark:
         one.sweep(10)
@@ -151,10 +151,10 @@ def test_tables_and_a_users_page_show_it() -> None:
         assert found["predicted_segment"].is_valid().to_pylist() == young
     assert found.drop_columns(list(feature_table.FORETOLD)).equals(feature_table.table(users, rows, latest + VISIT + 1))
     new, _ = played(MODEL, EVENTS[:40])
-    shown = status.user("a", new.rows[b"a"], 0, MODEL)
+    shown = status.describe_user("a", new.rows[b"a"], 0, MODEL)
     line = feature_table.table([b"a"], [new.rows[b"a"]], feature_table.latest([new.rows[b"a"]]), MODEL).to_pylist()[0]
     assert shown["foretold"] == {name: line[name] for name in feature_table.FORETOLD}
     assert None not in shown["foretold"].values()
     assert 0 < line["predicted_probability"] < 1
     assert set(shown["features"]) == set(feature_table.COLUMNS)
-    assert set(status.user("a", new.rows[b"a"], 0, None)["foretold"].values()) == {None}
+    assert set(status.describe_user("a", new.rows[b"a"], 0, None)["foretold"].values()) == {None}

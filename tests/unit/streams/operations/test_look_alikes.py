@@ -30,7 +30,7 @@ def stored() -> dict[bytes, bytes]:
     events.sort(key=lambda event: event["event_time"])
     store = MemoryStore()
     one = task(store)
-    one.offer(records(events))
+    one.add(records(events))
     one.run(0, {"clickstream": len(events)})
     one.cut(0)
     return {key: row for key, row in store.rows.items() if key[:1] != b"\x00" and row is not None}

@@ -19,7 +19,7 @@ from online_models.version import Version
 from state import features
 from streams.errors import DataError
 from streams.kafka.training_log import WIDTH, Chunk
-from streams.operations.promotion import Evidence, judged
+from streams.operations.promotion import Evidence, evaluate_on
 from tests.build import training_rows
 
 DAY = 86_400_000
@@ -87,7 +87,7 @@ def evidence(rows: TrainingRows, window: int = 6_000) -> Evidence:
 def test_users_are_judged_by_or_made_from_never_both(rows: TrainingRows) -> None:
     mixed = replace(rows, kind=np.where(np.arange(len(rows)) % 5 == 0, OUTCOME_ROW, SAMPLE_ROW).astype(np.int8))
     found = evidence(mixed, window=3_000)
-    held, made = join(found.held), join(found.made_from)
+    held, made = join(found.holdout_rows), join(found.model_rows)
     assert in_holdout(held.user).all()
     assert len(held) == in_holdout(rows.user).sum()  # all of them, carts and purchases too
     assert not in_holdout(made.user).any()
@@ -117,15 +117,15 @@ def test_an_embedding_that_sees_who_buys_is_promoted_where_its_churn_is_accepted
 ) -> None:
     blind = msgspec.structs.replace(version, centre_bytes=blinded(version).astype("<f8").tobytes())
     seeing = looking_at(len(version.names) - 4, version)  # carts_7d
-    found = judged(blind, "embedding", seeing, evidence(rows), 7, 0.05, True)
+    found = evaluate_on(evidence(rows), blind, "embedding", seeing, 7, 0.05, True)
     assert found.verdict.promoted, found.verdict.why
     assert found.verdict.prediction is not None
     assert found.verdict.prediction.gains["bought"].low > 0
     assert found.turned is None
-    told = found.told()
+    told = found.to_dict()
     assert (told["space"], told["encoder"]) == ("embedding", seeing.ident)
     assert told["promoted"] is True
-    refused = judged(blind, "embedding", seeing, evidence(rows), 7, 0.05, False).verdict
+    refused = evaluate_on(evidence(rows), blind, "embedding", seeing, 7, 0.05, False).verdict
     assert not refused.promoted
     assert "refused" in refused.why
 
@@ -145,11 +145,11 @@ def test_an_embedding_over_an_embedding_is_held_against_the_windows_too(rows: Tr
         encoder=old,
         centre_bytes=np.array([[-1.0, 0.0], [1.0, 0.0]]).astype("<f8").tobytes(),
     )
-    found = judged(now, "embedding", new, evidence(rows), 7, 1.0, True)
+    found = evaluate_on(evidence(rows), now, "embedding", new, 7, 1.0, True)
     assert found.verdict.baseline is not None
     assert found.turned is not None
     assert 0 <= found.turned <= 1
-    back = judged(now, "windows", old, evidence(rows), 7, 1.0, True)
+    back = evaluate_on(evidence(rows), now, "windows", old, 7, 1.0, True)
     assert back.verdict.promoted  # the embedding is no better
 
 
@@ -157,4 +157,4 @@ def test_nothing_is_judged_without_rows(version: Version) -> None:
     found = Evidence(10)
     found.take(chunk(training_rows(np.zeros((0, WIDTH)))))
     with pytest.raises(DataError, match="no training rows"):
-        judged(version, "windows", None, found, 7, 0.05, False)
+        evaluate_on(found, version, "windows", None, 7, 0.05, False)

@@ -12,10 +12,10 @@ from streams.config.settings import load
 from streams.errors import DataError
 from streams.kafka import requests
 from streams.processing import commands, progress
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.commands import Command
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Progress
 from streams.schemas.record_batch import RecordBatch
 from tests.support.decoding import decode
@@ -47,13 +47,15 @@ def test_an_erasure_of_a_user(user: str | int) -> None:
 
 def test_what_the_store_keeps_for_itself_is_no_users_row(tmp_path: Path) -> None:
     store = RowStore(tmp_path / "0", Meta("shoal", 0, 1), cache_rows=10)
-    store.written({PROGRESS_KEY: progress.dumps(Progress())}, 5)
-    task = Task(Rule(), decode, store, Topics("c", "s", "a", "dead", "t", "r"), commands="commands")
+    store.write_flush({PROGRESS_KEY: progress.dumps(Progress())}, 5)
+    task = PartitionProcessor(
+        PartitionConfig(), decode, store, Topics("c", "s", "a", "dead", "t", "r"), commands="commands"
+    )
     users = ["\0progress", "\0\0offset", "\0\0meta"]
     values: list[bytes | None] = [
         json.dumps({"command": "erase", "request_id": "r", "user_id": user}).encode() for user in users
     ]
-    task.offer(RecordBatch("commands", 0, 0, 2, [0, 1, 2], [None] * 3, values, [0] * 3))
+    task.add(RecordBatch("commands", 0, 0, 2, [0, 1, 2], [None] * 3, values, [0] * 3))
     task.run(0, {})
     flush = task.cut(0)
     assert flush is not None

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from online_models.training_rows import FIRST_DAY_ROW
 from state import expiry_index, windows
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Flush, Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY
 from tests.build import foretelling, records, stream, version
 from tests.support.decoding import decode
 
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
-RULE = Rule(sources=("clickstream",), forget=35 * windows.DAY)
+RULE = PartitionConfig(sources=("clickstream",), forget=35 * windows.DAY)
 ONE, TWO = (foretelling(version(number, number + 2, hysteresis=0.2)) for number in (1, 2))
 
 
@@ -35,7 +35,7 @@ class Scene:
     commands: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-def settle(task: Task, limit: int = 3) -> None:
+def settle(task: PartitionProcessor, limit: int = 3) -> None:
     """Sweep up to the watermark."""
     while task.progress.sweeping or task.progress.swept < task.progress.watermark:
         task.sweep(limit)
@@ -44,10 +44,10 @@ def settle(task: Task, limit: int = 3) -> None:
 def play(scene: Scene, cuts: list[int], sweeps: list[int]) -> tuple[dict, list, list, dict]:
     """Run a stream with version 1 from the start; sweeps: events before which sweep and pass go on by one user."""
     store = MemoryStore()
-    task = Task(RULE, decode, store, TOPICS, commands="commands")
+    task = PartitionProcessor(RULE, decode, store, TOPICS, commands="commands")
     task.adopt(ONE)
     flushes: list[Flush | None] = [task.cut(0)]
-    task.pass_on(10)
+    task.continue_pass(10)
     events, swap_at = scene.events, scene.swap_at
     end, sent = len(events), 0
     asked = {min(at, end): command for at, command in scene.commands.items()}
@@ -59,16 +59,16 @@ def play(scene: Scene, cuts: list[int], sweeps: list[int]) -> tuple[dict, list, 
             flushes.append(task.cut(0))
         if a in sweeps:
             task.sweep(1)
-            task.pass_on(1)
+            task.continue_pass(1)
         if a in asked:
-            task.offer(records([asked[a]], topic="commands", first=sent))
+            task.add(records([asked[a]], topic="commands", first=sent))
             task.run(1 << 60, {"clickstream": end})
             sent += 1
         if b > a:
-            task.offer(records(events[a:b], first=a))
+            task.add(records(events[a:b], first=a))
             task.run(1 << 60, {"clickstream": end})
         flushes.append(task.cut(0))
-    while task.pass_on(2):
+    while task.continue_pass(2):
         pass
     settle(task)
     flushes.append(task.cut(0))
@@ -121,9 +121,9 @@ def test_a_repeat_changes_nothing() -> None:
 
 
 def test_rejects_stop_the_task_once_what_it_has_is_cut() -> None:
-    task = Task(RULE, decode, MemoryStore(), TOPICS, reject_window=10)
+    task = PartitionProcessor(RULE, decode, MemoryStore(), TOPICS, reject_window=10)
     bad = [{"event_time": 1_700_000_000_000, "event_type": "view", "user_id": "a", "price": -1}] * 10
-    task.offer(records(bad))
+    task.add(records(bad))
     task.run(0, {"clickstream": 10})
     flush = task.cut(0)
     assert flush is not None
@@ -136,25 +136,25 @@ def test_progress_goes_on_in_another_task() -> None:
     events = stream(np.random.default_rng(5), 40, 4)
     whole = play(Scene(events, 40), [], [])
     store = MemoryStore()
-    first = Task(RULE, decode, store, TOPICS)
+    first = PartitionProcessor(RULE, decode, store, TOPICS)
     first.adopt(ONE)
     first.cut(0)
-    first.pass_on(10)
-    first.offer(records(events[:20]))
+    first.continue_pass(10)
+    first.add(records(events[:20]))
     first.run(0, {"clickstream": 40})
     flush = first.cut(0)
     assert flush is not None
     store.rows[PROGRESS_KEY] = flush.rows[PROGRESS_KEY]
-    second = Task(RULE, decode, store, TOPICS)
+    second = PartitionProcessor(RULE, decode, store, TOPICS)
     assert second.positions() == {"clickstream": 20}
-    assert second.needs() == 1
+    assert second.missing_version() == 1
     second.adopt(ONE)
-    second.offer(records(events[20:], first=20))
+    second.add(records(events[20:], first=20))
     assert second.run(0, {"clickstream": 40}) == 20
     settle(second)
     second.adopt(TWO)
     second.cut(0)
-    while second.pass_on(3):
+    while second.continue_pass(3):
         pass
     settle(second)
     assert {k: v for k, v in store.rows.items() if k != PROGRESS_KEY} == whole[0]

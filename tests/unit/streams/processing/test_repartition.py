@@ -14,8 +14,8 @@ from kafka.partitioner.default import murmur2
 from streams.processing import repartition
 from streams.processing.progress import Source
 from streams.processing.rejects import Record
-from streams.processing.repartition import Progress, Rekey
-from streams.schemas import flat_json
+from streams.processing.repartition import Progress, RepartitionProcessor
+from streams.schemas.flat_json import FlatJson
 from streams.schemas.record_batch import RecordBatch
 
 START = 1_700_000_000_000
@@ -57,8 +57,10 @@ def fetch(partition: int, whole: Log, start: int, end: int) -> RecordBatch:
     )
 
 
-def rekeyer(progress: Progress, limits: tuple[int, float] | None = (1_000, 0.5)) -> Rekey:
-    return Rekey(progress, flat_json.schema(), topic="keyed", dead_letters="dead", partitions=PARTITIONS, limits=limits)
+def rekeyer(progress: Progress, limits: tuple[int, float] | None = (1_000, 0.5)) -> RepartitionProcessor:
+    return RepartitionProcessor(
+        progress, FlatJson(), topic="keyed", dead_letters="dead", partitions=PARTITIONS, limits=limits
+    )
 
 
 def expected(lines: list[list[tuple[int | None, int | None]]]) -> dict[tuple[str, int], list[Any]]:
@@ -108,7 +110,7 @@ def test_any_fetches_and_restarts_give_one_order(
         if what == "fetch" and left:
             i = data.draw(st.sampled_from(left))
             start = now.position(i)
-            assert now.offer(fetch(i, logs[i], start, data.draw(st.integers(start + 1, ends[i]))), NOW)
+            assert now.add(fetch(i, logs[i], start, data.draw(st.integers(start + 1, ends[i]))), NOW)
         if what in ("run", "cut", "cut, die"):
             known |= {i: ends[i] for i in ends if not left or data.draw(st.booleans())}  # as fetches tell them
             now.run(known)
@@ -127,9 +129,9 @@ def test_any_fetches_and_restarts_give_one_order(
 def test_a_fetch_that_does_not_go_on_is_left_out() -> None:
     now = rekeyer(Progress(logs=[Source(offset=3, key=START)]))
     whole = log([(1, 1)] * 9)
-    assert not now.offer(fetch(0, whole, 4, 6), NOW)
-    assert not now.offer(fetch(0, whole, 2, 6), NOW)
-    assert now.offer(fetch(0, whole, 3, 6), NOW)
+    assert not now.add(fetch(0, whole, 4, 6), NOW)
+    assert not now.add(fetch(0, whole, 2, 6), NOW)
+    assert now.add(fetch(0, whole, 3, 6), NOW)
     now.run({0: 6})
     cut = now.cut(NOW)
     assert cut is not None
@@ -140,18 +142,18 @@ def test_one_that_runs_ahead_is_held_and_one_that_is_waited_for_is_not(monkeypat
     monkeypatch.setattr(repartition, "QUEUE", 2 * repartition.QUEUE_LEAST)
     now = rekeyer(Progress(logs=[Source(), Source()]))
     whole = log([(1, 1)] * repartition.QUEUE_LEAST)
-    assert now.offer(fetch(0, whole, 0, len(whole)), NOW)
+    assert now.add(fetch(0, whole, 0, len(whole)), NOW)
     now.run({0: 10_000, 1: 10_000})
-    assert now.held() == {0}
-    assert now.offer(fetch(1, whole, 0, 1), NOW)
+    assert now.full_partitions() == {0}
+    assert now.add(fetch(1, whole, 0, 1), NOW)
     now.run({0: 10_000, 1: 10_000})
-    assert now.held() == set()
+    assert now.full_partitions() == set()
 
 
 def test_a_bad_clock_moves_no_time_and_its_record_is_passed_on() -> None:
     now = rekeyer(Progress(logs=[Source()]))
     whole = log([(5, 1), (50_000_000, 1), (7, 1)])
-    assert now.offer(fetch(0, whole, 0, 3), NOW)
+    assert now.add(fetch(0, whole, 0, 3), NOW)
     now.run({0: 3})
     assert now.progress.logs == [Source(3, START + 7)]
     cut = now.cut(NOW)
@@ -165,7 +167,7 @@ def test_what_has_no_user_or_no_room_is_a_dead_letter_with_its_reason() -> None:
     values = [good, None, b"\xff", b'{"user_id": "a\\u0000b"}', b"x" * 70_000, b"[]", b'{"user_id": ""}', good]
     whole: Log = [(value, []) for value in values]
     whole[-1] = (good, [("large", b"h" * 900_000)])
-    assert now.offer(fetch(0, whole, 0, len(whole)), NOW)
+    assert now.add(fetch(0, whole, 0, len(whole)), NOW)
     now.run({0: len(whole)})
     cut = now.cut(NOW)
     assert cut is not None
@@ -179,19 +181,19 @@ def test_what_has_no_user_or_no_room_is_a_dead_letter_with_its_reason() -> None:
 def test_a_wrong_schema_stops_it_until_rejects_are_accepted() -> None:
     now = rekeyer(Progress(logs=[Source()]), (4, 0.5))
     whole = log([(1, None)] * 8)
-    assert now.offer(fetch(0, whole, 0, 4), NOW)
+    assert now.add(fetch(0, whole, 0, 4), NOW)
     now.run({0: 8})
     cut = now.cut(NOW)
     assert cut is not None
     stored = repartition.loads(cut.progress)
     assert "4 of 4 records" in (stored.stopped or "")
     again = rekeyer(repartition.loads(cut.progress), (4, 0.5))
-    assert again.offer(fetch(0, whole, 4, 8), NOW)
+    assert again.add(fetch(0, whole, 4, 8), NOW)
     again.run({0: 8})
     assert again.pending == 0
     assert again.progress.logs[0].offset == 4
     accepted = rekeyer(repartition.loads(cut.progress), None)
-    assert accepted.offer(fetch(0, whole, 4, 8), NOW)
+    assert accepted.add(fetch(0, whole, 4, 8), NOW)
     accepted.run({0: 8})
     assert accepted.pending == 4
     assert accepted.progress.stopped is None
@@ -200,7 +202,7 @@ def test_a_wrong_schema_stops_it_until_rejects_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("stored", "written", "firsts", "ends", "told", "then"),
     [
-        (None, True, [0], [9], "progress of its re-keyer is gone", [Source(0)]),
+        (None, True, [0], [9], "progress of its repartitioner is gone", [Source(0)]),
         (Progress(topic="raw", ident="1", logs=[Source(5, 7)]), True, [0], [9], "is not the raw", [Source(0)]),
         (Progress(topic="old", ident="2", logs=[Source(5, 7)]), True, [3], [9], "is not the old", [Source(3)]),
         (Progress(topic="raw", ident="2", logs=[Source(5, 7)] * 2), True, [0], [9], "is not the raw", [Source(0)]),

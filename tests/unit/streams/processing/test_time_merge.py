@@ -33,10 +33,10 @@ def test_any_arrival_gives_one_order(logs: list[list[int]], size: int) -> None:
             part = times[at[source] : at[source] + (size + source) % 5 + 1]
             if part:
                 batch = records(events(part), first=at[source])
-                merge.offer(source, decoded(batch, source=source, key_before=merge.key(source)), batch.last)
+                merge.add(source, decoded(batch, source=source, key_before=merge.key(source)), batch.last)
                 at[source] += len(part)
         done = [at[source] >= len(times) for source, times in enumerate(logs)]
-        taken = merge.take(done)
+        taken = merge.take_ready(done)
         if taken is not None:
             got += list(zip(taken.key.tolist(), taken.source.tolist(), taken.offset.tolist(), strict=True))
         if all(done):
@@ -48,9 +48,9 @@ def test_any_arrival_gives_one_order(logs: list[list[int]], size: int) -> None:
 def test_an_unknown_end_holds_the_others() -> None:
     merge = Merge([-1, -1], [0, 0], concatenate)
     batch = records(events([1, 2]))
-    merge.offer(0, decoded(batch), batch.last)
-    assert merge.take([True, False]) is None
+    merge.add(0, decoded(batch), batch.last)
+    assert merge.take_ready([True, False]) is None
     assert merge.holding([True, False]) == 1
-    taken = merge.take([True, True])
+    taken = merge.take_ready([True, True])
     assert taken is not None
     assert len(taken) == 2

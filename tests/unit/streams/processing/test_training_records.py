@@ -14,9 +14,9 @@ from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, 
 from state import features, windows
 from state.stores.memory import MemoryStore
 from streams.processing import training_records
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records, stream
 from tests.support.decoding import decode
 
@@ -27,15 +27,15 @@ WIDTH = 2 * features.R + len(features.PLAIN)
 def taught(events: list[dict[str, Any]], *, hourly: int = 5_000, sweep: bool = False) -> TrainingRows:
     """The training rows of a stream, in the order in which they are sent."""
     store = MemoryStore()
-    task = Task(
-        Rule(sources=("clickstream",), training_hourly=hourly, training_key=b"k"),
+    task = PartitionProcessor(
+        PartitionConfig(sources=("clickstream",), training_hourly=hourly, training_key=b"k"),
         decode,
         store,
         Topics("changes", "segments", "alerts", "dead", "training", "receipts"),
     )
     found = []
     for i, event in enumerate(events):
-        task.offer(records([event], first=i))
+        task.add(records([event], first=i))
         task.run(1 << 60, {"clickstream": len(events)})
         while sweep and (task.progress.sweeping or task.progress.swept < task.progress.watermark):
             task.sweep(5)

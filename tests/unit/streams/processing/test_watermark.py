@@ -14,9 +14,9 @@ from state import windows
 from state.stores.memory import MemoryStore
 from streams.offline import feature_table
 from streams.processing import progress
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Entry
 from tests.build import records, version
 from tests.support.decoding import decode
@@ -27,11 +27,13 @@ T = 1_700_000_100_000 // windows.UNIT * windows.UNIT
 WALL = T + 400 * DAY  # the events are old: a replay
 
 
-def made(store: MemoryStore | None = None, **more: Any) -> Task:
-    task = Task(Rule(sources=("clickstream",)), decode, store or MemoryStore(), TOPICS, commands="commands", **more)
+def made(store: MemoryStore | None = None, **more: Any) -> PartitionProcessor:
+    task = PartitionProcessor(
+        PartitionConfig(sources=("clickstream",)), decode, store or MemoryStore(), TOPICS, commands="commands", **more
+    )
     task.adopt(version(1, 3))
     task.cut(0)
-    task.pass_on(1)
+    task.continue_pass(1)
     return task
 
 
@@ -41,7 +43,7 @@ def event(user: str, time: int, kind: str = "view", **more: Any) -> dict[str, An
 
 def test_an_idle_hour_after_a_replay_is_an_hour_of_its_time() -> None:
     task = made()
-    task.offer(records([event("a", T)] * 3))
+    task.add(records([event("a", T)] * 3))
     task.run(WALL, {"clickstream": 3})
     assert task.progress.watermark == T - 5 * MINUTE
     task.run(WALL + 4 * MINUTE, {"clickstream": 3})
@@ -59,7 +61,7 @@ def test_an_idle_hour_after_a_replay_is_an_hour_of_its_time() -> None:
 
 def test_a_backlog_is_not_judged_by_the_wall_clock() -> None:
     task = made()
-    task.offer(records([event("a", T)]))
+    task.add(records([event("a", T)]))
     for minutes in (0, 60, 6_000):
         task.run(WALL + minutes * MINUTE, {"clickstream": 9})
         assert task.progress.watermark == T - 5 * MINUTE
@@ -70,7 +72,7 @@ def test_a_backlog_is_not_judged_by_the_wall_clock() -> None:
 def test_idle_time_goes_on_over_a_restart_and_never_past_the_wall_clock() -> None:
     store = MemoryStore()
     task = made(store)
-    task.offer(records([event("a", T)]))
+    task.add(records([event("a", T)]))
     task.run(T + MINUTE, {"clickstream": 1})
     flush = task.cut(T + MINUTE)
     assert flush is not None
@@ -79,7 +81,7 @@ def test_idle_time_goes_on_over_a_restart_and_never_past_the_wall_clock() -> Non
     later.run(T + 122 * MINUTE, {"clickstream": 1})
     assert later.progress.watermark == T + 115 * MINUTE
     ahead = made()
-    ahead.offer(records([event("a", T)]))
+    ahead.add(records([event("a", T)]))
     ahead.run(T - 20 * MINUTE, {"clickstream": 1})  # the machine's clock is behind
     ahead.run(T + 2 * MINUTE, {"clickstream": 1})
     assert ahead.progress.watermark == T
@@ -87,7 +89,7 @@ def test_idle_time_goes_on_over_a_restart_and_never_past_the_wall_clock() -> Non
 
 def test_the_journal_says_what_was_applied_in_which_order() -> None:
     task = made(journal=True)
-    task.offer(records([event("a", T), event("b", T + 1), {"user_id": "c", "event_time": T, "event_type": 3}]))
+    task.add(records([event("a", T), event("b", T + 1), {"user_id": "c", "event_time": T, "event_type": 3}]))
     task.run(WALL, {"clickstream": 3})
     task.run(WALL + 10 * MINUTE, {"clickstream": 3})
     task.sweep(10)
@@ -120,7 +122,7 @@ def test_any_order_of_arrival_within_the_bound_gives_the_same_counters(seed: int
 def table(events: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:
     store = MemoryStore()
     task = made(store)
-    task.offer(records(events))
+    task.add(records(events))
     task.run(0, {"clickstream": len(events)})
     users = sorted(key for key in store.rows if key[:1] != b"\0")
     found: pa.Table = feature_table.table(users, [store.rows[user] for user in users], now)
@@ -132,13 +134,13 @@ def table(events: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("hours", [2, 30, 24 * 8, 24 * 31])
 def test_a_late_event_that_changes_the_segment_says_late(hours: int) -> None:
     task = made()
-    task.offer(records([event("a", T), event("b", T + hours * HOUR)]))
+    task.add(records([event("a", T), event("b", T + hours * HOUR)]))
     task.run(0, {"clickstream": 2})
     task.sweep(10)
     task.cut(0)
     kinds = ("search", "add_to_cart", "purchase", "page_view")
     many = [event("a", T + HOUR, kind, price=500.0, quantity=9) for kind in kinds for _ in range(20)]
-    task.offer(records(many, first=2))
+    task.add(records(many, first=2))
     task.run(0, {"clickstream": 82})
     assert task.counts["change:late"] >= (1 if hours < 24 * 30 else 0)
     assert task.counts["change:behaviour"] == 0

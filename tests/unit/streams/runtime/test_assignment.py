@@ -1,4 +1,4 @@
-"""What a worker owns: a later assignment follows a closed one, and a worker that has ended takes none."""
+"""Assignments follow each other: each closes the one before it first, and a closed worker takes none."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from streams.kafka import changelog
 from streams.processing import progress
 from streams.processing.progress import PROGRESS_KEY, Progress, Serial
 from streams.runtime import assignment, worker
-from streams.runtime.log_ends import Standing
+from streams.runtime.log_bounds import LogBounds
 
 
 class Producer:
-    """A publisher that is there once it is let; how many are open."""
+    """A publisher whose start waits for the event `released`; counts how many are open."""
 
     open = 0
-    slow = 0.0  # seconds that a stop takes
-    free: asyncio.Event
+    stop_seconds = 0.0
+    released: asyncio.Event
 
     def __init__(self, *_: object) -> None:
         self.committed = Serial(0, 0)
 
     async def start(self) -> None:
         Producer.open += 1
-        await Producer.free.wait()
+        await Producer.released.wait()
 
     async def stop(self) -> None:
-        await asyncio.sleep(Producer.slow)
+        await asyncio.sleep(Producer.stop_seconds)
         Producer.open -= 1
 
 
@@ -43,11 +43,13 @@ class Producer:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     settings = load(environ={}, **{"state.datadir": str(tmp_path), "topics.partitions": 2})
     topics = (*settings.source_topics, "commands", settings.changelog)
-    every = [(name, number) for name in topics for number in range(2)]
-    standing = Standing(dict.fromkeys(topics, "id"), dict.fromkeys(every, 0), dict.fromkeys(every, 0), {}, 1 << 40)
-    Producer.open, Producer.slow, Producer.free = 0, 0.0, asyncio.Event()
+    partitions = [(name, number) for name in topics for number in range(2)]
+    bounds = LogBounds(
+        dict.fromkeys(topics, "id"), dict.fromkeys(partitions, 0), dict.fromkeys(partitions, 0), {}, 1 << 40
+    )
+    Producer.open, Producer.stop_seconds, Producer.released = 0, 0.0, asyncio.Event()
     monkeypatch.setattr(assignment, "Publisher", Producer)
-    monkeypatch.setattr(assignment, "look", lambda *_: standing)
+    monkeypatch.setattr(assignment, "read_log_bounds", lambda *_: bounds)
     return settings
 
 
@@ -61,42 +63,42 @@ async def until(condition: object) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_only_the_last_of_several_assignments_begins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_the_last_of_several_assignments_starts(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changelog, "newest_serials", newest)
-    one = worker.Worker(settings)
+    running = worker.Worker(settings)
     read: list[tuple[int, set[tuple[str, int]]]] = []
 
     async def reading(number: int, positions: Mapping[tuple[str, int], int]) -> None:
         read.append((number, set(positions)))
 
-    monkeypatch.setattr(one, "_read", reading)
-    one.own({0, 1})
-    await until(lambda: Producer.open == 2)  # it waits for its producers
-    one.own({0})
-    one.own({1})
-    Producer.free.set()
-    assert not one.ready
-    await until(lambda: one.ready)
+    monkeypatch.setattr(running, "_start_reading", reading)
+    running.assign({0, 1})
+    await until(lambda: Producer.open == 2)  # the assignment waits for its producers
+    running.assign({0})
+    running.assign({1})
+    Producer.released.set()
+    assert not running.ready
+    await until(lambda: running.ready)
     assert [number for number, _ in read] == [3]
     assert {partition for _, partition in read[0][1]} == {1}
-    assert set(one.partitions) == {1}
+    assert set(running.partitions) == {1}
     assert Producer.open == 1
-    await one.rest()
-    assert not one.ready
-    await one.release()
-    assert (Producer.open, one.partitions) == (0, {})
-    one.own({0, 1})  # told while it ends
+    await running.revoke()
+    assert not running.ready
+    await running.close()
+    assert (Producer.open, running.partitions) == (0, {})
+    running.assign({0, 1})  # while it ends
     await asyncio.sleep(0.05)
-    assert (Producer.open, one.ready) == (0, False)
+    assert (Producer.open, running.ready) == (0, False)
 
 
-async def test_a_store_is_opened_once_those_before_are_closed(
+async def test_a_store_is_opened_after_the_one_before_is_closed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the assignment between opened nothing, and where a client suppressed the cancellation."""
+    """Even where the assignment in between opened nothing, and a client suppressed the cancellation."""
     suppressed = 0
 
-    async def stubborn(_: Settings, numbers: list[int]) -> dict[int, Serial]:
+    async def suppresses_cancellation(_: Settings, numbers: list[int]) -> dict[int, Serial]:
         nonlocal suppressed
         try:
             await asyncio.sleep(0.05)
@@ -105,77 +107,75 @@ async def test_a_store_is_opened_once_those_before_are_closed(
             await asyncio.sleep(0.05)
         return {}
 
-    monkeypatch.setattr(changelog, "newest_serials", stubborn)
+    monkeypatch.setattr(changelog, "newest_serials", suppresses_cancellation)
     failed: list[BaseException] = []
     read: list[int] = []
-    one = worker.Worker(settings)
-    monkeypatch.setattr(worker, "fail", failed.append)
+    running = worker.Worker(settings)
+    monkeypatch.setattr(worker, "exit_with_error", failed.append)
 
     async def reading(number: int, positions: Mapping[tuple[str, int], int]) -> None:
         read.append(number)
 
-    monkeypatch.setattr(one, "_read", reading)
-    Producer.slow = 0.1
-    Producer.free.set()
-    one.own({0, 1})
-    await until(lambda: len(one.partitions) == 2)  # open, and about to look for the newest progress
+    monkeypatch.setattr(running, "_start_reading", reading)
+    Producer.stop_seconds = 0.1
+    Producer.released.set()
+    running.assign({0, 1})
+    await until(lambda: len(running.partitions) == 2)  # open, and about to look up the newest progress
     await asyncio.sleep(0.01)
-    one.own({0})
-    one.own({0, 1})
-    await until(lambda: one.ready or failed)
+    running.assign({0})
+    running.assign({0, 1})
+    await until(lambda: running.ready or failed)
     assert (failed, read, suppressed) == ([], [3], 1)
-    await one.rest()
-    await one.rest()
-    await one.release()
+    await running.revoke()
+    await running.revoke()
+    await running.close()
     assert (Producer.open, failed) == (0, [])
 
 
-async def test_a_progress_that_is_not_the_newest_begins_nothing(
+async def test_a_partition_does_not_start_from_an_older_progress(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the recovery says of itself."""
-
-    async def ahead(_: Settings, numbers: list[int]) -> dict[int, Serial]:
+    async def newer(_: Settings, numbers: list[int]) -> dict[int, Serial]:
         return {number: Serial(8, 40) for number in numbers}
 
-    monkeypatch.setattr(changelog, "newest_serials", ahead)
-    store_of = assignment.open_store
+    monkeypatch.setattr(changelog, "newest_serials", newer)
+    open_store = assignment.open_store
 
-    def opened(*arguments: object, **more: object) -> RowStore:
-        store = store_of(*arguments, **more)  # type: ignore[arg-type]
+    def open_recovered(*arguments: object, **options: object) -> RowStore:
+        store = open_store(*arguments, **options)  # type: ignore[arg-type]
         store.apply([PROGRESS_KEY], [progress.dumps(Progress(number=7, ordinal=40))], 0)
         return store
 
-    monkeypatch.setattr(assignment, "open_store", opened)
+    monkeypatch.setattr(assignment, "open_store", open_recovered)
     failed: list[BaseException] = []
-    one = worker.Worker(settings)
-    monkeypatch.setattr(worker, "fail", failed.append)
-    Producer.free.set()
-    one.own({1})
+    running = worker.Worker(settings)
+    monkeypatch.setattr(worker, "exit_with_error", failed.append)
+    Producer.released.set()
+    running.assign({1})
     await until(lambda: failed)
     assert isinstance(failed[0], RecoveryError)
     assert str(failed[0]) == (
         f"partition 1: the newest progress in {settings.changelog}/1 is number 8 after 40 records, the recovered one "
-        "is number 7 after 40 records: nothing is begun from it"
+        "is number 7 after 40 records: the partition was not started"
     )
-    assert not one.ready
-    await one.release()
+    assert not running.ready
+    await running.close()
 
 
-def test_sources_that_nobody_resumes_end_the_worker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_ends_where_the_sources_are_not_resumed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(worker.time, "monotonic", lambda: now)
-    one: Any = worker.Worker(settings)
-    one._assignment = SimpleNamespace(begun=True)
-    one.app = SimpleNamespace(consumer=SimpleNamespace(flow_active=False))
-    one._check_reading()
+    running: Any = worker.Worker(settings)
+    running._assignment = SimpleNamespace(ready=True)
+    running.app = SimpleNamespace(consumer=SimpleNamespace(flow_active=False))
+    running._check_reading()
     now += settings.state.recovery_deadline
-    one._check_reading()
-    one.app.consumer.flow_active = True
-    one._check_reading()  # what it has waited is forgotten
-    one.app.consumer.flow_active = False
+    running._check_reading()
+    running.app.consumer.flow_active = True
+    running._check_reading()  # the wait starts anew
+    running.app.consumer.flow_active = False
     now += 1.0
-    one._check_reading()
+    running._check_reading()
     now += settings.state.recovery_deadline + 1.0
     with pytest.raises(RecoveryError, match="the sources are not read"):
-        one._check_reading()
+        running._check_reading()

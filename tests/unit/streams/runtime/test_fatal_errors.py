@@ -1,4 +1,4 @@
-"""How a worker ends: a line, an exit code, and where it fell, but not what it held."""
+"""How a worker ends on an error: a line, an exit code and a traceback, but no data of users."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 
 from streams.errors import TransactionError
-from streams.runtime.fatal_errors import denied
+from streams.runtime.fatal_errors import authorization_error
 
 CANARY = "canary-91d3"
 RUN = """
-from streams.runtime.fatal_errors import fail
-def hold(user):
+from streams.runtime.fatal_errors import exit_with_error
+def process(user):
     {body}
 try:
-    hold({canary!r})
+    process({canary!r})
 except Exception as error:
-    fail(error)
+    exit_with_error(error)
 """
 
 
@@ -33,34 +33,37 @@ except Exception as error:
         ("try: {}[user]\n    except KeyError as error: raise RuntimeError('whatever') from error", "RuntimeError"),
     ],
 )
-def test_an_unforeseen_error_shows_where_and_not_whose(body: str, kind: str) -> None:
-    done = subprocess.run(
+def test_an_unexpected_error_shows_the_place_and_no_user_id(body: str, kind: str) -> None:
+    result = subprocess.run(
         [sys.executable, "-c", RUN.format(body=body, canary=CANARY)], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
-    assert CANARY not in done.stdout + done.stderr
-    assert "in hold" in done.stderr
-    assert f"shoal: error: {kind}" in done.stderr
+    assert result.returncode == 1
+    assert CANARY not in result.stdout + result.stderr
+    assert "in process" in result.stderr
+    assert f"shoal: error: {kind}" in result.stderr
 
 
-def test_a_message_that_holds_no_record_is_told() -> None:
-    code = "from streams.runtime.fatal_errors import fail\nfail(OSError(28, 'No space left on device'))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.endswith("shoal: error: OSError(28, 'No space left on device')\n")
+def test_a_message_without_user_data_is_shown() -> None:
+    code = """
+from streams.runtime.fatal_errors import exit_with_error
+exit_with_error(OSError(28, 'No space left on device'))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stderr.endswith("shoal: error: OSError(28, 'No space left on device')\n")
 
 
 @pytest.mark.parametrize("library", ["aiokafka", "kafka"])
-def test_what_a_client_met_is_the_brokers_without_a_traceback(library: str) -> None:
+def test_an_error_of_a_kafka_client_is_a_broker_error_without_a_traceback(library: str) -> None:
     code = f"""
 from {library}.errors import KafkaTimeoutError
-from streams.runtime.fatal_errors import fail
-fail(KafkaTimeoutError('no'))
+from streams.runtime.fatal_errors import exit_with_error
+exit_with_error(KafkaTimeoutError('slow'))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (4, "shoal: error: the brokers: KafkaTimeoutError('no')\n")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (4, "shoal: error: a Kafka client failed: KafkaTimeoutError('slow')\n")
 
 
-def test_what_is_not_allowed_is_found_behind_what_it_brought_about() -> None:
+def test_an_authorization_error_is_found_among_the_causes() -> None:
     def chained() -> TransactionError:
         try:
             try:
@@ -68,12 +71,12 @@ def test_what_is_not_allowed_is_found_behind_what_it_brought_about() -> None:
             except TopicAuthorizationFailedError:
                 raise KafkaTimeoutError from None
         except KafkaTimeoutError as error:
-            found = TransactionError("failed")
-            found.__cause__ = error
-            return found
+            failed = TransactionError("failed")
+            failed.__cause__ = error
+            return failed
 
-    refused = denied(chained())
-    assert refused is not None
-    assert refused.exit_code == 4
-    assert "alerts" in str(refused)
-    assert denied(TransactionError("failed")) is None
+    reported = authorization_error(chained())
+    assert reported is not None
+    assert reported.exit_code == 4
+    assert "alerts" in str(reported)
+    assert authorization_error(TransactionError("failed")) is None

@@ -1,4 +1,4 @@
-"""What the clients say again and again is logged once a minute."""
+"""Repeated messages of the Kafka clients are logged once a minute."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ def record(name: str, message: str, *arguments: object, level: int = logging.ERR
     return logging.LogRecord(name, level, __file__, 1, message, arguments, None)
 
 
-def test_one_of_a_kind_a_minute_and_how_many_were_left_out() -> None:
+def test_one_record_of_a_kind_a_minute_and_the_number_of_suppressed_ones() -> None:
     now = 0.0
-    kept = ClientFilter(lambda: now)
-    tried = "Unable connect to node with id %s: %s"
-    assert kept.filter(record("aiokafka", tried, 1, "refused"))
-    assert [kept.filter(record("aiokafka", tried, node, "refused")) for node in (1, 2, 3)] == [False] * 3
-    assert kept.filter(record("aiokafka", "Unable to update metadata from %s", [1]))  # another kind
+    client_filter = ClientFilter(lambda: now)
+    message = "Unable connect to node with id %s: %s"
+    assert client_filter.filter(record("aiokafka", message, 1, "refused"))
+    assert [client_filter.filter(record("aiokafka", message, node, "refused")) for node in (1, 2, 3)] == [False] * 3
+    assert client_filter.filter(record("aiokafka", "Unable to update metadata from %s", [1]))  # another kind
     now = 60.0
-    again = record("aiokafka", tried, 2, "refused")
-    assert kept.filter(again)
-    assert again.getMessage() == "Unable connect to node with id 2: refused (3 more of this kind since the last one)"
-    assert not kept.filter(record("aiokafka", tried, 2, "refused"))
+    repeated = record("aiokafka", message, 2, "refused")
+    assert client_filter.filter(repeated)
+    assert repeated.getMessage() == "Unable connect to node with id 2: refused (3 more of this kind since the last one)"
+    assert not client_filter.filter(record("aiokafka", message, 2, "refused"))
 
 
-def test_the_project_and_information_pass_always() -> None:
-    kept = ClientFilter(lambda: 0.0)
-    assert all(kept.filter(record("streams.transport.batch_transport", "reading again")) for _ in range(3))
-    assert all(kept.filter(record("aiokafka", "joined", level=logging.INFO)) for _ in range(3))
+def test_other_loggers_and_level_info_always_pass() -> None:
+    client_filter = ClientFilter(lambda: 0.0)
+    assert all(client_filter.filter(record("streams.transport.batch_transport", "reading again")) for _ in range(3))
+    assert all(client_filter.filter(record("aiokafka", "joined", level=logging.INFO)) for _ in range(3))
 
 
 @pytest.mark.parametrize(("level", "passes"), [(logging.INFO, True), (logging.WARNING, False)])
@@ -38,11 +38,11 @@ def test_a_commit_of_a_lost_generation_is_information(level: int, passes: bool) 
     root, before = logging.getLogger(), logging.getLogger().level
     root.setLevel(level)
     try:
-        kept = ClientFilter(lambda: 0.0)
+        client_filter = ClientFilter(lambda: 0.0)
         lost = "OffsetCommit failed for group %s due to group error (%s), will rejoin"
         first = record("aiokafka.consumer.group_coordinator", lost, "shop-shoal", "IllegalGenerationError")
-        assert kept.filter(first) is passes
+        assert client_filter.filter(first) is passes
         assert first.levelname == "INFO"
-        assert not kept.filter(record("aiokafka.consumer.group_coordinator", lost, "shop-shoal", "again"))
+        assert not client_filter.filter(record("aiokafka.consumer.group_coordinator", lost, "shop-shoal", "again"))
     finally:
         root.setLevel(before)

@@ -1,4 +1,4 @@
-"""A local disk as a start may find it: another's, stale, damaged, behind a changelog that lost something."""
+"""States of a local store at a start: of another deployment, stale, damaged, or of a changelog that lost records."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from state.stores.rocksdb import Meta, RowStore, block_cache
+from state.stores.database import block_cache
+from state.stores.rocksdb import Meta, RowStore
 from streams.config.settings import Settings, load
 from streams.errors import LossError, StateError
 from streams.processing import progress
 from streams.processing.progress import PROGRESS_KEY, Progress
-from streams.runtime.log_ends import Standing
+from streams.runtime.log_bounds import LogBounds
 from streams.runtime.store_opening import open_store
 from tests.rocks import biggest, flip
 
@@ -25,7 +26,7 @@ NOW = 1_800_000_000_000
 CACHE = block_cache(8)
 MINE = Meta("shop-shoal", 0, 4, changelog="first")
 AT = ("shop-shoal-state-changelog", 0)
-STANDING = Standing({AT[0]: "first"}, {AT: 0}, {AT: 100}, {}, 7 * DAY)
+BOUNDS = LogBounds({AT[0]: "first"}, {AT: 0}, {AT: 100}, {}, 7 * DAY)
 
 
 @pytest.fixture
@@ -33,16 +34,16 @@ def settings(tmp_path: Path) -> Settings:
     return load(environ={}, prefix="shop-", **{"state.datadir": str(tmp_path)})
 
 
-def left(path: Path, meta: Meta = MINE, *, wall: int = NOW, rows: int = 20_000, offset: int = 90) -> None:
-    """A store as a worker leaves it."""
+def write_store(path: Path, meta: Meta = MINE, *, wall: int = NOW, rows: int = 20_000, offset: int = 90) -> None:
+    """Write a store as a worker leaves it."""
     store = RowStore(path, meta, cache_rows=10)
     some = {b"user-%06d" % i: os.urandom(200) for i in range(rows)}
-    store.written({**some, PROGRESS_KEY: progress.dumps(Progress(wall=wall))}, offset)
+    store.write_flush({**some, PROGRESS_KEY: progress.dumps(Progress(wall=wall))}, offset)
     store.close()
 
 
-def opened(settings: Settings, standing: Standing = STANDING, *, accept_loss: bool = False, now: int = NOW) -> RowStore:
-    return open_store(settings, 0, standing, cache_rows=1_000, block_cache=CACHE, accept_loss=accept_loss, now=now)
+def opened(settings: Settings, bounds: LogBounds = BOUNDS, *, accept_loss: bool = False, now: int = NOW) -> RowStore:
+    return open_store(settings, 0, bounds, cache_rows=1_000, block_cache=CACHE, accept_loss=accept_loss, now=now)
 
 
 def content(store: RowStore) -> tuple[int, int | None]:
@@ -51,13 +52,13 @@ def content(store: RowStore) -> tuple[int, int | None]:
     return found
 
 
-def test_a_store_in_step_is_kept(settings: Settings, tmp_path: Path) -> None:
-    left(tmp_path / "0")
+def test_a_store_that_matches_the_changelog_is_kept(settings: Settings, tmp_path: Path) -> None:
+    write_store(tmp_path / "0")
     assert content(opened(settings)) == (20_000, 90)
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "message"),
     [
         (Meta("bar-shoal", 0, 4), "holds partition 0 of 4 of 'bar-shoal', expected partition 0 of 4 of 'shop-shoal'"),
         (Meta("shop-shoal", 1, 4), "holds partition 1 of 4"),
@@ -65,32 +66,32 @@ def test_a_store_in_step_is_kept(settings: Settings, tmp_path: Path) -> None:
         (Meta("shop-shoal", 0, 4, layout=MINE.layout + 1), "holds rows of layout"),
     ],
 )
-def test_what_is_not_ours_to_read_is_refused_and_left(
-    settings: Settings, tmp_path: Path, other: Meta, told: str
+def test_a_foreign_store_is_refused_and_not_changed(
+    settings: Settings, tmp_path: Path, other: Meta, message: str
 ) -> None:
-    left(tmp_path / "0", other, rows=10)
+    write_store(tmp_path / "0", other, rows=10)
     for accept in (False, True):
-        with pytest.raises(StateError, match=told):
+        with pytest.raises(StateError, match=message):
             opened(settings, accept_loss=accept)
     store = RowStore(tmp_path / "0", other, cache_rows=10)
     assert content(store) == (10, 90)
 
 
-def test_an_earlier_version_s_store_is_taken_over(settings: Settings, tmp_path: Path) -> None:
-    """It did not note the changelog, and had an earlier layout of rows (each row tells its own)."""
-    left(tmp_path / "0", replace_meta(layout=MINE.layout - 1, changelog=""), rows=10)
+def test_a_store_of_an_earlier_version_is_used(settings: Settings, tmp_path: Path) -> None:
+    """It does not name the changelog, and has rows of an earlier layout (each row names its own)."""
+    write_store(tmp_path / "0", meta_with(layout=MINE.layout - 1, changelog=""), rows=10)
     assert content(opened(settings)) == (10, 90)
-    with pytest.raises(LossError, match="another changelog"):  # and now it is noted
-        opened(settings, replace(STANDING, ids={AT[0]: "second"}))
+    with pytest.raises(LossError, match="another changelog"):  # the open before stored the id
+        opened(settings, replace(BOUNDS, topic_ids={AT[0]: "second"}))
 
 
-def replace_meta(**other: Any) -> Meta:
+def meta_with(**other: Any) -> Meta:
     return Meta(**{"deployment": "shop-shoal", "partition": 0, "partitions": 4, **other})
 
 
 def test_rows_of_another_changelog(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    left(tmp_path / "0", rows=10)
-    second = replace(STANDING, ids={AT[0]: "second"})
+    write_store(tmp_path / "0", rows=10)
+    second = replace(BOUNDS, topic_ids={AT[0]: "second"})
     for _ in range(2):
         with pytest.raises(LossError, match="rows of another changelog topic of the same name; --accept-loss"):
             opened(settings, second)
@@ -99,41 +100,42 @@ def test_rows_of_another_changelog(settings: Settings, tmp_path: Path, capsys: p
 
 
 def test_a_changelog_that_lost_its_end(settings: Settings, tmp_path: Path) -> None:
-    left(tmp_path / "0", rows=10)
-    short = replace(STANDING, ends={AT: 89})
-    with pytest.raises(LossError, match=r"ends at 89, .* stands at 90"):
+    write_store(tmp_path / "0", rows=10)
+    short = replace(BOUNDS, ends={AT: 89})
+    with pytest.raises(LossError, match=r"ends at 89, .* is at 90"):
         opened(settings, short)
     assert content(opened(settings, short, accept_loss=True)) == (0, None)
 
 
-@pytest.mark.parametrize(("rows", "stood"), [(10, 90), (0, 0)])
-def test_a_changelog_that_lost_its_start(settings: Settings, tmp_path: Path, rows: int, stood: int) -> None:
+@pytest.mark.parametrize(("rows", "offset"), [(10, 90), (0, 0)])
+def test_a_changelog_that_lost_its_start(settings: Settings, tmp_path: Path, rows: int, offset: int) -> None:
     if rows:
-        left(tmp_path / "0", rows=rows)
-    late = replace(STANDING, starts={AT: 95})
-    with pytest.raises(LossError, match=f"starts at 95, .* stands at {stood}"):
+        write_store(tmp_path / "0", rows=rows)
+    late = replace(BOUNDS, starts={AT: 95})
+    with pytest.raises(LossError, match=f"starts at 95, .* is at {offset}"):
         opened(settings, late)
     assert content(opened(settings, late, accept_loss=True)) == (rows, 95)
 
 
 def test_a_stale_disk_is_rebuilt(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Older than half of the changelog's delete.retention.ms: a tombstone may have come and gone since."""
-    left(tmp_path / "0", wall=NOW - 7 * DAY // 2 + 1, rows=10)
+    """Older than half of the changelog's delete.retention.ms: a tombstone may have been compacted away since."""
+    write_store(tmp_path / "0", wall=NOW - 7 * DAY // 2 + 1, rows=10)
     assert content(opened(settings)) == (10, 90)
     assert content(opened(settings, now=NOW + 2)) == (0, None)
     assert "delete.retention.ms ago: rebuilt" in capsys.readouterr().err
 
 
-def test_an_idle_partition_in_step_is_not_stale(settings: Settings, tmp_path: Path) -> None:
-    left(tmp_path / "0", wall=NOW - 30 * DAY, rows=10)
+def test_an_idle_partition_that_was_complete_lately_is_not_stale(settings: Settings, tmp_path: Path) -> None:
+    write_store(tmp_path / "0", wall=NOW - 30 * DAY, rows=10)
     store = RowStore(tmp_path / "0", MINE, cache_rows=10)
-    store.note_complete(NOW - DAY)  # a recovery had read all that there was
+    store.note_complete(NOW - DAY)  # a recovery had read the whole changelog
     store.close()
     assert content(opened(settings)) == (10, 90)
 
 
-def test_a_recovery_cut_short_goes_on_until_it_is_stale(settings: Settings) -> None:
-    """As of when it began with nothing, however often it was gone on with: who was erased since may have been read."""
+def test_an_incomplete_recovery_continues_until_it_is_stale(settings: Settings) -> None:
+    """Its age counts from its start with an empty store, however often it continued: rows of users erased since then
+    may have been read."""
     store = opened(settings)
     store.apply([b"a"], [b"1"], 5)
     store.close()
@@ -142,8 +144,8 @@ def test_a_recovery_cut_short_goes_on_until_it_is_stale(settings: Settings) -> N
     assert content(opened(settings, now=NOW + 4 * DAY)) == (0, None)
 
 
-def test_rows_of_no_known_time_are_stale(settings: Settings, tmp_path: Path) -> None:
-    """That an open touches the files makes them no younger."""
+def test_rows_of_unknown_age_are_stale(settings: Settings, tmp_path: Path) -> None:
+    """An open changes the files' modification times, so those do not count."""
     store = RowStore(tmp_path / "0", MINE, cache_rows=10)
     store.apply([b"a"], [b"1"], 5)
     store.close()
@@ -171,28 +173,28 @@ def cut_short(path: Path) -> None:
     ],
     ids=["footer", "cut short", "missing", "no manifest", "manifest", "no CURRENT", "CURRENT"],
 )
-def test_damage_found_at_the_open_is_set_aside(
+def test_a_store_that_is_damaged_at_the_open_is_set_aside(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], Any]
 ) -> None:
-    left(tmp_path / "0")
+    write_store(tmp_path / "0")
     damage(tmp_path / "0")
     assert content(opened(settings)) == (0, None)
     assert (tmp_path / "0.aside-1").is_dir()
     (line,) = capsys.readouterr().err.splitlines()
     assert f"set aside as {tmp_path}/0.aside-1, partition 0 is rebuilt from the changelog" in line
-    left(tmp_path / "0")
+    write_store(tmp_path / "0")
     assert content(opened(settings)) == (20_000, 90)
 
 
-def test_at_most_two_are_kept_aside(settings: Settings, tmp_path: Path) -> None:
+def test_at_most_two_broken_stores_are_kept(settings: Settings, tmp_path: Path) -> None:
     for _ in range(5):
-        left(tmp_path / "0", rows=1_000)
+        write_store(tmp_path / "0", rows=1_000)
         footer(biggest(tmp_path / "0"))
         opened(settings).close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "0.aside-4", "0.aside-5"]
 
 
-def test_a_store_in_use_is_told(settings: Settings, tmp_path: Path) -> None:
+def test_a_store_in_use_is_refused(settings: Settings, tmp_path: Path) -> None:
     store = opened(settings)
     with pytest.raises(StateError, match=r"(?i)lock"):
         opened(settings)

@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -14,19 +13,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import Rule
+from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
-from streams.processing.partition_processor import Task
+from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.rejects import dead_letter
-from streams.schemas import flat_json
-from streams.schemas.event_batch import REASONS, EventBatch, Reject
+from streams.schemas.event_batch import EVENT_COLUMNS, REASONS, EventBatch, Reject
+from streams.schemas.event_fields import FIELDS
+from streams.schemas.flat_json import FlatJson
 from streams.schemas.record_batch import RecordBatch
 from tests.build import version
 from tests.support.events.rejects import AHEAD, MARK, Record, event, odd, poison, spelled
 
 NOW = 1_700_000_000_000
-SCHEMA = flat_json.schema()
-RULE = Rule(sources=("clickstream",))
+SCHEMA = FlatJson()
+RULE = PartitionConfig(sources=("clickstream",))
 TOPICS = Topics("changes", "segments", "alerts", "dead", "training", "receipts")
 
 
@@ -48,13 +48,13 @@ def fetch(records: Sequence[Record], first: int = 0) -> RecordBatch:
 
 
 def decode(batch: RecordBatch, source: int = 0, key_before: int = -1, now: int | None = NOW) -> EventBatch:
-    return flat_json.decode(batch, SCHEMA, source=source, key_before=key_before, now=now)
+    return SCHEMA.decode(batch, source=source, key_before=key_before, now=now)
 
 
 def line(batch: EventBatch, i: int) -> tuple[object, ...]:
     """What record i was decoded to, but for its place in the log."""
-    names = [f.name for f in fields(EventBatch) if f.name not in ("users", "rejects", "offset", "key")]
-    return (batch.users[i], *(getattr(batch, name)[i] for name in names))
+    events = [tuple(getattr(batch, name)[j] for name in EVENT_COLUMNS) for j in np.flatnonzero(batch.record == i)]
+    return (batch.users[i], batch.source[i], batch.reason[i], events)
 
 
 def check(records: Sequence[Record]) -> EventBatch:
@@ -63,13 +63,14 @@ def check(records: Sequence[Record]) -> EventBatch:
     for i, record in enumerate(records):
         alone = decode(fetch([record]))
         assert line(batch, i) == line(alone, 0)
-        greatest = max(greatest, int(batch.time[i])) if batch.reason[i] == 0 else greatest
+        greatest = max([greatest, *batch.time[batch.record == i].tolist()])
         assert batch.key[i] == greatest
         if batch.reason[i]:
             name, r = REASONS[batch.reason[i]], batch.rejects[i]
             assert r == Reject(name, r.detail, "clickstream", 0, i, record.stamp, record.key, record.value)
-            assert (batch.users[i], batch.time[i], batch.amount[i]) == (b"", 0, 0)
+            assert batch.users[i] == b""
     assert set(batch.rejects) == set(np.flatnonzero(batch.reason).tolist())
+    assert batch.record.tolist() == np.flatnonzero(batch.reason == 0).tolist()
     return batch
 
 
@@ -78,7 +79,7 @@ def test_each_between_good_neighbours(name: str) -> None:
     record = (BAD | ODD)[name]
     batch = check([GOOD, record, GOOD])
     assert [REASONS[r] for r in batch.reason] == ["", record.reason, ""]
-    assert batch.amount.tolist()[::2] == [250, 250]
+    assert batch.amount.tolist()[:: len(batch.record) - 1] == [250, 250]
 
 
 def test_details_name_fields_and_no_values() -> None:
@@ -86,7 +87,7 @@ def test_details_name_fields_and_no_values() -> None:
     for name, record in BAD.items():
         detail = decode(fetch([record])).rejects[0].detail
         size = f"{len(record.value or b'')} bytes"
-        assert detail in (fixed | set(flat_json.FIELDS) if record.reason != "too_large" else {size}), name
+        assert detail in (fixed | set(FIELDS) if record.reason != "too_large" else {size}), name
 
 
 @settings(max_examples=25, deadline=None)
@@ -132,7 +133,7 @@ SCALARS = st.one_of(
 VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=2), st.dictionaries(st.text(max_size=3), SCALARS, max_size=2))
 EVENTS = st.builds(
     lambda other: json.dumps(event("u", NOW) | other).encode(),
-    st.dictionaries(st.sampled_from([*flat_json.FIELDS, "x"]), VALUES, max_size=5),
+    st.dictionaries(st.sampled_from([*FIELDS, "x"]), VALUES, max_size=5),
 )
 SPLICED = st.builds(
     lambda at, cut, new: GOOD.value[:at] + new + GOOD.value[at + cut :],  # type: ignore[index]
@@ -160,13 +161,13 @@ def test_fuzz_of_decode(records: list[Record]) -> None:
 @given(st.lists(st.lists(RECORDS, max_size=6), min_size=1, max_size=4))
 def test_fuzz_of_a_task(fetches: list[list[Record]]) -> None:
     """What decode lets through, the rest can fold, judge and write."""
-    task = Task(RULE, decode, MemoryStore(), TOPICS)
+    task = PartitionProcessor(RULE, decode, MemoryStore(), TOPICS)
     task.adopt(version(1, 3))
     accepted = rejected = at = 0
     for records in fetches:
         batch = decode(fetch(records))
         accepted, rejected = accepted + int((batch.reason == 0).sum()), rejected + len(batch.rejects)
-        assert task.offer(fetch(records, at))
+        assert task.add(fetch(records, at))
         task.run(NOW, {"clickstream": 1 << 40})
         task.cut(NOW)
         at += len(records)
@@ -180,21 +181,21 @@ def test_fuzz_of_a_task(fetches: list[list[Record]]) -> None:
 def test_a_task_that_stops_has_lost_nothing(size: int) -> None:
     """What it had not applied when rejects stopped it is read again, also where more was queued than a step takes."""
     store = MemoryStore()
-    task = Task(RULE, decode, store, TOPICS, reject_window=10)
-    task.offer(fetch([Record("?", b"{", b"u", NOW)] * 10 + [GOOD] * (size - 10)))
+    task = PartitionProcessor(RULE, decode, store, TOPICS, reject_window=10)
+    task.add(fetch([Record("?", b"{", b"u", NOW)] * 10 + [GOOD] * (size - 10)))
     applied = task.run(NOW, {"clickstream": size})
     flush = task.cut(NOW)
     assert flush is not None
     assert "not_json" in (task.progress.stopped or "")
     store.put_many(flush.rows)
-    again = Task(RULE, decode, store, TOPICS, accept_rejects=True)
+    again = PartitionProcessor(RULE, decode, store, TOPICS, accept_rejects=True)
     assert again.positions()["clickstream"] == again.progress.ordinal == applied
 
 
 @pytest.mark.parametrize(("bad", "stops"), [(5, False), (6, True)])
 def test_half_of_the_records_is_not_most(bad: int, stops: bool) -> None:
-    task = Task(RULE, decode, MemoryStore(), TOPICS, reject_window=10)
-    task.offer(fetch([GOOD, Record("?", b"{", b"u", NOW)] * 4 + [Record("?", b"", b"u", NOW)] * (bad - 4) + [GOOD] * 9))
+    task = PartitionProcessor(RULE, decode, MemoryStore(), TOPICS, reject_window=10)
+    task.add(fetch([GOOD, Record("?", b"{", b"u", NOW)] * 4 + [Record("?", b"", b"u", NOW)] * (bad - 4) + [GOOD] * 9))
     task.run(NOW, {"clickstream": 1 << 40})
     stopped = task.progress.stopped
     assert (stopped is not None) == stops

@@ -11,9 +11,8 @@ import pytest
 from streams.config.factories import schema_of
 from streams.config.settings import Settings, load
 from streams.errors import DataError, SettingsError
-from streams.offline.event_files import lines
-from streams.offline.replay import speller
-from streams.schemas import flat_json
+from streams.offline.event_files import read_events
+from streams.offline.replay import source_encoder
 from streams.schemas.event_batch import EventBatch
 from streams.schemas.record_batch import RecordBatch
 from tests.support.events.month import month
@@ -33,7 +32,7 @@ def decoded(chosen: Settings, events: list[tuple[bytes, bytes]]) -> EventBatch:
     keys, values = map(list, zip(*events, strict=True))
     n = len(events)
     batch = RecordBatch("t", 0, 0, n - 1, list(range(n)), keys, values, [2**42] * n)  # type: ignore[arg-type]
-    return flat_json.decode(batch, schema_of(chosen.sources[0], chosen), source=0, key_before=0, now=2**42)
+    return schema_of(chosen.sources[0], chosen).decode(batch, source=0, key_before=0, now=2**42)
 
 
 @pytest.mark.parametrize("source", [RENAMED | {"types": {"buy": "purchase"}}, {"name": "a", "schema": "rees46"}])
@@ -41,8 +40,8 @@ def test_the_same_events_come_out(source: dict[str, Any], tmp_path: Path) -> Non
     path = tmp_path / "month.jsonl"
     path.write_text("".join(json.dumps(event) + "\n" for event in month(5, visits=60)))
     chosen, plain = settings(source), settings({"name": "a"})
-    there = [(one.key, one.value) for chunk in lines(path, "shoal", speller(chosen)) for one in chunk]
-    before = [(one.key, one.value) for chunk in lines(path, "shoal") for one in chunk]
+    there = [(one.key, one.value) for chunk in read_events(path, "shoal", source_encoder(chosen)) for one in chunk]
+    before = [(one.key, one.value) for chunk in read_events(path, "shoal") for one in chunk]
     assert there != before
     ours, theirs = decoded(plain, before), decoded(chosen, there)
     assert not theirs.reason.any()
@@ -57,14 +56,14 @@ def test_the_same_events_come_out(source: dict[str, Any], tmp_path: Path) -> Non
 def test_types_are_said_in_words_that_are_read_so(kind: str, theirs: str) -> None:
     source = RENAMED | {"types": {"buy": "purchase", "view": "page_view", "item": "view"}}
     event = {"user_id": "u", "event_time": 1, "event_type": kind, "visitor": "another"}
-    assert speller(settings(source))(False, event) == {"visitor": "u", "ts": 1, "kind": theirs}
+    assert source_encoder(settings(source))(False, event) == {"visitor": "u", "ts": 1, "kind": theirs}
 
 
 def test_a_type_that_cannot_be_said_is_refused_with_its_event(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"user_id": 1, "event_time": 1, "event_type": "view"}\n' * 2)
     chosen = settings({"name": "a", "types": {"view": "search"}})
     with pytest.raises(DataError, match=r"a\.jsonl, event 1: .*'view'"):
-        list(lines(tmp_path / "a.jsonl", "shoal", speller(chosen)))
+        list(read_events(tmp_path / "a.jsonl", "shoal", source_encoder(chosen)))
 
 
 @pytest.mark.parametrize(
@@ -91,4 +90,4 @@ def test_names_that_do_not_fit_are_refused(source: dict[str, Any]) -> None:
 def test_a_line_beyond_the_limits_is_named(name: str, text: str, told: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=told):
-        list(lines(tmp_path / name, "shoal"))
+        list(read_events(tmp_path / name, "shoal"))

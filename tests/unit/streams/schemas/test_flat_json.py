@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from streams.schemas import flat_json
 from streams.schemas.event_batch import OTHER, REASONS
+from streams.schemas.flat_json import FlatJson
 from streams.schemas.record_batch import RecordBatch
-from streams.schemas.rees46 import rees46
+from streams.schemas.rees46 import Rees46
+from streams.schemas.schema import Options
 from streams.schemas.timestamps import BAD, to_ms
 
 NOW = 1_700_000_000_000
@@ -49,23 +50,23 @@ def fetch(values: list[bytes | None], key: bytes = b"u") -> RecordBatch:
 @pytest.mark.parametrize(("reason", "value"), POISON)
 def test_poison(reason: str, value: bytes | None) -> None:
     good = json.dumps(GOOD).encode()
-    batch = flat_json.decode(fetch([good, value, good]), flat_json.schema(), source=0, key_before=-1, now=NOW)
+    batch = FlatJson().decode(fetch([good, value, good]), source=0, key_before=-1, now=NOW)
     assert [REASONS[r] for r in batch.reason] == ["", reason, ""]
     assert batch.rejects[1].value == value
     assert batch.users == [b"u", b"", b"u"]
-    assert batch.amount.tolist() == [250, 0, 250]
+    assert (batch.amount.tolist(), batch.record.tolist()) == ([250, 250], [0, 2])
 
 
 def test_nul_in_a_user_id() -> None:
     value = json.dumps(GOOD | {"user_id": "a\0"}).encode()
-    batch = flat_json.decode(fetch([value], b"a\0"), flat_json.schema(), source=0, key_before=-1, now=NOW)
+    batch = FlatJson().decode(fetch([value], b"a\0"), source=0, key_before=-1, now=NOW)
     assert REASONS[batch.reason[0]] == "bad_user"
 
 
 def test_merge_key_is_the_running_maximum_of_accepted_times() -> None:
     times = [NOW - 10, NOW - 30, NOW + 999_999, NOW]
     values: list[bytes | None] = [json.dumps(GOOD | {"event_time": t}).encode() for t in times]
-    batch = flat_json.decode(fetch(values), flat_json.schema(), source=0, key_before=NOW - 20, now=NOW)
+    batch = FlatJson().decode(fetch(values), source=0, key_before=NOW - 20, now=NOW)
     assert batch.key.tolist() == [NOW - 10, NOW - 10, NOW - 10, NOW]
 
 
@@ -73,20 +74,22 @@ def test_defaults_nulls_and_unknowns() -> None:
     values: list[bytes | None] = [
         json.dumps({"event_time": NOW, "event_type": "click", "user_id": 7, "price": None, "x": {"y": 1}}).encode()
     ]
-    batch = flat_json.decode(fetch(values, b"7"), flat_json.schema(), source=0, key_before=-1, now=NOW)
+    batch = FlatJson().decode(fetch(values, b"7"), source=0, key_before=-1, now=NOW)
     assert batch.users == [b"7"]
     assert (batch.amount.tolist(), batch.quantity.tolist(), batch.type.tolist()) == ([0], [1], [OTHER])
 
 
 def test_mapping_and_rees46() -> None:
-    mapped = flat_json.schema({"who": "user_id", "at": "event_time", "what": "event_type"}, {"buy": "purchase"})
+    mapped = FlatJson(
+        Options(fields={"who": "user_id", "at": "event_time", "what": "event_type"}, types={"buy": "purchase"})
+    )
     value = json.dumps({"who": "u", "at": "2023-11-14T22:13:20Z", "what": "buy", "price": 2}).encode()
-    batch = flat_json.decode(fetch([value]), mapped, source=0, key_before=-1, now=NOW)
+    batch = mapped.decode(fetch([value]), source=0, key_before=-1, now=NOW)
     assert (batch.time.tolist(), batch.type.tolist(), batch.amount.tolist()) == ([NOW], [6], [200])
     value = json.dumps(
         {"user_id": "u", "event_time": "2023-11-14 22:13:20 UTC", "event_type": "cart", "user_session": "s"}
     ).encode()
-    batch = flat_json.decode(fetch([value]), rees46(), source=0, key_before=-1, now=NOW)
+    batch = Rees46().decode(fetch([value]), source=0, key_before=-1, now=NOW)
     assert (batch.time.tolist(), batch.type.tolist()) == ([NOW], [3])
     assert batch.session[0] != 0
 

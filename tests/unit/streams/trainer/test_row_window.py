@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows, join
 from streams.errors import StateError
-from streams.trainer.row_ring import RowWindow
+from streams.trainer.row_window import RowWindow
 
 WIDTH = 3
 KINDS = np.array([SAMPLE_ROW, OUTCOME_ROW, FIRST_DAY_ROW], np.int8)
@@ -22,7 +22,7 @@ def opened(folder: Path, capacity: int = 10, width: int = WIDTH, columns: int = 
 
 
 def rows(first: int, n: int, step: int = 1) -> TrainingRows:
-    """Rows that say where in the log they lie; offsets have holes where step is more than 1."""
+    """Rows whose columns follow from their offsets; the offsets have gaps where step is more than 1."""
     at = np.arange(first, first + n * step, step)
     user = np.zeros((n, 2), "<i8")
     user[:, 0] = at
@@ -45,14 +45,14 @@ def same(found: TrainingRows, wanted: TrainingRows) -> bool:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 25), st.booleans()), max_size=6), st.integers(1, 3))
-def test_it_holds_the_newest_and_finds_them_again(
+def test_the_window_holds_the_newest_rows_also_after_a_reopen(
     tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, bool]], step: int
 ) -> None:
     folder, put = tmp_path_factory.mktemp("window"), [rows(0, 0)]
     window = opened(folder)
     for n, again in parts:
-        put.append(rows(window.next, n, step))
-        window.put(put[-1], window.next + n * step)
+        put.append(rows(window.next_offset, n, step))
+        window.put(put[-1], window.next_offset + n * step)
         if again:
             window.close()
             window = opened(folder)
@@ -60,12 +60,12 @@ def test_it_holds_the_newest_and_finds_them_again(
         newest = join(put).take(slice(-10, None))
         assert len(window) == len(newest)
         assert same(window.rows(), newest)
-        half = window.next // 2
+        half = window.next_offset // 2
         assert window.learnable(half) == np.count_nonzero((newest.kind == SAMPLE_ROW) & (newest.offset >= half))
     window.close()
 
 
-def test_a_crash_goes_on_from_the_last_flush(tmp_path: Path) -> None:
+def test_after_a_crash_the_window_resumes_from_the_last_flush(tmp_path: Path) -> None:
     window = opened(tmp_path)
     window.put(rows(0, 12), 12)
     window.notes = {"trained": 9}
@@ -74,20 +74,20 @@ def test_a_crash_goes_on_from_the_last_flush(tmp_path: Path) -> None:
     window._lock.close()  # killed
     window = opened(tmp_path)
     assert (window.resume(0, 50), window.notes) == (12, {"trained": 9})
-    # the five put since then took the places of the oldest
+    # the five rows put since then have replaced the oldest ones
     assert window.rows().offset.tolist() == [7, 8, 9, 10, 11]
     window.put(rows(12, 5), 17)
     assert same(window.rows(), rows(7, 10))
 
 
-def test_what_does_not_fit_is_begun_anew(tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_created_anew(tmp_path: Path) -> None:
     others = ({"topic": "b"}, {"columns": 8}, {"capacity": 11}, {"width": 4})
     for other in others:
         window = opened(tmp_path)
         window.put(rows(0, 4), 4)
         window.close()
         window = opened(tmp_path, **other)
-        assert (len(window), window.next, window.notes) == (0, 0, {})
+        assert (len(window), window.next_offset, window.notes) == (0, 0, {})
         window.close()
     for damage in ("rows.json", "rows.bin"):
         window = opened(tmp_path)
@@ -97,13 +97,13 @@ def test_what_does_not_fit_is_begun_anew(tmp_path: Path) -> None:
         assert len(opened(tmp_path)) == 0
 
 
-def test_a_log_that_goes_on_elsewhere(tmp_path: Path) -> None:
+def test_a_log_with_other_bounds(tmp_path: Path) -> None:
     window = opened(tmp_path)
     window.put(rows(0, 4), 4)
-    assert window.resume(9, 20) == 9  # retention has taken what was not read yet
+    assert window.resume(9, 20) == 9  # retention has deleted records that were not read yet
     assert same(window.rows(), rows(0, 4))
     window.notes = {"a": 1}
-    assert window.resume(0, 8) == 0  # it ends before what was read: another log
+    assert window.resume(0, 8) == 0  # the log ends before what was read, so it is another one
     assert (len(window), window.notes) == (0, {})
 
 
@@ -118,7 +118,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         opened(tmp_path / "file")
 
 
-def test_files_are_written_as_a_whole(tmp_path: Path) -> None:
+def test_files_are_written_atomically(tmp_path: Path) -> None:
     window = opened(tmp_path)
     assert window.read("encoder") is None
     window.write("encoder", b"1")
