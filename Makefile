@@ -81,5 +81,5 @@ $(STAMP) $(EMBEDDINGS)/.installed: pyproject.toml | .uv/bin/uv
 	@touch $@
 
 clean:
-	@rm -rf $(VENV) $(EMBEDDINGS) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist site
+	@rm -rf $(VENV) $(EMBEDDINGS) .uv .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist site
 	@find streams online_models state monitoring tests -name __pycache__ -prune -exec rm -rf {} +

@@ -50,7 +50,8 @@ class Run:
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """name: as the table has it. version: of the pinned package. guarantee, commit (seconds, 0 none): how it is run;
-    note: what a reader of the table has to know. state_in_kafka: whether it recovers where its disk is lost."""
+    note: what a reader of the table has to know. state_in_kafka: whether it recovers where its disk is lost.
+    speed_only: whether it does another job, and so takes part in no other stage."""
 
     name: str
     version: str
@@ -58,6 +59,7 @@ class Engine:
     commit: float
     note: str
     state_in_kafka: bool
+    speed_only: bool = False
     settle: float = 2.0  # seconds after which what it has read is safe
 
     def prepare(self) -> None:

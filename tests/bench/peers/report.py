@@ -48,8 +48,9 @@ class Result:
 def markdown(results: Iterable[Result], shapes: Sequence[str]) -> str:
     """The tables, one below the other; an engine that failed stands there with the reason."""
     results = list(results)
-    parts = [_engines(results), *(_speeds(results, shape) for shape in shapes), _latencies(results)]
-    parts.append(_recoveries(results))
+    same_job = [result for result in results if not result.engine.speed_only]
+    parts = [_engines(results), *(_speeds(results, shape) for shape in shapes), _latencies(same_job)]
+    parts.append(_recoveries(same_job))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -60,7 +61,7 @@ def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> s
 
 
 def _outputs(result: Result) -> str:
-    told = []
+    told = ["another job"] if result.engine.speed_only else []
     for shape, found in result.checks.items():
         if found.equal:
             told.append(f"{shape}: equal ({found.records:,} records)")
@@ -104,7 +105,8 @@ def _speeds(results: Sequence[Result], shape: str) -> str:
     rows = []
     for result in results:
         if figures := result.speeds.get(shape):
-            started = sorted(figure.more["start_seconds"] for figure in figures)[len(figures) // 2]
+            starts = sorted(figure.more["start_seconds"] for figure in figures if "start_seconds" in figure.more)
+            started = f"{starts[len(starts) // 2]:.1f}" if starts else ""
             included = " (start included)" if any("start_included" in figure.more for figure in figures) else ""
             rows.append(
                 (
@@ -113,7 +115,7 @@ def _speeds(results: Sequence[Result], shape: str) -> str:
                     _cell(figures, 0, "rate") + included,
                     _cell(figures, 1, "cpu_per_million"),
                     _cell(figures, 0, "peak_mib"),
-                    f"{started:.1f}",
+                    started,
                 )
             )
         else:

@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 from aiokafka import AIOKafkaProducer
 
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from tests.bench import traffic
 from tests.bench.measure import Figure
 from tests.bench.peers import topics
 from tests.bench.peers.engine import Engine, Process, Run
+from tests.bench.peers.engines.shoal_whole import Whole
 from tests.bench.peers.oracle import Changes, Comparison, compare
 from tests.bench.peers.topics import Filled, users_of
 from tests.bench.peers.watch import Records, Sampler, Seen
 
-BURST = 0.02  # seconds in which the first records are appended
+BURST = 0.05  # seconds in which the first records are appended
 START_SECONDS = 120.0  # an engine may take to its first record
 SEND_TICK = 0.005  # seconds between two looks at what is to be sent
 WARM_UP = 5.0  # seconds of live traffic before latency is noted
@@ -97,7 +98,7 @@ def figure_of(filled: Filled, seen: Seen, sampler: Sampler, begun: float) -> Fig
     ended = max(seen.arrived[seen.first(user)] for user in filled.ends)
     latest = dict.fromkeys(range(len(filled.times)), 0)  # event time in the first records, by partition of the events
     first = [i for i, appended in enumerate(seen.appended) if appended <= started + BURST]
-    for i, where in zip(first, placed([seen.keys[i] for i in first], len(latest)).tolist(), strict=True):
+    for i, where in zip(first, partitions_of([seen.keys[i] for i in first], len(latest)).tolist(), strict=True):
         latest[where] = max(latest[where], json.loads(seen.values[i])["at"])
     before = sum(filled.up_to(where, at) for where, at in latest.items())
     more = {"start_seconds": started - begun, "start_cpu_seconds": sampler.cpu_at(started), "records": len(seen.keys)}
@@ -116,6 +117,12 @@ def check(
 
 
 def speed(engine: Engine, place: Place, filled: Filled, name: str, patience: float) -> Figure:
+    if isinstance(engine, Whole):
+        run = place.run(engine, name, filled.topic)
+        try:
+            return engine.speed(run, filled.events, patience)
+        finally:
+            place.forget(run)
     figure, _ = asyncio.run(through(engine, place, filled, name, patience))
     return figure
 
@@ -168,7 +175,7 @@ async def _send_live(place: Place, run: Run, live: traffic.Records, rate: int, s
     """Events in a circle, each with the moment of its sending; returns by how many seconds the last one was late."""
     producer = AIOKafkaProducer(bootstrap_servers=place.bootstrap, compression_type="lz4", linger_ms=0)
     await producer.start()
-    place_of = placed(live.keys, place.partitions).tolist()
+    place_of = partitions_of(live.keys, place.partitions).tolist()
     rest = [value.partition(b'"event_time":"')[2].partition(b'"')[2] for value in live.values]
     total, sent, started = int(rate * seconds), 0, time.monotonic()
     try:

@@ -14,7 +14,7 @@ from kafka.admin import MemberToRemove, NewTopic
 from numpy.typing import NDArray
 
 from streams.config.settings import Settings, load
-from streams.processing.partitioner import placed
+from streams.processing.partitioner import partitions_of
 from tests.bench import traffic
 from tests.bench.traffic import Records
 
@@ -88,7 +88,7 @@ def users_of(name: str, partitions: int) -> tuple[bytes, ...]:
     number = 0
     while len(found) < partitions:
         user = b"%s-%d" % (name.encode(), number)
-        found.setdefault(int(placed([user], partitions)[0]), user)
+        found.setdefault(int(partitions_of([user], partitions)[0]), user)
         number += 1
     return tuple(found[partition] for partition in range(partitions))
 
@@ -132,7 +132,7 @@ def fill(bootstrap: str, topic: str, partitions: int, found: Iterator[Records]) 
 
     def noted() -> Iterator[Records]:
         for records in found:
-            place, time_of = placed(records.keys, partitions), np.array(records.times, np.int64)
+            place, time_of = partitions_of(records.keys, partitions), np.array(records.times, np.int64)
             for partition, mine in enumerate(times):
                 mine.append(time_of[place == partition])
             yield records

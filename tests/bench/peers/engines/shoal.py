@@ -21,7 +21,8 @@ import faust
 import msgspec
 import numpy as np
 
-from state.stores.rocksdb import RowStore, block_cache
+from state.stores.database import block_cache
+from state.stores.rocksdb import RowStore
 from streams.config.factories import schema_of
 from streams.config.settings import Settings, load
 from streams.kafka import changelog
@@ -30,14 +31,13 @@ from streams.processing import progress
 from streams.processing.output_buffer import Flush
 from streams.processing.progress import PROGRESS_KEY, Progress, Source
 from streams.runtime import heap
-from streams.runtime.fatal_errors import fail
-from streams.runtime.log_ends import look
+from streams.runtime.fatal_errors import exit_with_error
+from streams.runtime.log_bounds import read_log_bounds
 from streams.runtime.publisher import Publisher
 from streams.runtime.store_opening import open_store
-from streams.schemas import flat_json
 from streams.schemas.event_batch import TYPES
-from streams.schemas.flat_json import Schema
 from streams.schemas.record_batch import RecordBatch
+from streams.schemas.schema import Schema
 from streams.transport import faust_app
 from tests.bench.peers import job
 from tests.bench.peers.engine import PythonEngine, Run
@@ -102,14 +102,15 @@ class Partition:
 
     def take(self, batch: RecordBatch) -> None:
         source = self.progress.sources[self.run.events]
-        events = flat_json.decode(batch, self.schema, source=0, key_before=source.key, now=int(time.time() * 1000))
+        events = self.schema.decode(batch, source=0, key_before=source.key, now=int(time.time() * 1000))
         if events.rejects:
             raise ValueError(f"rejected: {next(iter(events.rejects.values())).reason}")
         users = list(dict.fromkeys(events.users))
         stored = self.store.get_many(users)
         states = {u: decode_row(row) if row else job.new_state() for u, row in zip(users, stored, strict=True)}
         spends = (events.amount * SIGN[events.type]).tolist()
-        for user, at, spend in zip(events.users, events.time.tolist(), spends, strict=True):
+        for record, at, spend in zip(events.record.tolist(), events.time.tolist(), spends, strict=True):
+            user = events.users[record]
             if change := job.apply(states[user], user.decode(), at, spend):
                 self.changes.append((user, encode_change(change), []))
         rows: dict[bytes, bytes | None] = {user: encode_row(state) for user, state in states.items()}
@@ -132,7 +133,7 @@ class Partition:
             self.rows, self.changes = {}, []
             outputs = {(self.run.changes, self.number): changes} if changes else {}
             flush = Flush(rows, {}, outputs, {}, 0, now.serial, np.zeros(0, np.int64))
-            self.store.written(rows, await self.publisher.commit(flush))
+            self.store.write_flush(rows, await self.publisher.commit(flush))
 
     async def close(self) -> None:
         async with self.lock:
@@ -154,25 +155,25 @@ class Worker:
         self._ticking: asyncio.Future[None] | None = None
         self.app = faust_app.build(self)  # type: ignore[arg-type]
 
-    def own(self, owned: set[int]) -> None:
+    def assign(self, partitions: set[int]) -> None:
         self._number += 1
-        self._assigning = asyncio.ensure_future(self.guard(self._assign(self._number, sorted(owned))))
+        self._assigning = asyncio.ensure_future(self.exit_on_error(self._assign(self._number, sorted(partitions))))
 
     async def _assign(self, number: int, owned: list[int]) -> None:
         """Fence off former owners, open the stores, read what the changelog holds beyond them, begin."""
         begun = time.monotonic()
         publishers = {n: Publisher(self.settings, n) for n in owned}
         await asyncio.gather(*(publisher.start() for publisher in publishers.values()))
-        standing = await asyncio.to_thread(look, self.settings, owned)
+        bounds = await asyncio.to_thread(read_log_bounds, self.settings, owned)
         rows = self.settings.state.cache_rows // max(1, len(owned))
         parts = {}
         for n in owned:
             now = int(time.time() * 1000)
             store = open_store(
-                self.settings, n, standing, cache_rows=rows, block_cache=self._cache, accept_loss=False, now=now
+                self.settings, n, bounds, cache_rows=rows, block_cache=self._cache, accept_loss=False, now=now
             )
             parts[n] = Partition(self.run, self._schema, n, store, publishers[n])
-        ends = {n: standing.ends[self.settings.changelog, n] for n in owned}
+        ends = {n: bounds.ends[self.settings.changelog, n] for n in owned}
         left = {n: at for n, part in parts.items() if (at := part.store.offset() or 0) < ends[n]}
         if left:
             async with changelog.batches(self.settings, dict(left)) as batches:
@@ -184,20 +185,20 @@ class Worker:
                         break
                     await asyncio.sleep(0)
         for part in parts.values():
-            part.begin(standing.ids[self.run.events])
+            part.begin(bounds.topic_ids[self.run.events])
             part.store.note_complete(int(time.time() * 1000))
         self.partitions = parts
         positions = {(self.run.events, n): part.progress.sources[self.run.events].offset for n, part in parts.items()}
         logging.getLogger(__name__).warning("ready after %.1f s", time.monotonic() - begun)
-        await self.app.consumer.read(number, positions)
+        await self.app.consumer.start_reading(number, positions)
 
-    async def take(self, assignment: int, batch: RecordBatch) -> None:
+    async def process_fetch(self, assignment: int, batch: RecordBatch) -> None:
         part = self.partitions.get(batch.partition)
         if assignment == self._number and part is not None and batch.topic == self.run.events:
             part.take(batch)
 
-    async def work(self) -> None:
-        self._ticking = asyncio.ensure_future(self.guard(self._tick()))
+    def start_background_tasks(self) -> None:
+        self._ticking = asyncio.ensure_future(self.exit_on_error(self._tick()))
 
     async def _tick(self) -> None:
         trimmed = time.monotonic()
@@ -209,31 +210,31 @@ class Worker:
                 await asyncio.to_thread(heap.trim)
 
     async def flush(self) -> None:
-        await self.guard(asyncio.gather(*(part.flush() for part in list(self.partitions.values()))))
+        await self.exit_on_error(asyncio.gather(*(part.flush() for part in list(self.partitions.values()))))
 
-    async def rest(self) -> None:
+    async def revoke(self) -> None:
         """Before a rebalance takes the partitions, and before the end."""
         self._number += 1
         if self._assigning is not None:
             await asyncio.wait([self._assigning])
         await self.flush()
-        await self.release()
+        await self.close()
 
-    async def release(self) -> None:
+    async def close(self) -> None:
         parts, self.partitions = list(self.partitions.values()), {}
         for part in parts:
             await part.close()
 
-    async def hand_over(self) -> None:
+    async def stop_repartitioning(self) -> None:
         pass
 
-    async def guard(self, work: Awaitable[Any]) -> None:
+    async def exit_on_error(self, work: Awaitable[Any]) -> None:
         try:
             await work
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            fail(error)
+            exit_with_error(error)
 
 
 def main(run: Run) -> None:
