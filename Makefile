@@ -11,7 +11,7 @@ STAMP = $(VENV)/.installed
 # with torch: three gigabytes to fetch, six on disk; its CUDA libraries come along whether or not there is a GPU
 EMBEDDINGS = .venv-embeddings
 
-.PHONY: run test test-embeddings docs lint format verify faults exits bench quality profile clean
+.PHONY: run test test-embeddings docs lint format verify faults exits bench bench-peers quality profile clean
 .DEFAULT_GOAL := run
 MAKEFLAGS += --no-print-directory
 
@@ -49,6 +49,9 @@ exits: $(STAMP)
 	@test -n "$(DATA)" || { echo 'make exits DATA=FILE: a file in the schema of shoal, CSV or JSON lines, plain or .gz' >&2; exit 2; }
 	@$(BIN)/python -m tests.faults.exits_file "$(DATA)" $(ARGS)
 
+bench-peers: $(STAMP) .uv/bin/uv
+	@$(BIN)/python -m tests.bench.peers $(ARGS)
+
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -78,5 +81,5 @@ $(STAMP) $(EMBEDDINGS)/.installed: pyproject.toml | .uv/bin/uv
 	@touch $@
 
 clean:
-	@rm -rf $(VENV) $(EMBEDDINGS) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist site
+	@rm -rf $(VENV) $(EMBEDDINGS) .uv .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist site
 	@find streams online_models state monitoring tests -name __pycache__ -prune -exec rm -rf {} +

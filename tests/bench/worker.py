@@ -100,7 +100,15 @@ def _variables(chosen: Mapping[str, Any], before: str = "") -> Iterator[tuple[st
         if isinstance(value, dict):
             yield from _variables(value, f"{before}{name}.")
         else:
-            yield f"SHOAL_{(before + name).upper().replace('.', '__')}", str(value)
+            text = _toml(value) if isinstance(value, list) else str(value)
+            yield f"SHOAL_{(before + name).upper().replace('.', '__')}", text
+
+
+def _toml(value: Any) -> str:
+    """A list, with the tables in it, as a variable has it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(one)}" for name, one in value.items()) + "}"
+    return "[" + ", ".join(map(_toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
 
 
 def applied(state: Mapping[str, Any] | None) -> int:
