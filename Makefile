@@ -28,7 +28,9 @@ format: $(STAMP)
 	@$(BIN)/ruff format .
 
 test: lint
+	@$(BIN)/python -m streams.compiling
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
+	@$(if $(ARGS),,NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n $(JOBS) tests/unit/state tests/unit/streams/processing)
 	@echo 'tests/embeddings were not among them: they need torch, make test-embeddings runs them' >&2
 
 test-embeddings: $(EMBEDDINGS)/.installed
@@ -78,6 +80,8 @@ $(STAMP) $(EMBEDDINGS)/.installed: pyproject.toml | .uv/bin/uv
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv --without-pip $(@D) >&2
 	@VIRTUAL_ENV=$(@D) .uv/bin/uv pip sync --quiet --require-hashes $(filter %.lock,$^) >&2
 	@VIRTUAL_ENV=$(@D) .uv/bin/uv pip install --quiet --no-deps -e . >&2
+	@echo "setting up: compiling the loops over events, once for each version" >&2
+	@$(@D)/bin/python -m streams.compiling >&2
 	@touch $@
 
 clean:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from online_models.distances import Floats, distances
 from online_models.segment_ids import centre_index
 from online_models.training_rows import Ints
+from state.compiled import compiled
 
 if TYPE_CHECKING:
     from online_models.version import Version
@@ -37,35 +38,49 @@ def assign(version: Version, raw: Floats, user: Ints | None = None, held: Ints |
     """
     features = version.scaler.transform(raw)
     squared = distances(version.coordinates(raw, features), version.centres)
-    nearest = chosen = squared.argmin(0)  # of equals the lower index
+    chosen, runner_up, margin = np.empty(len(raw), np.int64), np.empty(len(raw), np.int64), np.empty(len(raw))
     if user is not None and held is not None and version.hysteresis > 0:
-        nearer = (1.0 - version.hysteresis) ** 2
-        chosen = _with_hysteresis(squared, nearest, user, centre_index(version.ids, held), nearer)
-    every = np.arange(len(raw))
-    to_chosen = squared[chosen, every]
-    if len(version.ids) > 1:
-        squared[chosen, every] = np.inf
-    second = squared.argmin(0)
-    to_second = squared[second, every]
-    total = to_chosen + to_second
-    margin = np.where(total > 0, (to_second - to_chosen) / np.where(total > 0, total, 1.0), 0.0)
+        came_from = centre_index(version.ids, held)
+        _stay_or_move(squared, np.ascontiguousarray(user), came_from, (1.0 - version.hysteresis) ** 2, chosen)
+    else:
+        chosen = squared.argmin(0)  # of equals the lower index
+    _compare(squared, chosen, runner_up, margin)
     ids = np.array(version.ids, np.int32)
-    return Assignment(ids[chosen], ids[second], margin, features)
+    return Assignment(ids[chosen], ids[runner_up], margin, features)
 
 
-def _with_hysteresis(squared: Floats, nearest: NDArray[np.int64], user: Ints, held: Ints, nearer: float) -> Ints:
-    """Centres (n,) as users keep them: the one before where it is near enough, else the nearest.
+@compiled
+def _stay_or_move(squared: Floats, user: Ints, came_from: Ints, nearer: float, chosen: Ints) -> None:
+    """Set chosen (n,) to the centre of each row: the one before where it is near enough, else the nearest.
 
-    squared (k, n) distances; nearest (n,); held (users,) index of the centre that each user comes from, -1 for none;
+    squared (k, n) distances; user (n,); came_from (users,): index of the centre that each user comes from, -1 for none;
     nearer: what another centre's squared distance has to fall below, as a share of that to the centre before.
     """
-    near_enough = squared * nearer <= squared[nearest, np.arange(len(nearest))]
-    # elsewhere only the nearest centre is near enough, and no loop is needed
-    undecided = np.flatnonzero(np.count_nonzero(near_enough, axis=0) > 1)
-    chosen = nearest.tolist()
-    users, came_from = user.tolist(), held.tolist()
-    for row in undecided.tolist():
-        before = chosen[row - 1] if row and users[row - 1] == users[row] else came_from[users[row]]
-        if before >= 0 and near_enough[before, row]:
-            chosen[row] = before
-    return np.array(chosen, np.int64)
+    for row in range(len(chosen)):
+        before = came_from[user[row]]
+        if row and user[row - 1] == user[row]:
+            before = chosen[row - 1]
+        nearest = _nearest(squared, row, -1)
+        stays = before >= 0 and squared[before, row] * nearer <= squared[nearest, row]
+        chosen[row] = before if stays else nearest
+
+
+@compiled
+def _compare(squared: Floats, chosen: Ints, runner_up: Ints, margin: Floats) -> None:
+    """Set runner_up (n,) to the nearest other centre, and margin (n,) to how much farther it is."""
+    for row in range(len(chosen)):
+        other = _nearest(squared, row, chosen[row]) if len(squared) > 1 else chosen[row]
+        runner_up[row] = other
+        to_chosen, to_other = squared[chosen[row], row], squared[other, row]
+        total = to_chosen + to_other
+        margin[row] = (to_other - to_chosen) / total if total > 0 else 0.0
+
+
+@compiled
+def _nearest(squared: Floats, row: int, but: int) -> int:
+    """The nearest centre but one (-1: of all); of equals the lower index."""
+    found = -1
+    for centre in range(len(squared)):
+        if centre != but and (found < 0 or squared[centre, row] < squared[found, row]):
+            found = centre
+    return found

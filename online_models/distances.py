@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from state.compiled import compiled
+
 Floats = NDArray[np.float64]
-BLOCK = 4096  # points at a time, so that the columns stay in the processor's cache
 
 
 def distances(points: Floats, centres: Floats) -> Floats:
@@ -18,15 +19,22 @@ def distances(points: Floats, centres: Floats) -> Floats:
     >>> distances(np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[0.0, 0.0]]))
     array([[ 0., 25.]])
     """
-    squared = np.zeros((len(centres), len(points)))
-    for start in range(0, len(points), BLOCK):
-        columns = np.ascontiguousarray(points[start : start + BLOCK].T)
-        for total, centre in zip(squared[:, start : start + BLOCK], centres, strict=True):
-            for column, coordinate in zip(columns, centre, strict=True):
-                difference = column - coordinate
-                difference *= difference
-                total += difference
+    squared = np.empty((len(centres), len(points)))
+    # centres side by side: each sum keeps its order, and the processor takes several of them at a time
+    _distances(np.ascontiguousarray(points), np.ascontiguousarray(centres.T), np.empty(len(centres)), squared)
     return squared
+
+
+@compiled
+def _distances(points: Floats, columns: Floats, total: Floats, squared: Floats) -> None:
+    for point in range(len(points)):
+        total[:] = 0.0
+        for i in range(len(columns)):
+            for centre in range(len(total)):
+                difference = points[point, i] - columns[i, centre]
+                total[centre] += difference * difference
+        for centre in range(len(total)):
+            squared[centre, point] = total[centre]
 
 
 def nearest(points: Floats, centres: Floats) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from state import rows, windows
+from state import row_windows, rows, windows
 from state.layout import Ints
 
 PREFIX = b"\x00due"  # reserved: no user id begins with NUL
@@ -27,18 +27,12 @@ def forgotten(last: Times, clock: Times, forget: int) -> Times:
     return np.maximum(*edge) if isinstance(last, np.ndarray) else max(edge)
 
 
-def next_due(owner: Ints, start: Ints, after: Ints, last: Ints, forget: int) -> Ints:
+def next_due(edge: Ints, last: Ints, after: Ints, forget: int) -> Ints:
     """The next edge at which each row is due, (r,).
 
-    owner (p,) ascending and start (p,): the panes of the rows; after (r,), ms: decided up to; last (r,), ms.
+    edge (r,): the next one at which a pane leaves a window; last (r,), ms; after (r,), ms: decided up to there.
     """
-    due = forgotten(last, after, forget)
-    if len(owner):
-        first = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]])
-        with_panes = owner[first]
-        soonest = np.minimum.reduceat(windows.next_exit(start, after[owner] // windows.UNIT), first)
-        due[with_panes] = np.minimum(due[with_panes], soonest)
-    return due
+    return np.minimum(edge, forgotten(last, after, forget))
 
 
 def entry(due: int, user: bytes) -> bytes:
@@ -73,15 +67,15 @@ def moved(users: Iterable[bytes], old: Ints, new: Ints) -> dict[bytes, bytes | N
 
 def possible_entries(user: bytes, row: bytes, forget: int) -> list[bytes]:
     """The entries of a user's row for every edge at which it could be due: what an erasure takes out of the index."""
-    heads, panes, _ = rows.join([row])
-    exits = windows.exits(panes["start"].astype(np.int64)).ravel()
-    edges = np.unique(np.r_[exits, forgotten(heads["last"], heads["clock"], forget)])
+    joined = rows.join([row])
+    end = forgotten(joined.heads["last"], joined.heads["clock"], forget)
+    edges = np.unique(np.r_[row_windows.all_edges(joined), end])
     return [entry(edge, user) for edge in edges.tolist()]
 
 
 def entries(users: Sequence[bytes], stored: Sequence[bytes], after: int, forget: int) -> dict[bytes, bytes | None]:
     """The entries of users' rows, whose exits up to the later of `after` (ms) and the row's clock are decided."""
-    heads, panes, owner = rows.join(stored)
-    decided = np.maximum(heads["clock"], after)
-    due = next_due(owner, panes["start"].astype(np.int64), decided, heads["last"], forget)
+    joined = rows.join(stored)
+    decided = np.maximum(joined.heads["clock"], after)
+    due = next_due(row_windows.next_edges(joined, decided // windows.UNIT), joined.heads["last"], decided, forget)
     return {entry(edge, user): b"" for edge, user in zip(due.tolist(), users, strict=True)}

@@ -7,13 +7,13 @@ belong to the model, so a line here holds sums and logarithms only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from state.compiled import compiled
 from state.vocabulary import VOCABULARY, Unit, Vocabulary
 from state.windows import WINDOWS
 
@@ -60,6 +60,7 @@ PLAIN = (
     Plain("spend_30d", "spend in thirty days", _30D, ("spend",)),
     Plain("sessions_30d", "sessions in thirty days", _30D, ("sessions",)),
 )
+_MEASURE_RATIOS = len(RATIOS)
 R = len(RATIOS) + len(BLOCKS)  # ratios in the raw matrix: those of measures, then the shares of the day's blocks
 # days that each feature looks back; the affinities halve weekly
 MEMORY = (
@@ -88,36 +89,53 @@ def raw(
     and of thirty at MONTH of their weight. Elementwise: a line does not depend on the batch around it. Money is in
     minor units. Source: docs/figures.md, quality of segments.
     """
-    n = len(windows)
-    out = np.empty((2 * R + len(PLAIN), n))
-    week, month = windows[:, _7D], windows[:, _30D]
-    ratios, plains = _columns(vocabulary)
-    for i, (above, below) in enumerate(ratios):
-        out[i] = np.maximum(_total(week, above) + MONTH * _total(month, above), 0.0)
-        out[R + i] = _total(week, below) + MONTH * _total(month, below)
-    base, events = len(RATIOS), hours.astype(np.float64)
-    total = np.zeros(n)
-    for i in range(8):
-        total += events[:, i]
-    for i in range(len(BLOCKS)):
-        out[base + i] = events[:, 2 * i] + events[:, 2 * i + 1]
-        out[R + base + i] = total
-    for i, (window, columns) in enumerate(plains):
-        in_window = _total(windows[:, window], columns)
-        out[2 * R + i] = np.log1p(np.maximum(in_window, 0.0))
-    return np.ascontiguousarray(out.T)
+    out = np.empty((len(windows), 2 * R + len(PLAIN)))
+    _sums(windows, hours, _terms(vocabulary), out)
+    plain = np.ascontiguousarray(out[:, 2 * R :])
+    # numpy's logarithm of many numbers, which may differ in the last bit from that of one number
+    out[:, 2 * R :] = np.log1p(plain)
+    return out
+
+
+class _Terms(NamedTuple):
+    """Which sums of measures make which column of the raw matrix, t of them; a column may have several."""
+
+    ratio: NDArray[np.int64]  # (t, 2): column of the raw matrix, column of the measure
+    plain: NDArray[np.int64]  # (u, 3): column of the raw matrix, window, column of the measure
 
 
 @cache
-def _columns(vocabulary: Vocabulary) -> tuple[list[tuple[list[int], list[int]]], list[tuple[int, list[int]]]]:
-    """The columns of RATIOS (above, below), and the windows and columns of PLAIN."""
-    ratios = [(vocabulary.columns(ratio.above), vocabulary.columns(ratio.below)) for ratio in RATIOS]
-    return ratios, [(plain.window, vocabulary.columns(plain.measures)) for plain in PLAIN]
+def _terms(vocabulary: Vocabulary) -> _Terms:
+    ratio = [(i, vocabulary.column(name)) for i, one in enumerate(RATIOS) for name in one.above]
+    ratio += [(R + i, vocabulary.column(name)) for i, one in enumerate(RATIOS) for name in one.below]
+    plain = [(2 * R + i, one.window, vocabulary.column(name)) for i, one in enumerate(PLAIN) for name in one.measures]
+    return _Terms(np.array(ratio, np.int64), np.array(plain, np.int64))
 
 
-def _total(measures: NDArray[np.int64], columns: Sequence[int]) -> NDArray[np.float64]:
-    """The sum of some columns (n,)."""
-    total = measures[:, columns[0]]
-    for column in columns[1:]:
-        total = total + measures[:, column]
-    return total.astype(np.float64)
+@compiled
+def _sums(windows: NDArray[np.int64], hours: NDArray[np.int64], terms: _Terms, out: NDArray[np.float64]) -> None:
+    """Set out to the raw matrix before the logarithm of its plain columns."""
+    ratio, plain = terms.ratio, terms.plain
+    week, month = np.zeros(2 * R, np.int64), np.zeros(2 * R, np.int64)
+    for step in range(len(out)):
+        week[:] = 0
+        month[:] = 0
+        for i in range(len(ratio)):
+            week[ratio[i, 0]] += windows[step, _7D, ratio[i, 1]]
+            month[ratio[i, 0]] += windows[step, _30D, ratio[i, 1]]
+        for i in range(2 * R):
+            out[step, i] = week[i] + MONTH * month[i]
+        for i in range(_MEASURE_RATIOS):  # refunds can bring a numerator below 0
+            out[step, i] = max(out[step, i], 0.0)
+        total = 0.0
+        for block in range(8):
+            total += hours[step, block]
+        for i in range(len(BLOCKS)):
+            out[step, _MEASURE_RATIOS + i] = float(hours[step, 2 * i] + hours[step, 2 * i + 1])
+            out[step, R + _MEASURE_RATIOS + i] = total
+        for i in range(2 * R, out.shape[1]):
+            out[step, i] = 0.0
+        for i in range(len(plain)):
+            out[step, plain[i, 0]] += windows[step, plain[i, 1], plain[i, 2]]
+        for i in range(2 * R, out.shape[1]):
+            out[step, i] = max(out[step, i], 0.0)

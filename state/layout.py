@@ -115,14 +115,19 @@ class RowLayout:
 
     @cached_property
     def head(self) -> np.dtype[np.void]:
-        """A head in memory."""
-        return np.dtype([self._field(*one) for one in HEAD_FIELDS if one[0] not in self.lacks])
+        """A head in memory: as it is stored, then all places for ids."""
+        ids = [self._field(*one) for one in HEAD_FIELDS if one[0] in IDS]
+        return np.dtype([*self._stored_fields, *ids])
 
     @cached_property
     def stored_head(self) -> np.dtype[np.void]:
         """A head in a stored row: without the ids, but with their numbers (`held`) and that of the small panes."""
+        return np.dtype(self._stored_fields)
+
+    @property
+    def _stored_fields(self) -> list[tuple[Any, ...]]:
         kept = [self._field(*one) for one in HEAD_FIELDS if one[0] in self.head_names]
-        return np.dtype([*kept, ("held", "u1", len(IDS)), ("small", "<u2")])
+        return [*kept, ("held", "u1", len(IDS)), ("small", "<u2")]
 
     @cached_property
     def head_names(self) -> tuple[str, ...]:

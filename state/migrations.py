@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from state.layout import Heads, Panes, RowLayout
+from state.layout import Heads, Ints, RowLayout
 
 
 def heads(old: Heads, before: RowLayout, after: RowLayout, number: int) -> Heads:
@@ -27,17 +27,9 @@ def heads(old: Heads, before: RowLayout, after: RowLayout, number: int) -> Heads
     return new
 
 
-def panes(old: Panes, before: RowLayout, after: RowLayout) -> Panes:
-    """Panes (p,) of a layout in another."""
-    new = np.zeros(len(old), after.pane)
-    new["start"] = old["start"]
+def measures(old: Ints, before: RowLayout, after: RowLayout) -> Ints:
+    """Measures of panes (p, m) of a layout in another."""
+    new = np.zeros((len(old), len(after.measures)), np.int64)
     for measure in set(before.measures) & set(after.measures):
-        cell(new, after, measure)[:] = cell(old, before, measure)
+        new[:, after.measures.index(measure)] = old[:, before.measures.index(measure)]
     return new
-
-
-def cell(panes: Panes, layout: RowLayout, measure: str) -> np.ndarray:
-    """A measure of panes (p,), as a view: (p,)."""
-    if measure in layout.counts:
-        return panes["counts"][:, layout.counts.index(measure)]
-    return panes[measure]

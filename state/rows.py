@@ -1,27 +1,49 @@
-"""Rows between bytes and arrays.
+"""Rows between bytes and columns.
 
-The same bytes lie in the cache, in RocksDB and in the changelog topic. A batch joins the rows of its users into two
-arrays (heads, panes), computes, and cuts new bytes. A pane is a span of event time in which something happened; its
-start is counted in units of five minutes since the epoch.
+The same bytes lie in the cache, in RocksDB and in the changelog topic. A batch joins the rows of its users into
+columns, computes, and cuts new bytes. A pane is a span of event time in which something happened; its start is counted
+in units of five minutes since the epoch.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from operator import itemgetter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from state import migrations
-from state.layout import IDS, LAYOUTS, NEVER, UNASSIGNED, Heads, Ints, Panes, RowLayout
+from state.layout import LAYOUTS, NEVER, UNASSIGNED, Heads, Ints, RowLayout
+from state.row_bytes import Bytes, count_panes, format_of, pane_type, read_heads, read_panes, write_panes, write_rows
 from state.vocabulary import VOCABULARY, Unit, Vocabulary
 
 
 class LayoutError(ValueError):
-    """A row of a layout that this version cannot read."""
+    """A row that this version cannot read: its layout is unknown, or its length is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """n rows: heads as columns, panes as bytes."""
+
+    heads: Heads  # (n,) of the layout's head
+    pane_bytes: Bytes
+    begin: Ints  # (n,) where the panes of each row begin in pane_bytes
+    end: Ints
+
+    def __len__(self) -> int:
+        return len(self.heads)
+
+
+@dataclass(frozen=True, slots=True)
+class Panes:
+    """The panes of n rows as columns."""
+
+    first: Ints  # (n + 1,) the first pane of each row, and the number of panes
+    start: Ints  # (p,) units of five minutes, ascending within a row
+    measures: Ints  # (p, measures) in the order of the vocabulary
 
 
 class RowCodec:
@@ -30,8 +52,7 @@ class RowCodec:
     The newest layout has to hold the measures of the vocabulary in its order; ValueError otherwise, with the line that
     is missing.
 
-    >>> heads, panes, owner = CODEC.join([None])
-    >>> CODEC.cut(heads, panes, owner) == [CODEC.blank]
+    >>> CODEC.cut(CODEC.join([None])) == [CODEC.blank]
     True
     """
 
@@ -40,6 +61,8 @@ class RowCodec:
         self.number = max(layouts)
         self.layout = layout = layouts[self.number]
         self._layouts = layouts
+        self._formats = {number: format_of(one) for number, one in layouts.items()}
+        self.format = self._formats[self.number]
         _check(self.number, layout, vocabulary)
         blank = np.zeros(1, layout.stored_head)
         blank["layout"] = self.number
@@ -47,132 +70,92 @@ class RowCodec:
         blank["clock"] = blank["last"] = NEVER
         blank["segment"] = blank["frm"] = UNASSIGNED
         self.blank: bytes = blank.tobytes()
-        # counts lie side by side in a pane, and in runs among the measures: copied by runs, which is as fast as by one
-        column = [vocabulary.column(measure) for measure in layout.counts]
-        starts = [i for i, at in enumerate(column) if i == 0 or at != column[i - 1] + 1]
-        self._runs = [
-            (slice(column[a], column[b - 1] + 1), slice(a, b)) for a, b in pairwise([*starts, len(layout.counts)])
-        ]
-        self._wide = [(vocabulary.column(measure), measure) for measure in layout.wide]
-        room = {measure: np.iinfo(layout.small_pane[measure]) for measure in layout.wide}
-        self._small = [(measure, int(one.min), int(one.max)) for measure, one in room.items()]  # what small panes hold
         self._clock_at = {number: one.offset("clock") for number, one in layouts.items()}
         self._last_at = {number: one.offset("last") for number, one in layouts.items()}
 
-    def join(self, rows: Sequence[bytes | None]) -> tuple[Heads, Panes, Ints]:
-        """Rows as arrays: heads (n,), panes (p,), and the row index of each pane (p,), ascending.
-
-        A missing row becomes a blank head without panes (birth -1). A row of an older layout is converted. LayoutError
-        where a row is of an unknown layout.
-        """
-        whole = [self.blank if row is None else row for row in rows]
-        if not set(map(_LOW_BYTE, whole)) <= {self.number}:
-            return self._join_layouts(whole)
+    def join(self, stored: Sequence[bytes | None]) -> Rows:
+        """Rows as columns. A missing row becomes a blank head without panes (birth -1); a row of an older layout is
+        converted. LayoutError where a row is of an unknown layout, or damaged."""
+        whole = [self.blank if row is None else row for row in stored]
+        numbers = _layout_numbers(whole)
+        if (numbers != self.number).any():
+            whole = [self._upgraded(row, number) for row, number in zip(whole, numbers.tolist(), strict=True)]
         return self._read(whole, self.number)
 
-    def _join_layouts(self, rows: Sequence[bytes]) -> tuple[Heads, Panes, Ints]:
-        """Rows of several layouts."""
-        heads = np.zeros(len(rows), self.layout.head)
-        panes: list[Panes] = []
-        owners: list[Ints] = []
-        for number, at in self._by_layout(rows).items():
-            found, found_panes, owner = self._read([rows[i] for i in at.tolist()], number)
-            if number != self.number:
-                old = self._layouts[number]
-                found = migrations.heads(found, old, self.layout, self.number)
-                found_panes = migrations.panes(found_panes, old, self.layout)
-            heads[at] = found
-            panes.append(found_panes)
-            owners.append(at[owner])
-        owner = np.concatenate(owners)
-        order = np.argsort(owner, kind="stable")
-        return heads, np.concatenate(panes)[order], owner[order]
+    def _upgraded(self, row: bytes, number: int) -> bytes:
+        """A row in the newest layout."""
+        if number == self.number:
+            return row
+        old = self._read([row], number)
+        panes, before = self._panes(old, number), self._layouts[number]
+        heads = migrations.heads(old.heads, before, self.layout, self.number)
+        return self.cut(
+            self.pack(heads, replace(panes, measures=migrations.measures(panes.measures, before, self.layout)))
+        )[0]
 
-    def _read(self, rows: Sequence[bytes], number: int) -> tuple[Heads, Panes, Ints]:
-        """Rows of one layout in the arrays of that layout, else as join()."""
+    def _read(self, stored: Sequence[bytes], number: int) -> Rows:
+        """Rows of one layout, in its head and its order of measures."""
         if number not in self._layouts:
             raise self._unknown(number)
-        layout = self._layouts[number]
-        size, n = layout.stored_head.itemsize, len(rows)
-        stored = np.frombuffer(b"".join([row[:size] for row in rows]), layout.stored_head)
-        if (stored["layout"] != number).any():  # the caller has looked at one of its two bytes
-            raise self._unknown(int(stored["layout"].max()))
-        heads = np.zeros(n, layout.head)
-        for name in layout.head_names:
-            heads[name] = stored[name]
-        held, small = stored["held"].astype(np.int64), stored["small"].astype(np.int64)
-        first = size + 8 * held.sum(1)
-        after = first + layout.small_pane.itemsize * small
-        large = (np.fromiter(map(len, rows), np.int64, n) - after) // layout.pane.itemsize
-        edges = list(zip(rows, first.tolist(), after.tolist(), strict=True))
-        ids = np.zeros((n, sum(IDS.values())), np.uint64)
-        ids[_filled(held)] = np.frombuffer(b"".join([row[size:a] for row, a, _ in edges]), "<u8")
+        layout, row_format = self._layouts[number], self._formats[number]
+        data, edges = _side_by_side(stored)
+        counts = count_panes(data, edges, row_format)
+        if (counts < 0).any():
+            length = len(stored[int(counts.argmin())])
+            raise LayoutError(f"a row of layout {number} has {length} bytes, which is not what its head says")
+        heads = np.zeros((len(stored), layout.head.itemsize), np.uint8)
+        begin = np.empty(len(stored), np.int64)
+        read_heads(data, edges, row_format, heads, begin)
+        return Rows(heads.reshape(-1).view(layout.head), data, begin, edges[1:])
+
+    def panes(self, rows: Rows) -> Panes:
+        """The panes of rows as columns."""
+        return self._panes(rows, self.number)
+
+    def _panes(self, rows: Rows, number: int) -> Panes:
+        layout, row_format = self._layouts[number], self._formats[number]
+        small = rows.heads["small"].astype(np.int64)
+        large = (rows.end - rows.begin - small * layout.small_pane.itemsize) // layout.pane.itemsize
+        first = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(small + large, out=first[1:])
+        panes = np.empty(first[-1], pane_type(len(layout.measures)))
+        for row in range(len(rows)):
+            mine = panes[first[row] : first[row + 1]]
+            read_panes(rows.pane_bytes, rows.begin[row], rows.end[row], small[row], row_format, mine)
+        return Panes(first, panes["start"], panes["measures"])
+
+    def pack(self, heads: Heads, panes: Panes) -> Rows:
+        """Rows of heads (n,) in the newest layout, and panes; inverse of panes(). Sets `small` in the heads."""
+        first, records = panes.first, np.empty(len(panes.start), pane_type(len(self.layout.measures)))
+        records["start"], records["measures"] = panes.start, panes.measures
+        pane_bytes = np.empty(len(panes.start) * self.layout.pane.itemsize, np.uint8)
+        begin, end = np.zeros(len(heads), np.int64), np.zeros(len(heads), np.int64)
         place = 0
-        for name, room in IDS.items():
-            heads[name] = ids[:, place : place + room]
-            place += room
-        owner = np.repeat(np.arange(n), small)
-        panes = _converted(np.frombuffer(b"".join([row[a:b] for row, a, b in edges]), layout.small_pane), layout.pane)
-        if large.any():
-            more = np.frombuffer(b"".join([row[b:] for row, _, b in edges]), layout.pane)
-            owner = np.concatenate((owner, np.repeat(np.arange(n), large)))
-            order = np.argsort(owner, kind="stable")
-            owner, panes = owner[order], np.concatenate((panes, more))[order]
-        return heads, panes, owner
+        for row in range(len(heads)):
+            mine = records[first[row] : first[row + 1]]
+            begin[row] = place
+            heads["small"][row], place = write_panes(mine, len(mine), self.format, pane_bytes, place)
+            end[row] = place
+        return Rows(heads, pane_bytes, begin, end)
 
-    def cut(self, heads: Heads, panes: Panes, owner: Ints) -> list[bytes]:
-        """The rows' bytes, in the order of heads (n,); panes (p,) with the row index of each, owner (p,), ascending."""
-        n, layout = len(heads), self.layout
-        ids = np.concatenate([heads[name] for name in IDS], axis=1)
-        held = np.stack([np.count_nonzero(heads[name], axis=1) for name in IDS], 1)
-        small = (panes["counts"] < 256).all(1)
-        for measure, least, most in self._small:
-            small &= (panes[measure] >= least) & (panes[measure] <= most)
-        stored = np.zeros(n, layout.stored_head)
-        for name in layout.head_names:
-            stored[name] = heads[name]
-        stored["held"] = held
-        stored["small"] = np.bincount(owner[small], minlength=n)
-        parts = [(stored.tobytes(), np.arange(n + 1) * layout.stored_head.itemsize)]
-        parts.append((ids[_filled(held)].tobytes(), np.r_[0, np.cumsum(held.sum(1))] * 8))
-        for chosen, kind in ((small, layout.small_pane), (~small, layout.pane)):
-            ends = np.searchsorted(owner[chosen], np.arange(n + 1)) * kind.itemsize
-            if ends[-1]:
-                parts.append((_converted(panes[chosen], kind).tobytes(), ends))
-        pieces = []
-        for data, ends in parts:
-            edges = ends.tolist()
-            pieces.append([data[a:b] for a, b in pairwise(edges)])
-        return [b"".join(row) for row in zip(*pieces, strict=True)]
+    def cut(self, rows: Rows, wanted: Ints | None = None) -> list[bytes]:
+        """The bytes of the wanted rows (w,), of all if there is no choice."""
+        if wanted is None:
+            wanted = np.arange(len(rows))
+        heads = np.ascontiguousarray(rows.heads).view(np.uint8).reshape(len(rows), self.layout.head.itemsize)
+        edges = np.empty(len(wanted) + 1, np.int64)
+        data = write_rows(wanted, self.format, heads, rows.pane_bytes, rows.begin, rows.end, edges).tobytes()
+        return [data[a:b] for a, b in pairwise(edges.tolist())]
 
-    def unreadable(self, rows: Sequence[bytes]) -> list[int]:
+    def unreadable(self, stored: Sequence[bytes]) -> list[int]:
         """Indices of those that are no rows, by their layout numbers and lengths; ascending."""
-        good: list[int] = []
-        for number, at in self._by_layout(rows).items():
-            if number in self._layouts:
-                good += at[_whole([rows[i] for i in at.tolist()], self._layouts[number])].tolist()
-        return sorted(set(range(len(rows))) - set(good))
-
-    def values(self, panes: Panes) -> Ints:
-        """Measures of panes: (p, measures) int64, columns in the order of the vocabulary."""
-        out = np.empty((len(panes), len(self.layout.measures)), np.int64)
-        counts = panes["counts"]
-        for columns, cells in self._runs:
-            out[:, columns] = counts[:, cells]
-        for column, measure in self._wide:
-            out[:, column] = panes[measure]
-        return out
-
-    def pack(self, start: Ints, measures: Ints) -> Panes:
-        """Panes from starts (p,), units, and measures (p, measures); inverse of values()."""
-        panes = np.empty(len(start), self.layout.pane)
-        panes["start"] = start
-        counts = panes["counts"]
-        for columns, cells in self._runs:
-            counts[:, cells] = measures[:, columns]
-        for column, measure in self._wide:
-            panes[measure] = measures[:, column]
-        return panes
+        numbers = _layout_numbers(stored)
+        readable = np.zeros(len(stored), bool)
+        for number, row_format in self._formats.items():
+            of_layout = np.flatnonzero(numbers == number)
+            data, edges = _side_by_side([stored[i] for i in of_layout.tolist()])
+            readable[of_layout] = count_panes(data, edges, row_format) >= 0
+        return np.flatnonzero(~readable).tolist()
 
     def clock_of(self, row: bytes) -> int:
         """The clock (ms) of one row, without joining it."""
@@ -189,17 +172,26 @@ class RowCodec:
         except KeyError:
             raise self._unknown(row[0]) from None
 
-    def _by_layout(self, rows: Sequence[bytes]) -> dict[int, Ints]:
-        """Indices of rows by layout number."""
-        number = np.array([int.from_bytes(row[:2], "little") for row in rows], np.int64)
-        return {one: np.flatnonzero(number == one) for one in np.unique(number).tolist()}
-
     def _unknown(self, number: int) -> LayoutError:
         return LayoutError(f"row layout {number}, this version reads {', '.join(map(str, sorted(self._layouts)))}")
 
 
-_LOW_BYTE = itemgetter(0)  # of the layout's number, with which a row begins
 _INT64 = struct.Struct("<q")
+
+
+def _side_by_side(stored: Sequence[bytes]) -> tuple[Bytes, Ints]:
+    """The bytes of n rows, one after the other, and where each begins (n + 1,).
+
+    The array can be written to, as can those of new rows: for another kind each loop would be compiled once more.
+    """
+    edges = np.zeros(len(stored) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, stored), np.int64, len(stored)), out=edges[1:])
+    return np.frombuffer(bytearray().join(stored), np.uint8), edges
+
+
+def _layout_numbers(stored: Sequence[bytes]) -> Ints:
+    """The layout number of each row, (n,): its first two bytes."""
+    return np.frombuffer(b"".join([row[:2].ljust(2, b"\0") for row in stored]), "<u2").astype(np.int64)
 
 
 def _check(number: int, layout: RowLayout, vocabulary: Vocabulary) -> None:
@@ -213,33 +205,7 @@ def _check(number: int, layout: RowLayout, vocabulary: Vocabulary) -> None:
         )
 
 
-def _whole(rows: Sequence[bytes], layout: RowLayout) -> Ints:
-    """Indices of the rows of a layout whose lengths fit what they say of themselves."""
-    size, length = layout.stored_head.itemsize, np.fromiter(map(len, rows), np.int64, len(rows))
-    at = np.flatnonzero(length >= size)
-    stored = np.frombuffer(b"".join([rows[i][:size] for i in at.tolist()]), layout.stored_head)
-    held, small = stored["held"].astype(np.int64), stored["small"].astype(np.int64)
-    rest = length[at] - size - 8 * held.sum(1) - layout.small_pane.itemsize * small
-    good = (rest >= 0) & (rest % layout.pane.itemsize == 0) & (held <= list(IDS.values())).all(1)
-    return at[good]
-
-
-def _filled(held: Ints) -> NDArray[np.bool_]:
-    """Which of the 32 places for ids are taken, given how many of each kind (n, 3)."""
-    return np.concatenate([np.arange(room) < held[:, i, None] for i, room in enumerate(IDS.values())], axis=1)
-
-
-def _converted(panes: Panes, kind: np.dtype[np.void]) -> Panes:
-    if panes.dtype == kind:
-        return panes
-    out = np.empty(len(panes), kind)
-    for name in kind.names or ():
-        out[name] = panes[name]
-    return out
-
-
 CODEC = RowCodec(VOCABULARY, LAYOUTS)
 BLANK = CODEC.blank
-join, cut, unreadable = CODEC.join, CODEC.cut, CODEC.unreadable
-values, pack = CODEC.values, CODEC.pack
+join, cut, panes, pack, unreadable = CODEC.join, CODEC.cut, CODEC.panes, CODEC.pack, CODEC.unreadable
 clock_of, last_of = CODEC.clock_of, CODEC.last_of

@@ -1,102 +1,156 @@
-"""Sums over sliding windows as of every step, and which panes a row still needs.
+"""Sums over sliding windows of one user's panes, and which panes a row still needs.
 
-A window of length W on panes of length p, as of T, covers [floor(T/p)*p - W, T]. All times here are in units
-of five minutes, the finest pane. A pane joins its row's sums at one step and leaves each window at a later
-one, since the bounds of a row's steps never go back: a difference array and a cumulative sum give every
-window as of every step, late events included.
+A pane is a span of event time in which something happened. A window of length W on panes of length p, as of T, covers
+[floor(T/p)*p - W, T]. All times here are in units of five minutes, the finest pane.
+
+The panes of a user lie in the order of their starts, so each window holds the panes from a first one on. As time goes
+on, that first pane moves forward, and what it passes is subtracted from the sums of the window.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from functools import cache
+from typing import Any
 
+import numpy as np
+
+from state.compiled import compiled
 from state.layout import Ints
 
 UNIT = 300_000  # ms, five minutes
 HOUR, DAY = 12, 288  # in units
 WINDOWS = ("1h", "24h", "7d", "30d")
-SPANS = ((1, 12), (HOUR, 24 * HOUR), (HOUR, 7 * DAY), (DAY, 30 * DAY))  # pane, length
-NEVER = np.int64(1) << 40  # an edge that does not come
-_ROW = np.int64(34)  # bits of a pane's start in a (row, start) key; holds 160 thousand years
+SPANS = ((1, HOUR), (HOUR, 24 * HOUR), (HOUR, 7 * DAY), (DAY, 30 * DAY))  # pane, length
+NO_EDGE = 1 << 40  # an edge that does not come
 
 
-def bounds(now: Ints) -> list[Ints]:
-    """The first pane inside each window as of now (units)."""
-    return [now // pane * pane - length for pane, length in SPANS]
+@cache
+def window_type(measures: int) -> np.dtype[np.void]:
+    """What is known of a window: its first pane, and the sums of the panes from there on."""
+    return np.dtype([("first", "i8"), ("sums", "i8", measures)])
 
 
-def exits(start: Ints) -> Ints:
-    """The edge at which a pane that starts at start (p,) leaves each window: (4, p), ascending down a column."""
-    number = {pane: start // pane for pane, _ in SPANS}  # divisions are what this costs
-    return np.stack([(number[pane] + (length // pane + 1)) * pane for pane, length in SPANS])
+@compiled
+def bounds(now: Any) -> Any:
+    """The first start that is inside each window as of now (units)."""
+    hour, day = now // HOUR * HOUR, now // DAY * DAY
+    return now - HOUR, hour - 24 * HOUR, hour - 7 * DAY, day - 30 * DAY
 
 
-def next_exit(start: Ints, after: Ints) -> Ints:
-    """The first edge after `after` at which a pane leaves a window, (p,); NEVER where it has left all."""
-    edges = exits(start)
-    out = np.where(edges[-1] > after, edges[-1], NEVER)
-    for edge in edges[-2::-1]:
-        np.copyto(out, edge, where=edge > after)
-    return out
+@compiled
+def edges(start: Any) -> Any:
+    """When a pane that starts at start (units) leaves each window."""
+    hour, day = start // HOUR * HOUR, start // DAY * DAY
+    return start + HOUR + 1, hour + 25 * HOUR, hour + 7 * DAY + HOUR, day + 31 * DAY
 
 
-def as_of(step_row: Ints, step_now: Ints, row: Ints, start: Ints, join: Ints, measures: Ints) -> NDArray[np.int64]:
-    """Sums of each window as of each step: (s, 4, m) int64.
+@compiled
+def add(total: Ints, value: Ints) -> None:
+    """Add measures, in place."""
+    for m in range(len(total)):
+        total[m] += value[m]
 
-    step_row (s,) ascending and step_now (s,) in units, never falling within a row; elements (panes and
-    events): row, start (units), join (the step from which it counts), measures (e, m). join is ascending.
-    """
-    steps, width = len(step_row), measures.shape[1]
-    out = np.empty((steps, len(SPANS), width), np.int64)
-    if not steps:
-        return out
-    first = np.flatnonzero(np.r_[True, step_row[1:] != step_row[:-1]])
-    group = np.cumsum(np.r_[True, step_row[1:] != step_row[:-1]]) - 1
-    begin = first[group]
-    joined = _running(join, measures, steps)
-    base = joined[begin]  # what had joined before the row's first step
-    inside = joined[1:] - base
-    step_key = step_row << _ROW
-    key = (row << _ROW) | start
-    end = np.r_[first[1:], steps][group[join]] if len(join) else join
-    for i, bound in enumerate(bounds(step_now)):
-        leave = np.maximum(np.searchsorted(step_key | np.maximum(bound, 0), key, "right"), join)
-        going = np.flatnonzero(leave < end)
-        if len(going):
-            going = going[np.argsort(leave[going], kind="stable")]
-            left = _running(leave[going], measures[going], steps)
-            np.subtract(inside, left[1:] - left[begin], out=out[:, i])
+
+@compiled
+def subtract(total: Ints, value: Ints) -> None:
+    """Subtract measures, in place."""
+    for m in range(len(total)):
+        total[m] -= value[m]
+
+
+@compiled
+def copy(into: Ints, value: Ints) -> None:
+    """Copy measures."""
+    for m in range(len(into)):
+        into[m] = value[m]
+
+
+@compiled
+def enter(windows: Any, panes: Any, size: int, now: int) -> None:
+    """Set the windows of a user with `size` panes up as of now."""
+    pane = size - 1
+    bound = bounds(now)
+    for w in range(4):
+        window = windows[w]
+        if w:  # a longer window holds all that a shorter one holds
+            copy(window["sums"], windows[w - 1]["sums"])
         else:
-            out[:, i] = inside
-    return out
+            window["sums"][:] = 0
+        while pane >= 0 and panes[pane]["start"] >= bound[w]:
+            add(window["sums"], panes[pane]["measures"])
+            pane -= 1
+        window["first"] = pane + 1
 
 
-def _running(at: Ints, measures: Ints, steps: int) -> Ints:
-    """Cumulative sums over steps, (steps + 1, m): row i sums the elements with at < i; at ascending."""
-    total = np.zeros((len(at) + 1, measures.shape[1]), np.int64)
-    np.cumsum(measures, axis=0, out=total[1:])
-    count = np.zeros(steps + 1, np.int64)
-    np.cumsum(np.bincount(at, minlength=steps)[:steps], out=count[1:])
-    return total[count]
+@compiled
+def advance(windows: Any, panes: Any, size: int, now: int) -> None:
+    """Bring the windows up to now: what starts before the bound of a window leaves it."""
+    bound = bounds(now)
+    for w in range(4):
+        window = windows[w]
+        first = window["first"]
+        while first < size and panes[first]["start"] < bound[w]:
+            subtract(window["sums"], panes[first]["measures"])
+            first += 1
+        window["first"] = first
 
 
-def settle(row: Ints, start: Ints, measures: Ints, now: Ints) -> tuple[Ints, Ints, Ints]:
-    """Merge panes to the coarsest pane that still serves the windows as of now (units, per element's row).
+@compiled
+def next_edge(windows: Any, panes: Any, size: int) -> int:
+    """The next edge at which a pane leaves a window; NO_EDGE where none does."""
+    soonest = NO_EDGE
+    for w in range(4):
+        first = windows[w]["first"]
+        if first < size:
+            soonest = min(soonest, edges(panes[first]["start"])[w])
+    return soonest
 
-    A pane that the finest window has left merges into its hour, later into its day, and is dropped after the
-    last. Returns row, start, measures sorted by (row, start), one element a pane.
+
+@compiled
+def add_event(windows: Any, panes: Any, size: int, start: int, now: int, added: Ints) -> int:
+    """Add an event's measures to its pane, which may be a new one, and to the windows that it is inside as of now.
+    Returns the number of panes."""
+    bound = bounds(now)
+    place = size
+    while place > 0 and panes[place - 1]["start"] >= start:
+        place -= 1
+    if place < size and panes[place]["start"] == start:
+        add(panes[place]["measures"], added)
+    else:
+        for i in range(size, place, -1):
+            panes[i]["start"] = panes[i - 1]["start"]
+            copy(panes[i]["measures"], panes[i - 1]["measures"])
+        panes[place]["start"] = start
+        copy(panes[place]["measures"], added)
+        size += 1
+        for w in range(4):
+            if start < bound[w]:
+                windows[w]["first"] += 1
+    for w in range(4):
+        if start >= bound[w]:
+            add(windows[w]["sums"], added)
+    return size
+
+
+@compiled
+def settle(panes: Any, size: int, now: int) -> int:
+    """Merge panes, in place, to the coarsest that still serve the windows as of now; returns how many are left.
+
+    A pane that the finest window has left merges into its hour, later into its day, and is dropped after the last.
     """
-    hour = start // HOUR * HOUR
-    coarse = np.where(hour >= now // HOUR * HOUR - 7 * DAY, hour, start // DAY * DAY)
-    level = np.where(start >= now - 12, start, coarse)
-    keep = level >= now // DAY * DAY - 30 * DAY
-    key = ((row << _ROW) | level)[keep]
-    order = np.argsort(key, kind="stable")
-    key = key[order]
-    if not len(key):
-        return key, key, measures[:0]
-    head = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
-    sums = np.add.reduceat(measures[keep][order], head, axis=0)
-    unique = key[head]
-    return unique >> _ROW, unique & ((1 << int(_ROW)) - 1), sums
+    hour_bound, day_bound = now // HOUR * HOUR - 7 * DAY, now // DAY * DAY - 30 * DAY
+    left = 0
+    for i in range(size):
+        start = panes[i]["start"]
+        if start < now - HOUR:
+            hour = start // HOUR * HOUR
+            start = hour if hour >= hour_bound else start // DAY * DAY
+        if start < day_bound:
+            continue
+        if left and panes[left - 1]["start"] == start:
+            add(panes[left - 1]["measures"], panes[i]["measures"])
+        else:
+            panes[left]["start"] = start
+            copy(panes[left]["measures"], panes[i]["measures"])
+            left += 1
+    return left

@@ -149,7 +149,7 @@ def views(settings: Settings) -> dict[bytes, int]:
     stored, _ = asyncio.run(changelog.read(settings))
     if not stored:
         return {}
-    counted = rows.join(list(stored.values()))[0]["totals"][:, VOCABULARY.column("product_views")]
+    counted = rows.join(list(stored.values())).heads["totals"][:, VOCABULARY.column("product_views")]
     return dict(zip(stored, counted.tolist(), strict=True))
 
 

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from online_models.distances import Floats
+from state.compiled import compiled
 
 GRID = 65_536.0  # features are whole multiples of 2**-16
 CLIP = 2.0  # scaled units: beyond it a value says no more
@@ -56,16 +57,9 @@ class Scaler(msgspec.Struct, frozen=True):
 
     def _transform(self, raw: Floats, weight: list[float]) -> Floats:
         columns = _shrunken(raw, self.prior, self.strength)
-        for i, column in enumerate(columns):
-            column -= self.median[i]
-            column /= self.spread[i]
-            np.clip(column, -self.clip, self.clip, out=column)
-            if weight:
-                column *= weight[i]
-            column *= GRID
-            np.rint(column, out=column)
-            column /= GRID
-        return np.ascontiguousarray(np.stack(columns, 1)) if columns else np.zeros((len(raw), 0))
+        features = np.empty(columns.shape)
+        _scale(columns, np.array(self.median), np.array(self.spread), self.clip, np.array(weight), features)
+        return features
 
 
 def fit(raw: Floats, ratios: int, clip: float = CLIP) -> Scaler:
@@ -79,7 +73,7 @@ def fit(raw: Floats, ratios: int, clip: float = CLIP) -> Scaler:
         strength.append(_prior_strength(numerator, denominator, rate))
     columns = _shrunken(raw, prior, strength)
     median, spread = [], []
-    for column in columns:
+    for column in np.ascontiguousarray(columns.T):
         low, middle, high = np.quantile(column, [0.25, 0.5, 0.75])
         deviation = float(column.std())
         # a column that is the same for three in four rows has no middle half: it is scaled by its deviation
@@ -134,11 +128,34 @@ def _prior_strength(numerator: Floats, denominator: Floats, rate: float) -> floa
     return float(np.clip(rate / true_variance if true_variance > 0 else STRENGTH_BOUNDS[1], *STRENGTH_BOUNDS))
 
 
-def _shrunken(raw: Floats, prior: list[float], strength: list[float]) -> list[Floats]:
-    """F columns (n,): the logarithms of shrunken ratios, then copies of the plain columns."""
-    columns = np.ascontiguousarray(raw.T)
+def _shrunken(raw: Floats, prior: list[float], strength: list[float]) -> Floats:
+    """Columns (n, F): the logarithms of shrunken ratios, then the plain columns."""
     ratios = len(prior)
-    shrunken = [
-        np.log1p((columns[i] + prior[i] * strength[i]) / (columns[ratios + i] + strength[i])) for i in range(ratios)
-    ]
-    return shrunken + [columns[i].copy() for i in range(2 * ratios, len(columns))]
+    columns = np.empty((len(raw), raw.shape[1] - ratios))
+    _shrink(raw, np.multiply(prior, strength), np.array(strength), columns)
+    # numpy's logarithm of many numbers, which may differ in the last bit from that of one number
+    columns[:, :ratios] = np.log1p(np.ascontiguousarray(columns[:, :ratios]))
+    return columns
+
+
+@compiled
+def _shrink(raw: Floats, events: Floats, strength: Floats, columns: Floats) -> None:
+    """Set columns (n, F) to shrunken ratios and plain columns; events (R,): what the prior adds to a numerator."""
+    ratios = len(strength)
+    for row in range(len(raw)):
+        for i in range(ratios):
+            columns[row, i] = (raw[row, i] + events[i]) / (raw[row, ratios + i] + strength[i])
+        for i in range(ratios, columns.shape[1]):
+            columns[row, i] = raw[row, ratios + i]
+
+
+@compiled
+def _scale(columns: Floats, median: Floats, spread: Floats, clip: float, weight: Floats, features: Floats) -> None:
+    """Set features (n, F) to the scaled columns, on the grid; weight (F,), or empty."""
+    for row in range(len(columns)):
+        for i in range(columns.shape[1]):
+            value = (columns[row, i] - median[i]) / spread[i]
+            value = min(max(value, -clip), clip)
+            if len(weight):
+                value *= weight[i]
+            features[row, i] = np.rint(value * GRID) / GRID

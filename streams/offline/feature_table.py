@@ -12,7 +12,7 @@ from online_models.distances import Floats
 from online_models.prediction import registry
 from online_models.prediction.side_model import Shoppers
 from online_models.version import Version
-from state import features, rows, windows
+from state import features, row_windows, rows, windows
 from state.vocabulary import VOCABULARY, Unit
 from streams.errors import DataError
 
@@ -40,14 +40,10 @@ def schema(version: Version | None) -> pa.Schema:
 
 def window_sums(stored: Sequence[bytes], now: int) -> tuple[rows.Heads, np.ndarray]:
     """Heads (n,) and window sums (n, 4, measures) of rows as of now (ms); DataError where a row's clock is later."""
-    heads, panes, owner = rows.join(stored)
-    if len(heads) and int(heads["clock"].max()) > now:
+    joined = rows.join(stored)
+    if len(joined) and int(joined.heads["clock"].max()) > now:
         raise DataError("the time asked for lies below the clock of a row: rows do not go back")
-    n = len(heads)
-    sums = windows.as_of(
-        np.arange(n), np.full(n, now // windows.UNIT), owner, panes["start"].astype(np.int64), owner, rows.values(panes)
-    )
-    return heads, sums
+    return joined.heads, row_windows.window_sums(joined, now // windows.UNIT)
 
 
 def raw_matrix(heads: rows.Heads, sums: np.ndarray) -> Floats:

@@ -43,7 +43,7 @@ def similar(
     nearest = np.argsort(distance, kind="stable")[: min(count, len(users) - 1)].tolist()
     results: list[dict[str, Any]] = []
     for i in nearest:
-        segment = int(rows.join([stored[i]])[0]["segment"][0])
+        segment = int(rows.join([stored[i]]).heads["segment"][0])
         results.append(
             {
                 "user": users[i].decode(),

@@ -25,7 +25,7 @@ def profiles(stored: Sequence[bytes], version: Version | None) -> list[dict[str,
     """
     if not stored or version is None:
         return []
-    heads, _, _ = rows.join(stored)
+    heads = rows.join(stored).heads
     now = int(heads["clock"].max())
     heads, sums = window_sums(stored, now)
     raw = features.raw(sums, heads["hours"].astype(np.int64))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from online_models.assignment import assign
 from online_models.training_rows import FIRST_DAY_ROW, SAMPLE_ROW
 from online_models.version import Version
-from state import expiry_index, features, fold, recent_ids, rows, windows
+from state import expiry_index, features, history, row_windows, rows, windows
 from state.layout import Ints
 from state.vocabulary import VOCABULARY
 from streams.processing import segment_changes, training_records
@@ -67,28 +67,23 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _AppliedEvents:
-    """Which events of a batch the folded ones are; n events, sorted by row and within a row in applied order."""
+    """The events of a batch, in the applied order."""
 
     batch: EventBatch
-    index: Ints  # (n,) index into the batch, whose order is the applied one
-    watermark: Ints  # ms: before the record of each event of the batch
-
-    def applied_order(self, event: Ints) -> Ints:
-        """The order that sorts events by when they were applied."""
-        return np.argsort(self.index[event], kind="stable")
+    watermark: Ints  # ms: before the record of each event
 
     def accounting_hour(self, event: Ints) -> Ints:
         """The hour of the watermark before each event, so that it never goes back in applied order."""
-        return np.maximum(self.watermark[self.index[event]], 0) // fold.HOUR_MS
+        return np.maximum(self.watermark[event], 0) // history.HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
-    """The steps of u rows after the fold, and what they are judged by."""
+    """The steps of u rows, and what they are judged by."""
 
     users: Sequence[bytes]  # (u,)
     heads: rows.Heads  # (u,) changed in place by each decision
-    steps: fold.Steps  # s steps, sorted by row and time
+    steps: history.Steps  # s steps, sorted by row and time
     features: NDArray[np.float64]  # (s, width) raw
     progress: Progress
     version: Version | None
@@ -97,19 +92,20 @@ class _Evaluation:
 
 
 _NONE = np.zeros(0, np.int64)
-_NO_EVENTS = fold.Events(
-    row=_NONE,
+_NO_EVENTS = history.Events(
     time=_NONE,
     watermark=_NONE,
     type=_NONE.astype(np.int8),
     amount=_NONE,
     quantity=_NONE,
+    event_id=_NONE.astype(np.uint64),
     session=_NONE.astype(np.uint64),
     order=_NONE.astype(np.uint64),
     category=_NONE.astype(np.uint32),
     brand=_NONE.astype(np.uint32),
     place=np.zeros((0, 3), np.uint32),
     block=_NONE,
+    ordinal=_NONE,
 )
 
 
@@ -136,46 +132,44 @@ def apply_batch(
     where new. In place, batch.reason gains the records of other partitions, and progress goes on.
     """
     outcome = Outcome()
-    heads, panes, owner = rows.join(stored)
+    joined = rows.join(stored)
+    heads = joined.heads
     ordinal, watermark = _advance_progress(progress, batch, config)
     row_of = _reject_misplaced(users, row_of, heads, batch, config)
-    # from here on by event; each is judged by the watermark before its record
-    row_of, ordinal, watermark = row_of[batch.record], ordinal[batch.record], watermark[batch.record]
-    accepted = np.flatnonzero(row_of >= 0)
-    event = _without_repeats(accepted, row_of, heads, batch)
-    outcome.repeated = len(accepted) - len(event)
-    if not len(event):
-        return outcome
-    row = row_of[event]
-    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
-    touched = row[first]
-    new = touched[heads["birth"][touched] < 0]
-    _begin_rows(heads, new, event[first[np.isin(touched, new)]], ordinal, batch)
-    progress.users += len(new)
-    swap = np.zeros(len(heads), bool)
-    if version is not None:
-        swap[touched] = heads["model"][touched] != version.number
-        swap[new] = False
-    due = _due_before(heads, panes, owner, new, progress.swept, config)
-    due_in_sweep = _due_before(heads, panes, owner, new, progress.sweeping, config) if progress.sweeping else None
+    by_row, first_event = history.events_by_row(row_of[batch.record], len(heads))
+    # each event is judged by the watermark before its record
+    events = _events(batch, ordinal[batch.record], watermark[batch.record], config.timezone)
 
-    requested = fold.Asked.by_events(swap, progress.mark, progress.swept)
-    events = _fold_events(batch, event, row, watermark, config.timezone)
-    steps, panes, owner = fold.fold(heads, panes, owner, events, requested)
+    known = heads["birth"] >= 0
+    swap = known & (heads["model"] != version.number) if version is not None else np.zeros(len(heads), bool)
+    forgotten = expiry_index.forgotten(heads["last"], np.maximum(heads["clock"], progress.swept), config.forget)
+    due_in_sweep = None
+    if progress.sweeping:  # the sweep may have passed and moved the entry
+        due_in_sweep = np.where(known, _next_due(joined, progress.sweeping, config), expiry_index.NONE)
+    requested = history.asked_by_events(swap, progress.mark, progress.swept)
+    result = history.apply(joined, events, by_row, first_event, requested)
+    due = np.where(known, np.minimum(result.due_before, forgotten), expiry_index.NONE)
+
+    steps = result.steps
+    outcome.repeated = len(by_row) - int(np.count_nonzero(steps.event >= 0))
+    touched = np.flatnonzero(result.touched)
+    if not len(touched):
+        return outcome
+    progress.users += int(np.count_nonzero(result.touched & ~known))
     raw = features.raw(steps.windows, steps.hours)
-    applied = _AppliedEvents(batch, event, watermark)
+    applied = _AppliedEvents(batch, events.watermark)
     evaluation = _Evaluation(users, heads, steps, raw, progress, version, config, applied)
-    outcome.exits = int(np.count_nonzero(steps.event == fold.EXIT))
+    outcome.exits = int(np.count_nonzero(steps.event == history.EXIT))
     _change_segments(evaluation, outcome)
     _change_alerts(evaluation, outcome)
     _send_training_rows(evaluation, applied, outcome)
 
-    cut, next_due = rows.cut(heads, panes, owner), _next_due(heads, panes, owner, heads["clock"], config)
     keys = [users[i] for i in touched.tolist()]
-    outcome.written = dict(zip(keys, [cut[i] for i in touched.tolist()], strict=True))
-    if due_in_sweep is not None:  # the sweep may have passed and moved the entry
-        outcome.index = expiry_index.moved(keys, due_in_sweep[touched], next_due[touched])
-    outcome.index |= expiry_index.moved(keys, due[touched], next_due[touched])
+    outcome.written = dict(zip(keys, rows.cut(result.rows, touched), strict=True))
+    next_due = expiry_index.next_due(result.due_after, heads["last"], heads["clock"], config.forget)[touched]
+    if due_in_sweep is not None:
+        outcome.index = expiry_index.moved(keys, due_in_sweep[touched], next_due)
+    outcome.index |= expiry_index.moved(keys, due[touched], next_due)
     return outcome
 
 
@@ -207,48 +201,23 @@ def _reject_misplaced(
     return row_of
 
 
-def _without_repeats(accepted: Ints, row_of: Ints, heads: rows.Heads, batch: EventBatch) -> Ints:
-    """Events (indices) by row and within a row in applied order, without repeated event ids; updates the recent ids
-    of heads, in place. accepted: indices of events, ascending; row_of (m,): row of each event."""
-    by_row = accepted[np.argsort(row_of[accepted], kind="stable")]
-    new = recent_ids.first_sights(row_of[by_row], batch.event_id[by_row], heads["ids"])
-    return by_row[new | (batch.event_id[by_row] == 0)]
-
-
-def _begin_rows(heads: rows.Heads, new: Ints, event: Ints, ordinal: Ints, batch: EventBatch) -> None:
-    """Note the first event of each new row, in place; new (k,): rows, event (k,): their first events."""
-    heads["birth"][new] = ordinal[event]
-    heads["born"][new] = batch.time[event] // windows.UNIT
-
-
-def _fold_events(batch: EventBatch, event: Ints, row: Ints, watermark: Ints, timezone: str) -> fold.Events:
-    """Events (indices) of a batch as the events of a fold; row (n,): row of each."""
-    time = batch.time[event]
-    return fold.Events(
-        row=row,
-        time=time,
-        watermark=watermark[event],
-        type=batch.type[event],
-        amount=batch.amount[event],
-        quantity=batch.quantity[event],
-        session=batch.session[event],
-        order=batch.order[event],
-        category=batch.category[event],
-        brand=batch.brand[event],
-        place=np.stack((batch.country[event], batch.region[event], batch.city[event]), 1),
-        block=blocks_of_day(time, timezone),
+def _events(batch: EventBatch, ordinal: Ints, watermark: Ints, timezone: str) -> history.Events:
+    """The events of a batch; ordinal (m,) and watermark (m,), ms, of their records."""
+    return history.Events(
+        time=batch.time,
+        watermark=watermark,
+        type=batch.type,
+        amount=batch.amount,
+        quantity=batch.quantity,
+        event_id=batch.event_id,
+        session=batch.session,
+        order=batch.order,
+        category=batch.category,
+        brand=batch.brand,
+        place=np.stack((batch.country, batch.region, batch.city), 1),
+        block=blocks_of_day(batch.time, timezone),
+        ordinal=ordinal,
     )
-
-
-def _due_before(
-    heads: rows.Heads, panes: rows.Panes, owner: Ints, new: Ints, decided: int, config: PartitionConfig
-) -> Ints:
-    """The edge of each row's entry in the expiry index before the batch; NONE for new rows. decided: ms, exits up to
-    here are decided for all users."""
-    due = _next_due(heads, panes, owner, np.maximum(heads["clock"], decided), config)
-    due[heads["birth"] < 0] = expiry_index.NONE
-    due[new] = expiry_index.NONE
-    return due
 
 
 def find_forgotten_user(
@@ -307,15 +276,16 @@ def advance_rows(
     deletes those by which it found the users.
     """
     outcome = Outcome()
-    heads, panes, owner = rows.join(stored)
+    joined = rows.join(stored)
+    heads = joined.heads
     swap = np.zeros(len(heads), bool) if version is None else heads["model"] != version.number
     decided_until, end = _erased_at(heads, until, progress) if erase else _forgotten_at(heads, until, config)
-    ending = fold.ERASED if erase else fold.FORGOTTEN
-    requested = fold.Asked(swap, progress.mark, progress.swept, decided_until, end, ending)
-    steps, _, _ = fold.fold(heads, panes, owner, _NO_EVENTS, requested)
+    ending = history.ERASED if erase else history.FORGOTTEN
+    requested = history.Asked(swap, progress.mark, progress.swept, decided_until, end, ending)
+    steps = history.apply(joined, _NO_EVENTS, _NONE, np.zeros(len(heads) + 1, np.int64), requested).steps
     raw = features.raw(steps.windows, steps.hours)
     evaluation = _Evaluation(users, heads, steps, raw, progress, version, config)
-    outcome.exits = int(np.count_nonzero(steps.event == fold.EXIT))
+    outcome.exits = int(np.count_nonzero(steps.event == history.EXIT))
     _change_segments(evaluation, outcome)
     _change_alerts(evaluation, outcome)
     day_ends = _send_first_day_rows(evaluation, outcome)
@@ -327,12 +297,13 @@ def advance_rows(
     np.maximum.at(heads["clock"], steps.row[decisive], steps.now[decisive])
     ended = np.flatnonzero(end != rows.NEVER)
     if until > progress.swept:
-        next_due = _next_due(heads, panes, owner, np.maximum(heads["clock"], until), config)
+        next_due = _next_due(joined, until, config)
         next_due[ended] = expiry_index.NONE
         outcome.index = expiry_index.moved(users, np.zeros(len(users), np.int64), next_due)
-    if changed.any():
-        cut = _cut_settled(heads, panes, owner)
-        outcome.written = {users[i]: cut[i] for i in np.flatnonzero(changed).tolist()}
+    wanted = np.flatnonzero(changed)
+    if len(wanted):
+        keys = [users[i] for i in wanted.tolist()]
+        outcome.written = dict(zip(keys, rows.cut(row_windows.settled(joined), wanted), strict=True))
     outcome.written |= dict.fromkeys(users[i] for i in ended.tolist())
     outcome.ended = len(ended)
     progress.users -= len(ended)
@@ -351,16 +322,12 @@ def _forgotten_at(heads: rows.Heads, until: int, config: PartitionConfig) -> tup
     return np.minimum(forgotten, until), np.where(forgotten <= until, forgotten, rows.NEVER)
 
 
-def _cut_settled(heads: rows.Heads, panes: rows.Panes, owner: Ints) -> list[bytes]:
-    """The rows' bytes, with panes merged and dropped as of each row's clock."""
-    now = heads["clock"][owner] // windows.UNIT
-    settled_owner, start, kept = windows.settle(owner, panes["start"].astype(np.int64), rows.values(panes), now)
-    return rows.cut(heads, rows.pack(start, kept), settled_owner)
-
-
-def _next_due(heads: rows.Heads, panes: rows.Panes, owner: Ints, decided: Ints, config: PartitionConfig) -> Ints:
-    """The next edge at which each row is due (u,), in units; decided (u,): ms, exits up to here are decided."""
-    return expiry_index.next_due(owner, panes["start"].astype(np.int64), decided, heads["last"], config.forget)
+def _next_due(joined: rows.Rows, decided: int, config: PartitionConfig) -> Ints:
+    """The next edge at which each row is due (u,), in units; decided (ms): exits up to here, or to the row's clock, are
+    decided."""
+    after = np.maximum(joined.heads["clock"], decided)
+    edge = row_windows.next_edges(joined, after // windows.UNIT)
+    return expiry_index.next_due(edge, joined.heads["last"], after, config.forget)
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------
@@ -377,7 +344,7 @@ def _change_segments(evaluation: _Evaluation, outcome: Outcome) -> None:
     if applied is not None:
         event = steps.event[changes.step]
         by_event = np.flatnonzero(event >= 0)
-        index = applied.index[event[by_event]]
+        index = event[by_event]
         outcome.event_times = applied.batch.time[index]
         record = applied.batch.record[index]
         source, offset = applied.batch.source[record].tolist(), applied.batch.offset[record].tolist()
@@ -403,10 +370,10 @@ def _shop_history(evaluation: _Evaluation) -> ShopHistory:
     if applied is None:
         return ShopHistory.none(len(steps.row))
     event_steps = np.flatnonzero(steps.event >= 0)
-    event = applied.applied_order(np.arange(len(event_steps)))
-    step = event_steps[event]
+    step = event_steps[np.argsort(steps.event[event_steps])]  # in the applied order
+    event = steps.event[step]
     spend = steps.windows[step, windows.WINDOWS.index("24h"), VOCABULARY.column("spend")]
-    bought = applied.batch.type[applied.index[event]] == VOCABULARY.code("purchase")
+    bought = applied.batch.type[event] == VOCABULARY.code("purchase")
     hour = applied.accounting_hour(event)
     counts, line_of_event = update_shop_history(evaluation.progress.shop, hour, spend, bought)
     line = np.full(len(steps.row), -1)
@@ -418,7 +385,7 @@ def _send_training_rows(evaluation: _Evaluation, applied: _AppliedEvents, outcom
     """Training rows of a batch; marks the new users among them as followed, in place."""
     steps, heads, config = evaluation.steps, evaluation.heads, evaluation.config
     step, kind, user_hash = training_records.choose_steps(steps, heads["birth"][steps.row])
-    order = applied.applied_order(steps.event[step])
+    order = np.argsort(steps.event[step])  # the applied one
     step, kind, user_hash = step[order], kind[order], user_hash[order]
     hour = applied.accounting_hour(steps.event[step])
     sent = training_records.sample(evaluation.progress.shop, hour, user_hash, config.training_hourly)

@@ -13,9 +13,9 @@ from online_models.assignment import Assignment
 from online_models.prediction.first_day import in_first_day, predict
 from online_models.segment_ids import centre_index
 from online_models.version import Version
-from state import fold, rows, windows
+from state import history, rows, windows
 from state.features import NAMES as FEATURE_NAMES
-from state.fold import Steps
+from state.history import Steps
 from state.layout import Heads, Ints
 from streams.processing.cloudevents import encoder, event_ids, rfc3339
 
@@ -116,7 +116,7 @@ def detect(heads: Heads, steps: Steps, assigned: Assignment, number: int) -> Cha
     first = np.flatnonzero(np.r_[True, steps.row[1:] != steps.row[:-1]])
     last = np.r_[first[1:], len(steps.row)] - 1
     touched = steps.row[first]
-    segment = np.where(steps.event <= fold.FORGOTTEN, rows.UNASSIGNED, assigned.segment).astype(np.int64)
+    segment = np.where(steps.event <= history.FORGOTTEN, rows.UNASSIGNED, assigned.segment).astype(np.int64)
     previous = np.empty(len(segment), np.int64)
     previous[1:] = segment[:-1]
     previous[first] = heads["segment"][touched]

@@ -19,8 +19,8 @@ from online_models.learner import control_messages
 from online_models.learner.control_messages import ControlMessage
 from online_models.prediction import first_day
 from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows
-from state import fold, windows
-from state.fold import HOUR_MS, Steps
+from state import history, windows
+from state.history import HOUR_MS, Steps
 from state.rows import Heads, Ints
 from streams.processing.progress import Shop
 
@@ -68,7 +68,7 @@ def day_end(born: Ints) -> Ints:
 def first_day_ends(heads: Heads, steps: Steps) -> Ints:
     """Steps (indices) that end the first day of a followed user."""
     end = day_end(heads["born"].astype(np.int64))[steps.row]
-    return np.flatnonzero((steps.event == fold.EXIT) & (steps.now == end) & (heads["followed"][steps.row] != 0))
+    return np.flatnonzero((steps.event == history.EXIT) & (steps.now == end) & (heads["followed"][steps.row] != 0))
 
 
 def sample(shop: Shop, hour: Ints, user_hash: NDArray[np.uint64], hourly: int) -> Ints:
@@ -112,7 +112,7 @@ def encode(
     steps."""
     head = np.zeros(len(step), _HEAD)
     head["columns"], head["kind"], head["now"], head["born"] = columns, kind, steps.now[step], born * windows.UNIT
-    for i, name in enumerate(fold.LIFETIME):
+    for i, name in enumerate(history.LIFETIME):
         head[name] = steps.lifetime[step, i]
     heads, size = head.tobytes(), _HEAD.itemsize
     return [heads[i * size : (i + 1) * size] + row.tobytes() for i, row in enumerate(raw[step].astype("<f8"))]

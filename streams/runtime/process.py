@@ -9,6 +9,7 @@ import faust
 from aiohttp import web
 
 from monitoring.web import build
+from streams.compiling import ensure_compiled
 from streams.config.settings import Settings
 from streams.errors import SettingsError
 from streams.kafka import acl_check
@@ -24,6 +25,7 @@ def run(settings: Settings, *, accept_rejects: bool = False, accept_loss: bool =
     On a failure the process ends with the exit code of the error.
     """
     heap.configure()
+    ensure_compiled()
     ensure(settings, create=False)
     acl_check.check(settings)
     worker = Worker(settings, accept_rejects=accept_rejects, accept_loss=accept_loss)

@@ -116,7 +116,7 @@ def describe_user(user_id: str, row: bytes, watermark: int, version: Version | N
     Features are as of the later of the row's clock and the watermark (ms). version: makes the predictions, which are
     None without one.
     """
-    head = rows.join([row])[0][0]
+    head = rows.join([row]).heads[0]
     as_of = max(int(head["clock"]), watermark)
     features = feature_table.table([user_id.encode()], [row], as_of, version).to_pylist()[0]
     segment, was_assigned = features["segment"], int(head["seq"]) > 0

@@ -14,8 +14,7 @@ from typing import Any
 STAGES: dict[str, tuple[str, ...]] = {
     "decode": ("streams.schemas.flat_json:FlatJson.decode",),
     "merge": ("streams.processing.time_merge:Merge.add", "streams.processing.time_merge:Merge.take_ready"),
-    "fold": ("state.fold:fold", "state.recent_ids:first_sights"),
-    "windows": ("state.windows:as_of", "state.windows:settle"),
+    "history": ("state.history:apply", "state.history:events_by_row"),
     "vector": ("state.features:raw",),
     "assign": ("online_models.assignment:assign",),
     "decide": (
@@ -33,7 +32,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "due": (
         "state.expiry_index:next_due",
         "state.expiry_index:moved",
-        "state.step_order:exits_due",
+        "state.row_windows:next_edges",
         "state.stores.rocksdb:RowStore.due",
     ),
     "rest of the task": (

@@ -44,17 +44,17 @@ def test_a_good_run_is_good(shape: Shape) -> None:
     assert report.users > 100
 
 
-def _edit(evidence: Evidence, change: Callable[[np.ndarray, np.ndarray], None], which: int = 0) -> None:
+def _edit(evidence: Evidence, change: Callable[[np.ndarray, rows.Panes], None], which: int = 0) -> None:
     """Change heads and panes of a user's row."""
     user = sorted(evidence.rows)[which]
-    heads, panes, owner = rows.join([evidence.rows[user]])
-    panes = panes.copy()
-    change(heads, panes)
-    evidence.rows[user] = rows.cut(heads, panes, owner)[0]
+    joined = rows.join([evidence.rows[user]])
+    panes = rows.panes(joined)
+    change(joined.heads, panes)
+    evidence.rows[user] = rows.cut(rows.pack(joined.heads, panes))[0]
 
 
 def lose(evidence: Evidence) -> None:
-    def one_less(heads: np.ndarray, panes: np.ndarray) -> None:
+    def one_less(heads: np.ndarray, panes: rows.Panes) -> None:
         at = int(np.flatnonzero(heads["totals"][0, :6])[0])
         heads["totals"][0, at] -= 1
 
@@ -62,7 +62,7 @@ def lose(evidence: Evidence) -> None:
 
 
 def repeat(evidence: Evidence) -> None:
-    def one_more(heads: np.ndarray, panes: np.ndarray) -> None:
+    def one_more(heads: np.ndarray, panes: rows.Panes) -> None:
         heads["totals"][0, 1] += 1
 
     _edit(evidence, one_more)
@@ -77,11 +77,11 @@ def lose_and_repeat(evidence: Evidence) -> None:
 def miscount(evidence: Evidence) -> None:
     """A cell of a user who still has a pane."""
     for user, row in evidence.early.items():
-        heads, panes, owner = rows.join([row])
-        if len(panes):
-            panes = panes.copy()
-            panes["counts"][-1, 2] += 1
-            evidence.early[user] = rows.cut(heads, panes, owner)[0]
+        joined = rows.join([row])
+        panes = rows.panes(joined)
+        if len(panes.start):
+            panes.measures[-1, 2] += 1
+            evidence.early[user] = rows.cut(rows.pack(joined.heads, panes))[0]
             return
 
 

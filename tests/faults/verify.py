@@ -113,7 +113,7 @@ def _rows(report: Report, evidence: Evidence, found: oracle.History) -> None:
     """).fetchnumpy()
     _, _, *totals = whole.values()
     at = np.array([place[name] for name in both])
-    heads = [rows.join([stored[name] for name in names])[0][["totals", "ids"]] for names in _chunks(both)]
+    heads = [rows.join([stored[name] for name in names]).heads[["totals", "ids"]] for names in _chunks(both)]
     head = {name: np.concatenate([one[name] for one in heads]) for name in ("totals", "ids")}
     # an event is one of the six types, an item (each line buys one), a refund or something else
     # plain sums over users would let a loss of one hide a repeat of another

@@ -42,7 +42,7 @@ def ok(result: Result) -> Any:
 
 def totals(settings: Settings) -> dict[str, int]:
     stored, _ = asyncio.run(changelog.read(settings))
-    heads = rows.join(list(stored.values()))[0]
+    heads = rows.join(list(stored.values())).heads
     viewed = heads["totals"][:, VOCABULARY.column("product_views")].tolist()
     return {user.decode(): int(count) for user, count in zip(stored, viewed, strict=True)}
 

@@ -12,7 +12,7 @@ import pytest
 
 from online_models.version import Version, dumps, loads
 from state import features
-from state.fold import LIFETIME, Steps
+from state.history import LIFETIME, Steps
 from state.vocabulary import VOCABULARY
 from streams.config.settings import Settings
 from streams.processing import training_records

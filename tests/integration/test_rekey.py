@@ -149,7 +149,7 @@ def rows_of(settings: Settings, count: int) -> dict[bytes, bytes]:
 
 def heads(row: bytes) -> tuple[int, ...]:
     """What tells the order of all records in the partition, and what came of them."""
-    head = join([row])[0][0]
+    head = join([row]).heads[0]
     return tuple(int(head[name]) for name in ("birth", "clock", "segment", "since", "seq"))
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from online_models.assignment import assign
 from online_models.version import Version, loads
-from state import features, rows, windows
+from state import features, row_windows, rows, windows
 from state.vocabulary import VOCABULARY
 from streams.config.settings import Settings
 from streams.kafka import changelog
@@ -46,11 +46,12 @@ def status(folder: Path) -> dict[str, Any]:
 def judged(stored: dict[bytes, bytes], progress: dict[int, Progress], version: Version) -> np.ndarray:
     """Segments by the newest version, as of what was swept or a row's later clock, of users who may stay where they are
     while no other centre is much nearer."""
-    heads, panes, owner = rows.join(list(stored.values()))
+    joined = rows.join(list(stored.values()))
+    heads = joined.heads
     swept = np.array([progress[number].swept for number in partitions_of(list(stored), len(progress)).tolist()])
     now = np.maximum(heads["clock"], swept)
     at = np.arange(len(heads))
-    sums = windows.as_of(at, now // windows.UNIT, owner, panes["start"].astype(np.int64), owner, rows.values(panes))
+    sums = row_windows.window_sums(joined, now // windows.UNIT)
     raw = features.raw(sums, heads["hours"].astype(np.int64))
     return assign(version, raw, at, heads["segment"].astype(np.int64)).segment
 
@@ -117,7 +118,7 @@ def test_two_workers_and_one_is_killed(kafka: str, prefix: str, tmp_path: Path) 
     assert kept == {number: number == version.number for number in range(1, version.number + 1)}
     sent = Counter(line.key for chunk in read_events(DATA, SCHEMA) for line in chunk)
     views_carts_orders = VOCABULARY.columns(("product_views", "carts", "items"))
-    heads = rows.join(list(stored.values()))[0]
+    heads = rows.join(list(stored.values())).heads
     counted = heads["totals"][:, views_carts_orders].sum(1).tolist()
     assert dict(zip(stored, counted, strict=True)) == dict(sent)
     assert heads["segment"].tolist() == judged(stored, progress, version).tolist()

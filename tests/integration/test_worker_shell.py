@@ -126,7 +126,7 @@ class Shell:
         stored, last = asyncio.run(changelog.read(self.settings))
         assert self.applied(found) == self.applied(last) == sum(self.sent.values())
         users = list(stored)
-        heads = rows.join([stored[user] for user in users])[0]
+        heads = rows.join([stored[user] for user in users]).heads
         measures = VOCABULARY.columns(("product_views", "items"))
         counted = heads["totals"][:, measures].sum(axis=1).tolist()
         assert dict(zip(users, counted, strict=True)) == dict(self.sent)

@@ -194,7 +194,7 @@ class Core:
         """The segment that each planted user (users,) is in, as the rows have it; -1 none."""
         user, stored = self.rows()
         out = np.full(self.planted.users, rows.UNASSIGNED)
-        out[user] = rows.join(stored)[0]["segment"]
+        out[user] = rows.join(stored).heads["segment"]
         return out
 
 

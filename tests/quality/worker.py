@@ -109,7 +109,7 @@ def live(planted: Planted, chosen: Settings, progress: Callable[[float], None] =
 
 def _swap(core: Core, now: int, number: int, moved: Ints) -> Swap:
     user, stored = core.rows()
-    heads = rows.join(stored)[0]
+    heads = rows.join(stored).heads
     had = (heads["segment"] != rows.UNASSIGNED) & (heads["last"] < now - STEP)
     hit = np.isin(user, moved)
     idle, active = had & (heads["last"] < now - IDLE), heads["last"] >= now - 7 * DAY

@@ -130,7 +130,7 @@ def defined(path: Path) -> set[str]:
 
 
 def wrong_names(text: str) -> list[str]:
-    """Files and names in them (`state/windows.py::as_of`) that a page names and that are not there."""
+    """Files and names in them (`state/windows.py::advance`) that a page names and that are not there."""
     wrong = []
     for code in re.findall(r"`([^`\n]+)`", text):
         name, _, symbol = code.partition("::")
@@ -152,7 +152,7 @@ def test_files_and_names_that_the_reference_names_exist() -> None:
 
 
 def test_a_wrong_name_is_found() -> None:
-    text = "`state/windows.py::as_of` `state/windows.py::no_such` `state/no_such.py` `streams/` `learner.every`"
+    text = "`state/windows.py::advance` `state/windows.py::no_such` `state/no_such.py` `streams/` `learner.every`"
     assert wrong_names(text) == ["state/windows.py::no_such", "state/no_such.py"]
 
 

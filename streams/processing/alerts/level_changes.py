@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from state import fold
-from state.fold import Steps
+from state import history
+from state.history import Steps
 from state.layout import Heads
 from streams.processing.alerts.rule import LEVELS, AlertRule, JudgedStep, JudgedSteps
 from streams.processing.cloudevents import encoder, event_ids, rfc3339
@@ -41,7 +41,7 @@ def judge(rules: Sequence[AlertRule], steps: JudgedSteps) -> NDArray[np.uint8]:
     levels = np.zeros((len(steps), len(rules)), np.uint8)
     for column, rule in enumerate(rules):
         levels[:, column] = rule.levels(steps)
-    levels[steps.event <= fold.FORGOTTEN] = 0  # a user who is forgotten or erased leaves no alert open
+    levels[steps.event <= history.FORGOTTEN] = 0  # a user who is forgotten or erased leaves no alert open
     return levels
 
 
@@ -51,7 +51,7 @@ def detect(heads: Heads, steps: Steps, levels: NDArray[np.uint8], rules: Sequenc
 
     heads (u,); levels (s, rules): as judge() returns them.
     """
-    judged = np.flatnonzero(steps.event != fold.SWAP)
+    judged = np.flatnonzero(steps.event != history.SWAP)
     if not len(judged):
         return []
     slots = [rule.slot for rule in rules]
@@ -59,7 +59,7 @@ def detect(heads: Heads, steps: Steps, levels: NDArray[np.uint8], rules: Sequenc
     first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
     last = np.r_[first[1:], len(judged)] - 1
     level, stored = levels[judged], heads["alert"][row[:, None], slots]
-    is_exit = steps.event[judged] == fold.EXIT
+    is_exit = steps.event[judged] == history.EXIT
     for i in np.flatnonzero(is_exit & level.any(1)).tolist():  # few: quiet users' levels are 0
         before = stored[i] if i == 0 or row[i - 1] != row[i] else level[i - 1]
         level[i] = np.minimum(level[i], before)

@@ -81,8 +81,8 @@ class AlertRule(Protocol):
 class JudgedSteps:
     """What a rule may look at: s steps, sorted by row and time."""
 
-    windows: NDArray[np.int64]  # (s, 4, measures) sums over the windows, as state/fold.py::Steps has them
-    event: Ints  # (s,) index of the event; below 0 fold.SWAP, EXIT, FORGOTTEN, ERASED
+    windows: NDArray[np.int64]  # (s, 4, measures) sums over the windows, as state/history.py::Steps has them
+    event: Ints  # (s,) index of the event; below 0 history.SWAP, EXIT, FORGOTTEN, ERASED
     shop: ShopHistory  # what the shop's shoppers spend
     features: NDArray[np.float64]  # (s, width) raw features
     encoder: Encoder | None = None  # of the model version in force

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from state import fold
+from state import history
 from state.layout import Ints
 from streams.processing.alerts.rule import (
     AlertRule,
@@ -76,7 +76,7 @@ class Spend(AlertRule):
         spend = steps.total("24h", "spend")
         own = (steps.total("30d", "spend") - spend) / 29.0
         # an exit is not compared with the shop's threshold: that the alert opened is enough
-        high = (spend >= self.least) & ((spend > self._shop_thresholds(steps.shop)) | (steps.event == fold.EXIT))
+        high = (spend >= self.least) & ((spend > self._shop_thresholds(steps.shop)) | (steps.event == history.EXIT))
         return (high & (spend > warning * own)).astype(np.uint8) + (high & (own > 0) & (spend > critical * own))
 
     def evidence(self, step: JudgedStep) -> dict[str, object]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from state import features, fold, rows, windows
-from state.layout import LAYOUT, LAYOUTS, RowLayout
+from state import features, history, windows
+from state.layout import LAYOUT, LAYOUTS, NEVER, RowLayout
 from state.rows import CODEC, LayoutError, RowCodec
 from state.stores.rocksdb import ForeignStore, Meta, RowStore
 from state.vocabulary import TABLE, VOCABULARY, Adds, Line, Unit, Vocabulary
@@ -44,13 +43,14 @@ def more(request: pytest.FixtureRequest) -> RowCodec:
 
 
 def test_old_rows_are_read_with_nothing_of_the_new_measure(more: RowCodec) -> None:
-    heads, panes, owner = more.join(OLD)
-    before, panes_before, owner_before = CODEC.join(OLD)
+    joined, joined_before = more.join(OLD), CODEC.join(OLD)
+    heads, before = joined.heads, joined_before.heads
+    panes, panes_before = more.panes(joined), CODEC.panes(joined_before)
     assert more.unreadable(OLD) == []
-    assert owner.tolist() == owner_before.tolist()
-    assert (panes["start"] == panes_before["start"]).all()
+    assert (panes.first == panes_before.first).all()
+    assert (panes.start == panes_before.start).all()
     same, new = more.vocabulary.columns(VOCABULARY.measures), more.vocabulary.column("gifts")
-    for found, expected in ((heads["totals"], before["totals"]), (more.values(panes), CODEC.values(panes_before))):
+    for found, expected in ((heads["totals"], before["totals"]), (panes.measures, panes_before.measures)):
         assert (found[:, same] == expected).all()
         assert not found[:, new].any()
     for name in set(before.dtype.names or ()) - {"totals", "layout"}:
@@ -58,19 +58,20 @@ def test_old_rows_are_read_with_nothing_of_the_new_measure(more: RowCodec) -> No
 
 
 def test_they_are_written_in_the_new_layout_which_the_version_before_refuses(more: RowCodec) -> None:
-    heads, panes, owner = more.join(OLD)
-    cut = more.cut(heads, panes, owner)
+    joined = more.join(OLD)
+    cut = more.cut(joined)
     assert {int.from_bytes(row[:2], "little") for row in cut} == {NEXT}
-    again, panes_again, _ = more.join(cut)
-    assert (again == heads).all()
-    assert (panes_again[np.lexsort((panes_again["start"],))] == panes[np.lexsort((panes["start"],))]).all()
+    again = more.join(cut)
+    assert (again.heads == joined.heads).all()
+    assert more.panes(again).start.tolist() == more.panes(joined).start.tolist()
+    assert (more.panes(again).measures == more.panes(joined).measures).all()
     assert [more.clock_of(row) for row in cut] == [CODEC.clock_of(row) for row in OLD]
-    assert more.cut(*more.join([OLD[0], cut[1], None])) == [cut[0], cut[1], more.blank]
+    assert more.cut(more.join([OLD[0], cut[1], None])) == [cut[0], cut[1], more.blank]
     with pytest.raises(LayoutError, match=str(NEXT)):
         CODEC.join([OLD[0], cut[1]])
 
 
-def shopping(codec: RowCodec, gifts: bool) -> fold.Events:
+def shopping(codec: RowCodec, gifts: bool) -> tuple[np.ndarray, history.Events]:
     """Events of the two users of the old rows, of every type; gifts: some of the unknown ones are gifts."""
     rng = np.random.default_rng(4)
     n = 200
@@ -78,44 +79,45 @@ def shopping(codec: RowCodec, gifts: bool) -> fold.Events:
     chosen = [types[i] for i in rng.integers(0, len(types), n)]
     time = max(map(CODEC.clock_of, OLD)) + np.cumsum(rng.integers(0, 7_200_000, n))
     row = np.sort(rng.integers(0, 2, n))
-    whole = {
-        "row": row,
-        "time": time,
-        "watermark": np.full(n, rows.NEVER),
-        "type": np.array([codec.vocabulary.code(one) for one in chosen], np.int8),
-        "amount": rng.integers(0, 1000, n),
-        "quantity": rng.integers(-1, 4, n),
-        "session": rng.integers(0, 12, n).astype(np.uint64),
-        "order": rng.integers(0, 12, n).astype(np.uint64),
-        "category": rng.integers(0, 7, n).astype(np.uint32),
-        "brand": rng.integers(0, 7, n).astype(np.uint32),
-        "place": rng.integers(0, 3, (n, 3)).astype(np.uint32),
-        "block": time // 10_800_000 % 8,
-    }
-    return fold.Events(**{one.name: whole[one.name] for one in fields(fold.Events)})
+    return row, history.Events(
+        time=time,
+        watermark=np.full(n, NEVER),
+        type=np.array([codec.vocabulary.code(one) for one in chosen], np.int8),
+        amount=rng.integers(0, 1000, n),
+        quantity=rng.integers(-1, 4, n),
+        event_id=np.zeros(n, np.uint64),
+        session=rng.integers(0, 12, n).astype(np.uint64),
+        order=rng.integers(0, 12, n).astype(np.uint64),
+        category=rng.integers(0, 7, n).astype(np.uint32),
+        brand=rng.integers(0, 7, n).astype(np.uint32),
+        place=rng.integers(0, 3, (n, 3)).astype(np.uint32),
+        block=time // 10_800_000 % 8,
+        ordinal=np.arange(n),
+    )
 
 
-def folded(codec: RowCodec, events: fold.Events) -> tuple[fold.Steps, list[bytes]]:
-    heads, panes, owner = codec.join([OLD[0], OLD[3]])
-    asked = fold.Asked.by_events(np.zeros(2, bool))
-    steps, panes, owner = fold.fold(heads, panes, owner, events, asked, codec)
-    return steps, codec.cut(heads, panes, owner)
+def applied(codec: RowCodec, row: np.ndarray, events: history.Events) -> tuple[history.Steps, list[bytes]]:
+    joined, asked = codec.join([OLD[0], OLD[3]]), history.asked_by_events(np.zeros(2, bool))
+    first_event = np.searchsorted(row, np.arange(3))
+    result = history.apply(joined, events, np.arange(len(row)), first_event, asked, codec)
+    return result.steps, codec.cut(result.rows)
 
 
 def test_new_events_count_in_the_new_measure_and_nothing_else_changes(more: RowCodec) -> None:
-    before, rows_before = folded(CODEC, shopping(CODEC, gifts=False))
-    steps, stored = folded(more, shopping(more, gifts=True))
+    before, rows_before = applied(CODEC, *shopping(CODEC, gifts=False))
+    steps, stored = applied(more, *shopping(more, gifts=True))
     same, new = more.vocabulary.columns(VOCABULARY.measures), more.vocabulary.column("gifts")
     assert (steps.windows[:, :, same] == before.windows).all()
     assert (steps.lifetime == before.lifetime).all()
     raw = features.raw(steps.windows, steps.hours, more.vocabulary)
     assert (raw == features.raw(before.windows, before.hours)).all()
-    heads, panes, _ = more.join(stored)
+    joined = more.join(stored)
+    heads = joined.heads
     assert heads["totals"][:, new].all()
-    assert more.values(panes)[:, new].any()
+    assert more.panes(joined).measures[:, new].any()
     assert steps.windows[:, windows.WINDOWS.index("30d"), new].max() > 0
     for name in set(heads.dtype.names or ()) - {"totals", "layout"}:
-        assert (heads[name] == CODEC.join(rows_before)[0][name]).all(), name
+        assert (heads[name] == CODEC.join(rows_before).heads[name]).all(), name
 
 
 def test_a_store_of_the_layout_before_is_opened_and_one_of_a_later_layout_is_not(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_a_store_of_the_layout_before_is_opened_and_one_of_a_later_layout_is_not
     store.close()
     later = Meta("shoal", 0, 4, layout=NEXT)
     store = RowStore(tmp_path / "0", later, cache_rows=10)
-    heads, _, _ = MORE.join(store.get_many([b"a", b"b"]))
+    heads = MORE.join(store.get_many([b"a", b"b"])).heads
     assert heads["last"].tolist() == [CODEC.last_of(OLD[0]), CODEC.last_of(OLD[3])]
     store.close()
     with pytest.raises(ForeignStore, match=f"layout {NEXT}"):

@@ -21,21 +21,20 @@ STORED: dict[str, Any] = json.loads((Path(__file__).parent / "stored_rows.json")
 
 
 def test_a_missing_row_is_blank_and_comes_back_as_bytes() -> None:
-    heads, panes, owner = rows.join([None, None])
-    assert heads["birth"].tolist() == [-1, -1]
-    assert len(panes) == len(owner) == 0
-    assert rows.cut(heads, panes, owner) == [rows.BLANK, rows.BLANK]
+    joined = rows.join([None, None])
+    assert joined.heads["birth"].tolist() == [-1, -1]
+    assert len(rows.panes(joined).start) == 0
+    assert rows.cut(joined) == [rows.BLANK, rows.BLANK]
 
 
 def test_panes_stay_with_their_rows() -> None:
-    heads, _, _ = rows.join([None, None, None])
-    owner = np.array([0, 2, 2])
     measures = np.arange(3 * WIDTH).reshape(3, WIDTH)
-    cut = rows.cut(heads, rows.pack(np.array([5, 6, 7]), measures), owner)
-    _, panes, again = rows.join(cut)
-    assert again.tolist() == [0, 2, 2]
-    assert panes["start"].tolist() == [5, 6, 7]
-    assert (rows.values(panes) == measures).all()
+    panes = rows.Panes(np.array([0, 1, 1, 3]), np.array([5, 6, 7]), measures)
+    cut = rows.cut(rows.pack(rows.join([None, None, None]).heads, panes))
+    again = rows.panes(rows.join(cut))
+    assert again.first.tolist() == [0, 1, 1, 3]
+    assert again.start.tolist() == [5, 6, 7]
+    assert (again.measures == measures).all()
     assert rows.clock_of(cut[0]) == rows.NEVER
 
 
@@ -47,19 +46,21 @@ pane = st.tuples(st.lists(numbers, min_size=WIDTH, max_size=WIDTH), spends)
 
 @given(st.lists(st.tuples(ids, ids, ids, st.lists(pane, max_size=4)), max_size=5))
 def test_whatever_a_row_holds_comes_back(held_by: list) -> None:
-    heads, _, _ = rows.join([None] * len(held_by))
-    owner = np.repeat(np.arange(len(held_by)), [len(one[3]) for one in held_by]).astype(np.int64)
+    heads = rows.join([None] * len(held_by)).heads
+    first = np.cumsum([0, *(len(one[3]) for one in held_by)])
     measures = np.array([m for one in held_by for m, _ in one[3]], np.int64).reshape(-1, WIDTH)
     measures[:, VOCABULARY.column("spend")] = [spend for one in held_by for _, spend in one[3]]
     for i, (events, sessions, orders, _) in enumerate(held_by):
         for name, held, room in (("ids", events, 16), ("sessions", sessions, 8), ("orders", orders, 8)):
             heads[name][i, : len(held[:room])] = held[:room]
-    start = np.arange(len(owner))
-    again, panes, back = rows.join(rows.cut(heads, rows.pack(start, measures), owner))
-    assert (again == heads).all()
-    assert back.tolist() == owner.tolist()
-    found = dict(zip(panes["start"].tolist(), rows.values(panes).tolist(), strict=True))
-    assert found == dict(zip(start.tolist(), measures.tolist(), strict=True))
+    start = np.arange(first[-1])
+    again = rows.join(rows.cut(rows.pack(heads, rows.Panes(first, start, measures))))
+    for name in set(heads.dtype.names or ()) - {"held"}:
+        assert (again.heads[name] == heads[name]).all(), name
+    panes = rows.panes(again)
+    assert panes.first.tolist() == first.tolist()
+    assert panes.start.tolist() == start.tolist()
+    assert panes.measures.tolist() == measures.tolist()
 
 
 def slots(stored: list[int]) -> list[int]:
@@ -73,16 +74,16 @@ def test_rows_that_were_written_before_hold_what_they_held(order: list[int]) -> 
     chosen = [STORED["rows"][i] for i in order]
     stored = [base64.b64decode(one["row"]) for one in chosen]
     assert rows.unreadable(stored) == []
-    heads, panes, owner = rows.join(stored)
-    assert owner.tolist() == sorted(owner.tolist())
-    measures = rows.values(panes)
+    joined = rows.join(stored)
+    heads, panes = joined.heads, rows.panes(joined)
     columns = VOCABULARY.columns(STORED["measures"])
     for i, (one, row) in enumerate(zip(chosen, stored, strict=True)):
         head = one["head"] | {name: slots(one["head"][name]) for name in ("alert", "alert_since")}
         assert {name: heads[name][i].tolist() for name in head} == head
         assert heads["totals"][i, columns].tolist() == one["totals"]
-        mine = owner == i
-        assert np.c_[panes["start"][mine], measures[mine][:, columns]].tolist() == one["panes"]
+        mine = slice(panes.first[i], panes.first[i + 1])
+        held = np.c_[panes.start[mine], panes.measures[mine][:, columns]].tolist()
+        assert held == sorted(one["panes"])
         assert (rows.clock_of(row), rows.last_of(row)) == (one["head"]["clock"], one["head"]["last"])
 
 
@@ -94,24 +95,24 @@ def test_rows_of_released_layouts_are_written_byte_for_byte_as_before(newest: in
     for layout in layouts:
         stored = [base64.b64decode(one["row"]) for one in STORED["rows"] if one["layout"] == layout]
         written = [base64.b64decode(one["row"]) for one in STORED["rows"] if one["layout"] == newest]
-        heads, panes, owner = codec.join(written)
+        joined = codec.join(written)
         if layout == 1:  # what a row of an older layout lacked is 0
-            heads["born"] = heads["followed"] = 0
-        heads["alert"][:, LAYOUTS[layout].alert_slots :] = 0
-        heads["alert_since"][:, LAYOUTS[layout].alert_slots :] = 0
-        assert codec.cut(*codec.join(stored)) == codec.cut(heads, panes, owner)
-        assert layout != newest or codec.cut(*codec.join(stored)) == stored
+            joined.heads["born"] = joined.heads["followed"] = 0
+        joined.heads["alert"][:, LAYOUTS[layout].alert_slots :] = 0
+        joined.heads["alert_since"][:, LAYOUTS[layout].alert_slots :] = 0
+        assert codec.cut(codec.join(stored)) == codec.cut(joined)
+        assert layout != newest or codec.cut(codec.join(stored)) == stored
 
 
 def test_another_layout_is_refused() -> None:
-    heads, panes, owner = rows.join([None])
+    joined = rows.join([None])
     for number in (99, 258):
-        heads["layout"] = number
-        row = rows.cut(heads, panes, owner)[0]
+        joined.heads["layout"] = number
+        row = rows.cut(joined)[0]
         with pytest.raises(rows.LayoutError, match=str(number)):
             rows.join([row])
-    heads["layout"] = 99
-    row = rows.cut(heads, panes, owner)[0]
+    joined.heads["layout"] = 99
+    row = rows.cut(joined)[0]
     with pytest.raises(rows.LayoutError, match="99"):
         rows.join([None, row])
     with pytest.raises(rows.LayoutError, match="99"):

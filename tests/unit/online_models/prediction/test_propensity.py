@@ -28,7 +28,7 @@ from online_models.prediction.propensity import (
 from online_models.prediction.propensity import predict as predict_propensity
 from online_models.prediction.propensity_learner import PropensityLearner, PropensityParams, _Waiting
 from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows
-from state.events import SESSION_GAP
+from state.history import SESSION_GAP
 from tests.processes import under_hash_seeds
 
 R, L = 2, 3

@@ -67,10 +67,11 @@ def test_another_deployments_rows_are_refused(tmp_path: Path) -> None:
 
 def row(clock: int, *starts: int) -> bytes:
     """A row whose last event lies at its clock, with panes at starts (units)."""
-    heads, _, _ = rows.join([None])
+    heads = rows.join([None]).heads
     heads["birth"], heads["clock"], heads["last"] = 0, clock, clock
-    panes = rows.pack(np.array(starts, np.int64), np.ones((len(starts), len(VOCABULARY.measures)), np.int64))
-    return rows.cut(heads, panes, np.zeros(len(starts), np.int64))[0]
+    measures = np.ones((len(starts), len(VOCABULARY.measures)), np.int64)
+    panes = rows.Panes(np.array([0, len(starts)]), np.array(starts, np.int64), measures)
+    return rows.cut(rows.pack(heads, panes))[0]
 
 
 def test_a_due_entry_is_returned_once_before_and_after_it_is_written(tmp_path: Path) -> None:

@@ -148,9 +148,10 @@ def test_words_name_features_and_a_segment_like_all_others() -> None:
 
 
 def test_profiles_name_the_super_segment_of_each_segment() -> None:
-    heads, panes, owner = state_rows.join(list(ROWS.values()))
+    joined = state_rows.join(list(ROWS.values()))
+    heads = joined.heads
     heads["segment"] = np.resize([0, 1, 3, 4, 8], len(heads))
-    listed = {one["id"]: one for one in profiles(state_rows.cut(heads, panes, owner), SECOND)}
+    listed = {one["id"]: one for one in profiles(state_rows.cut(joined), SECOND)}
     known = zip(SECOND.ids, super_segments(SECOND.ids, SECOND.centres, SECOND.weights), strict=True)
     assert {one: listed[one]["super_segment"] for one in listed} == dict(known) | {8: None}
     assert listed[8]["siblings"] == []

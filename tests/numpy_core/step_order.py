@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from state import windows
 from state.layout import Ints
+from tests.numpy_core import windows
 
 _STEP = np.int64(36)  # bits of a step's place within its row in a key
 Others = tuple[Ints, Ints, int]  # rows, times (ms), what they are in Steps.event

@@ -1,90 +1,93 @@
 """Windows as of every event equal plain sums over the raw events; any split of a stream gives the same rows."""
 
 import itertools
-from dataclasses import fields
+from typing import NamedTuple
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state import fold, rows, windows
+from state import history, rows, windows
 from state.vocabulary import VOCABULARY
 
 USERS = 3
 START = 1_700_000_000_000
 
 
+class Stream(NamedTuple):
+    row: np.ndarray  # (n,) of each event
+    events: history.Events
+
+
 @st.composite
-def streams(draw: st.DrawFn) -> fold.Events:
+def streams(draw: st.DrawFn) -> Stream:
     """Events of a few users in an applied order: mostly forward, some late by up to forty days."""
     n = draw(st.integers(1, 40))
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     step = draw(st.sampled_from([100_000, 3_600_000, 86_400_000]))
     time = START + np.cumsum(rng.integers(0, step, n))
     time -= (rng.random(n) < 0.2) * rng.integers(0, 40 * 86_400_000, n)
-    return fold.Events(
-        row=rng.integers(0, USERS, n),
+    row = rng.integers(0, USERS, n)
+    events = history.Events(
         time=time,
         watermark=np.full(n, rows.NEVER),
         type=rng.integers(0, 9, n).astype(np.int8),
         amount=rng.integers(0, 1000, n),
         quantity=rng.integers(-1, 4, n),
+        event_id=np.zeros(n, np.uint64),
         session=rng.integers(0, 12, n).astype(np.uint64),
         order=rng.integers(0, 12, n).astype(np.uint64),
         category=rng.integers(0, 7, n).astype(np.uint32),
         brand=rng.integers(0, 7, n).astype(np.uint32),
         place=rng.integers(0, 3, (n, 3)).astype(np.uint32),
         block=time // 10_800_000 % 8,
+        ordinal=np.arange(n),
     )
-
-
-def pick(events: fold.Events, index: np.ndarray) -> fold.Events:
-    return fold.Events(**{f.name: getattr(events, f.name)[index] for f in fields(events)})
+    return Stream(row, events)
 
 
 Step = tuple[int, bytes, bytes, int]
 
 
-def run(events: fold.Events, cuts: list[int]) -> tuple[list[bytes], dict[int | tuple[int, int], Step]]:
+def run(stream: Stream, cuts: list[int]) -> tuple[list[bytes], dict[int | tuple[int, int], Step]]:
     """Rows and, for each event and each exit (row, -time), (as of, windows, hours, ordinal), cut into batches."""
     stored: list[bytes | None] = [None] * USERS
     seen: dict[int | tuple[int, int], Step] = {}
     for a, b in itertools.pairwise(cuts):
-        order = np.arange(a, b)
-        order = order[np.argsort(events.row[order], kind="stable")]
-        heads, panes, owner = rows.join(stored)
-        asked = fold.Asked.by_events(np.zeros(USERS, bool))
-        steps, panes, owner = fold.fold(heads, panes, owner, pick(events, order), asked)
-        stored = list(rows.cut(heads, panes, owner))
+        by_row = np.argsort(stream.row[a:b], kind="stable") + a
+        first_event = np.searchsorted(stream.row[by_row], np.arange(USERS + 1))
+        asked = history.asked_by_events(np.zeros(USERS, bool))
+        result = history.apply(rows.join(stored), stream.events, by_row, first_event, asked)
+        steps, stored = result.steps, list(rows.cut(result.rows))
         for i in range(len(steps.row)):
             exit_ = (int(steps.row[i]), -int(steps.now[i]))
             found = steps.windows[i].tobytes(), steps.hours[i].tobytes(), int(steps.ordinal[i])
-            seen[int(order[steps.event[i]]) if steps.event[i] >= 0 else exit_] = (int(steps.now[i]), *found)
+            seen[int(steps.event[i]) if steps.event[i] >= 0 else exit_] = (int(steps.now[i]), *found)
     return [row for row in stored if row is not None], seen
 
 
 @settings(max_examples=60, deadline=None)
 @given(streams(), st.lists(st.integers(0, 40), max_size=4))
-def test_any_split_gives_the_same(events: fold.Events, cuts: list[int]) -> None:
-    n = len(events.row)
-    whole = run(events, [0, n])
-    assert run(events, list(range(n + 1))) == whole
-    assert run(events, sorted({0, n, *(c for c in cuts if c < n)})) == whole
+def test_any_split_gives_the_same(stream: Stream, cuts: list[int]) -> None:
+    n = len(stream.row)
+    whole = run(stream, [0, n])
+    assert run(stream, list(range(n + 1))) == whole
+    assert run(stream, sorted({0, n, *(c for c in cuts if c < n)})) == whole
 
 
 @settings(max_examples=60, deadline=None)
 @given(streams())
-def test_windows_equal_sums_over_raw_events(events: fold.Events) -> None:
-    n = len(events.row)
-    _, seen = run(events, [0, n])
+def test_windows_equal_sums_over_raw_events(stream: Stream) -> None:
+    events, row, n = stream.events, stream.row, len(stream.row)
+    _, seen = run(stream, [0, n])
     checked = (*COUNTED, "items", "spend", "refunds")
     for i in range(n):
         now = seen[i][0]
-        assert now == max(int(t) for t in events.time[: i + 1][events.row[: i + 1] == events.row[i]])
+        assert now == max(int(t) for t in events.time[: i + 1][row[: i + 1] == row[i]])
         got = np.frombuffer(seen[i][1], np.int64).reshape(4, len(VOCABULARY.measures))
         for w, (pane, length) in enumerate(windows.SPANS):
             low = (now // (pane * windows.UNIT)) * pane * windows.UNIT - length * windows.UNIT
-            mine = [j for j in range(i + 1) if events.row[j] == events.row[i] and events.time[j] >= low]
+            mine = [j for j in range(i + 1) if row[j] == row[i] and events.time[j] >= low]
             for measure in checked:
                 found = got[w, VOCABULARY.column(measure)]
                 assert found == sum(plain(events, j, measure) for j in mine), (i, w, measure)
@@ -92,12 +95,12 @@ def test_windows_equal_sums_over_raw_events(events: fold.Events) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(streams())
-def test_exits_are_where_a_pane_leaves_a_window(events: fold.Events) -> None:
-    n, unit = len(events.row), windows.UNIT
-    _, seen = run(events, [0, n])
+def test_exits_are_where_a_pane_leaves_a_window(stream: Stream) -> None:
+    events, row, n, unit = stream.events, stream.row, len(stream.row), windows.UNIT
+    _, seen = run(stream, [0, n])
     expected = {}
     for user in range(USERS):
-        mine = [j for j in range(n) if events.row[j] == user]
+        mine = [j for j in range(n) if row[j] == user]
         for at, j in enumerate(mine[1:], 1):
             before, now = seen[mine[at - 1]][0] // unit, seen[j][0] // unit
             for pane, length in windows.SPANS:
@@ -128,7 +131,7 @@ COUNTED = {  # what counts the events of one type
 }
 
 
-def plain(events: fold.Events, j: int, measure: str) -> int:
+def plain(events: history.Events, j: int, measure: str) -> int:
     """What one event adds, said again as a reader of the contract would."""
     kind, quantity, amount = int(events.type[j]), int(events.quantity[j]), int(events.amount[j])
     purchase, refund = (kind == VOCABULARY.code(name) for name in ("purchase", "refund"))

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from state import recent_ids
 from state.layout import Heads, Ints
 from state.vocabulary import ANY, Adds, Vocabulary
+from tests.numpy_core import recent_ids
 
 SESSION_GAP = 30 * 60_000  # ms without an event that end a session
 _SESSION_AS_ORDER = np.uint64(0x9E3779B97F4A7C15)  # keeps an order named by its session apart from a transaction

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from state import affinity, windows
-from state.events import Events, firsts, measures
 from state.layout import NEVER, Heads, Ints, Panes
-from state.rows import CODEC, RowCodec
-from state.step_order import StepOrder, copy_from_event_before, exits_due, in_order
+from tests.numpy_core import affinity, windows
+from tests.numpy_core.events import Events, firsts, measures
+from tests.numpy_core.rows import CODEC, RowCodec
+from tests.numpy_core.step_order import StepOrder, copy_from_event_before, exits_due, in_order
 
 HOUR_MS = 3_600_000
 SWAP, EXIT, FORGOTTEN, ERASED = -1, -2, -3, -4  # in Steps.event: steps that are no events

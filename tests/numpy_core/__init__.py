@@ -1,0 +1,1 @@
+"""The batch core on whole columns, as it was before the compiled one: the oracle of the differential tests."""
