@@ -12,7 +12,8 @@ from tests.deployed import Deployed
 from tests.processes import wait_for
 
 pytestmark = pytest.mark.kafka
-SELDOM = {"state.flush_interval": 40.0, "state.transaction_timeout": 60.0}  # so that no tick flushes in a test's time
+# No tick flushes in a test's time: whoever waits less than that for a flush has waited for another one.
+SELDOM = {"state.flush_interval": 60.0, "state.transaction_timeout": 80.0}
 
 # a worker that loses a fetch of a source, after the consumer's position has moved, and another one later: where the
 # first is read again, what it fetches meanwhile is dropped, so the second must lie well behind it
@@ -38,13 +39,19 @@ def apply_without_a_flush(made: Deployed) -> None:
     assert made.counted() == {}
 
 
+def wait_for_the_flush(made: Deployed) -> None:
+    """A transaction that has ended is visible a little later, once its markers are written."""
+    wait_for(lambda: made.counted() != {}, "the flush", 20)
+    assert made.counted() == dict(made.sent)
+
+
 def test_a_stop_flushes_what_was_applied(kafka: str, prefix: str, tmp_path: Path) -> None:
     made = Deployed(kafka, prefix, tmp_path, **SELDOM)
     with made.run() as process:
         apply_without_a_flush(made)
         process.terminate()
         assert process.wait(60) == 0, made.log()[-3000:]
-    assert made.counted() == dict(made.sent)
+    wait_for_the_flush(made)
 
 
 def test_a_revoke_flushes_what_was_applied(kafka: str, prefix: str, tmp_path: Path) -> None:
@@ -53,7 +60,7 @@ def test_a_revoke_flushes_what_was_applied(kafka: str, prefix: str, tmp_path: Pa
         apply_without_a_flush(made)
         with made.run(folder=tmp_path / "other") as other:
             wait_for(lambda: "Successfully synced group" in (tmp_path / "other" / "worker.log").read_text(), "it")
-            assert made.counted() == dict(made.sent)
+            wait_for_the_flush(made)
             assert (process.poll(), other.poll()) == (None, None)
 
 

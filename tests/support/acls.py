@@ -17,6 +17,9 @@ from kafka.admin import (
     ResourcePatternFilter,
     ResourceType,
 )
+from kafka.errors import NoError
+
+from tests.processes import wait_for
 
 
 class Grant(NamedTuple):
@@ -91,12 +94,21 @@ def grant(admin: KafkaAdminClient, grants: Iterable[Grant], prefix: str) -> None
     ]
     failed = admin.create_acls(acls)["failed"]
     assert not failed, failed
+    # The controller answers before the broker has applied what it wrote.
+    wait_for(lambda: all(_described(admin, acl) for acl in acls), "the ACLs")
+
+
+def _described(admin: KafkaAdminClient, acl: ACLFilter) -> bool:
+    """Whether the broker, which decides by them, has an ACL of that filter."""
+    found, error = admin.describe_acls(acl)
+    assert error is NoError, error
+    return bool(found)
 
 
 def revoke(admin: KafkaAdminClient, one: Grant, operation: str, prefix: str) -> None:
     """Take one operation of one line away."""
     pattern = ResourcePatternFilter(_TYPES[one.resource], prefix + one.name.rstrip("*"), _kind(one.name))
-    ((_, gone, _),) = admin.delete_acls(
-        [ACLFilter(f"User:{one.role}", "*", _operation(operation), ACLPermissionType.ALLOW, pattern)]
-    )
+    acl = ACLFilter(f"User:{one.role}", "*", _operation(operation), ACLPermissionType.ALLOW, pattern)
+    ((_, gone, _),) = admin.delete_acls([acl])
     assert len(gone) == 1, gone
+    wait_for(lambda: not _described(admin, acl), "the end of the ACL")
