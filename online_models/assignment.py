@@ -50,18 +50,18 @@ def assign(version: Version, raw: Floats, user: Ints | None = None, held: Ints |
 
 
 @compiled
-def _stay_or_move(squared: Floats, user: Ints, came_from: Ints, nearer: float, chosen: Ints) -> None:
+def _stay_or_move(squared: Floats, user: Ints, came_from: Ints, shrink: float, chosen: Ints) -> None:
     """Set chosen (n,) to the centre of each row: the one before where it is near enough, else the nearest.
 
     squared (k, n) distances; user (n,); came_from (users,): index of the centre that each user comes from, -1 for none;
-    nearer: what another centre's squared distance has to fall below, as a share of that to the centre before.
+    shrink: what the squared distance to the centre before is multiplied by, (1 - hysteresis) squared.
     """
     for row in range(len(chosen)):
         before = came_from[user[row]]
         if row and user[row - 1] == user[row]:
             before = chosen[row - 1]
         nearest = _nearest(squared, row, -1)
-        stays = before >= 0 and squared[before, row] * nearer <= squared[nearest, row]
+        stays = before >= 0 and squared[before, row] * shrink <= squared[nearest, row]
         chosen[row] = before if stays else nearest
 
 
