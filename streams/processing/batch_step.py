@@ -349,9 +349,8 @@ def _change_segments(evaluation: _Evaluation, outcome: Outcome) -> None:
         record = applied.batch.record[index]
         source, offset = applied.batch.source[record].tolist(), applied.batch.offset[record].tolist()
         config = evaluation.config
-        for i, change in enumerate(by_event.tolist()):
-            topic = config.sources[source[i]]
-            causes[change] = segment_changes.SourceRecord(topic, config.partition, offset[i])
+        for change, place, at in zip(by_event.tolist(), source, offset, strict=True):
+            causes[change] = segment_changes.SourceRecord(config.sources[place], config.partition, at)
     outcome.change_records = segment_changes.change_records(changes, evaluation.users, assigned, version, causes)
 
 
