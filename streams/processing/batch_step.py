@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import repeat
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -350,10 +351,11 @@ def _change_segments(evaluation: _Evaluation, outcome: Outcome) -> None:
         index = event[by_event]
         outcome.event_times = applied.batch.time[index]
         record = applied.batch.record[index]
-        source, offset = applied.batch.source[record].tolist(), applied.batch.offset[record].tolist()
-        config = evaluation.config
-        for change, place, at in zip(by_event.tolist(), source, offset, strict=True):
-            causes[change] = segment_changes.SourceRecord(config.sources[place], config.partition, at)
+        topics = [evaluation.config.sources[source] for source in applied.batch.source[record].tolist()]
+        offsets = applied.batch.offset[record].tolist()
+        by_event_causes = map(segment_changes.SourceRecord, topics, repeat(evaluation.config.partition), offsets)
+        for change, cause in zip(by_event.tolist(), by_event_causes, strict=True):
+            causes[change] = cause
     outcome.change_records = segment_changes.change_records(changes, evaluation.users, assigned, version, causes)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from state.rows import Ints
 
 
-class _Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct, gc=False):
     type: str
     id: str
     time: str
@@ -40,8 +40,7 @@ def encode_events(
     """Encode n events of a type. identity (n,): what each is about, as identities() names it; with the type it gives
     the id."""
     events = map(_Envelope, repeat(f"shoal.{kind}"), _event_ids(identity, kind), times, subjects, data)
-    lines = msgspec.json.Encoder().encode_lines(list(events))
-    return lines.split(b"\n")[:-1]  # a line break in a string is escaped
+    return list(map(msgspec.json.Encoder().encode, events))
 
 
 def _event_ids(identity: Sequence[bytes], kind: str) -> list[str]:

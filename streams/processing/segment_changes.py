@@ -59,7 +59,10 @@ def _columns(found: NDArray[np.void]) -> Changes:
 NONE = _columns(np.zeros(0, _CHANGE))
 
 
-class Reason(msgspec.Struct):
+# None of the structs below refers to itself: without the collector's bookkeeping they are made faster.
+
+
+class Reason(msgspec.Struct, gc=False):
     """A feature that speaks for the change: its scaled value, and how much it says, in squared scaled units."""
 
     feature: str
@@ -67,14 +70,14 @@ class Reason(msgspec.Struct):
     weight: float
 
 
-class Predicted(msgspec.Struct):
+class Predicted(msgspec.Struct, gc=False):
     """The segment of a new user at the end of the first day, and its probability."""
 
     segment: int
     probability: float
 
 
-class SourceRecord(msgspec.Struct):
+class SourceRecord(msgspec.Struct, gc=False):
     """The source record that caused a change."""
 
     topic: str
@@ -82,7 +85,7 @@ class SourceRecord(msgspec.Struct):
     offset: int
 
 
-class _Change(msgspec.Struct, rename={"from_": "from"}):
+class _Change(msgspec.Struct, rename={"from_": "from"}, gc=False):
     user: str
     seq: int
     from_: int | None
@@ -93,12 +96,12 @@ class _Change(msgspec.Struct, rename={"from_": "from"}):
     previous_version: int | None
     margin: float | None
     runner_up: int | None
-    features: list[Reason]
+    features: tuple[Reason, ...]
     predicted: Predicted | None  # of users in their first day, where the version has a model for it
     record: SourceRecord | None
 
 
-class _Current(msgspec.Struct):
+class _Current(msgspec.Struct, gc=False):
     user: str
     segment: int | None
     since: str
@@ -163,7 +166,7 @@ def _cause(event: int, late: bool) -> int:
     return FORGOTTEN if event == history.FORGOTTEN else ERASED
 
 
-def reasons(version: Version, features: NDArray[np.float64], changes: Changes) -> list[list[Reason]]:
+def reasons(version: Version, features: NDArray[np.float64], changes: Changes) -> list[tuple[Reason, ...]]:
     """For each change the features that speak most for the new segment against the old one, FEATURES_SHOWN of them.
 
     features (s, F) of the steps, scaled. For an old segment that the version does not have, and for none, the mean of
@@ -181,12 +184,10 @@ def reasons(version: Version, features: NDArray[np.float64], changes: Changes) -
     shape = len(changes), FEATURES_SHOWN
     best, value, weight = np.empty(shape, np.int64), np.empty(shape), np.empty(shape)
     _choose_features(features, changes.step, np.vstack((profile, mean)), old, new, best, value, weight)
-    columns = (best, np.round(value, 6), np.round(weight, 6))
-    chosen = [
-        Reason(FEATURE_NAMES[feature], value, weight)
-        for feature, value, weight in zip(*(column.reshape(-1).tolist() for column in columns), strict=True)
-    ]
-    return [chosen[i : i + FEATURES_SHOWN] for i in range(0, len(chosen), FEATURES_SHOWN)]
+    names = [FEATURE_NAMES[feature] for feature in best.reshape(-1).tolist()]
+    values, weights = (np.round(numbers, 6).reshape(-1).tolist() for numbers in (value, weight))
+    chosen = map(Reason, names, values, weights)
+    return list(zip(*[chosen] * FEATURES_SHOWN, strict=True))  # as many of the chosen for each change
 
 
 @compiled
@@ -251,7 +252,7 @@ def change_records(
     features = reasons(version, assigned.features, changes)
     ended = np.flatnonzero(changes.to_segment == UNASSIGNED).tolist()
     for i in ended:
-        margins[i], runners_up[i], features[i] = None, None, []
+        margins[i], runners_up[i], features[i] = None, None, ()
     segments, numbers = _or_none(changes.to_segment), repeat(version.number)
     change_data = map(
         _Change,

@@ -67,8 +67,10 @@ def day_end(born: Ints) -> Ints:
 
 def first_day_ends(heads: Heads, steps: Steps) -> Ints:
     """Steps (indices) that end the first day of a followed user."""
-    end = day_end(heads["born"].astype(np.int64))[steps.row]
-    return np.flatnonzero((steps.event == history.EXIT) & (steps.now == end) & (heads["followed"][steps.row] != 0))
+    exits = np.flatnonzero(steps.event == history.EXIT)
+    exits = exits[heads["followed"][steps.row[exits]] != 0]
+    end = day_end(heads["born"][steps.row[exits]].astype(np.int64))
+    return exits[steps.now[exits] == end]
 
 
 def sample(shop: Shop, hour: Ints, user_hash: NDArray[np.uint64], hourly: int) -> Ints:
@@ -110,12 +112,13 @@ def encode(
 ) -> list[bytes]:
     """The records of n steps: step (n,) indices, kind (n,), born (n,) units of five minutes; raw (s, width): of all
     steps."""
-    head = np.zeros(len(step), _HEAD)
+    record = np.zeros(len(step), [("head", _HEAD), ("raw", "<f8", raw.shape[1])])
+    head, record["raw"] = record["head"], raw[step]
     head["columns"], head["kind"], head["now"], head["born"] = columns, kind, steps.now[step], born * windows.UNIT
     for i, name in enumerate(history.LIFETIME):
         head[name] = steps.lifetime[step, i]
-    heads, size = head.tobytes(), _HEAD.itemsize
-    return [heads[i * size : (i + 1) * size] + row.tobytes() for i, row in enumerate(raw[step].astype("<f8"))]
+    data, size = record.tobytes(), record.itemsize
+    return [data[start : start + size] for start in range(0, len(data), size)]
 
 
 def pieces(

@@ -137,7 +137,8 @@ def _add_columns(sums: NDArray[np.int64], window: int, columns: Ints, total: Int
     """Set total (s,) to the sum of columns of a window; sums (s, 4, measures)."""
     for step in range(len(total)):
         total[step] = 0
-        for column in columns:
+    for column in columns:
+        for step in range(len(total)):
             total[step] += sums[step, window, column]
 
 

@@ -82,7 +82,7 @@ def test_reasons_are_those_of_whole_columns(seed: int) -> None:
     changes = segment_changes.detect(random_heads(rng), steps, assigned, model.number)
     new = np.where(changes.to_segment == UNASSIGNED, model.ids[0], changes.to_segment)
     expected = numpy_changes.reasons(model, assigned.features[changes.step], changes.from_segment, new)
-    assert segment_changes.reasons(model, assigned.features, changes) == expected
+    assert [list(one) for one in segment_changes.reasons(model, assigned.features, changes)] == expected
 
 
 def test_records_say_what_changed() -> None:
