@@ -82,7 +82,8 @@ def _choose(
         if row and user[row - 1] == user[row]:
             before = chosen[row - 1]
         nearest = _nearest(squared, -1)
-        mine = before if before >= 0 and squared[before] * shrink <= squared[nearest] else nearest
+        stays = before >= 0 and squared[before] * shrink <= squared[nearest]
+        mine = before if stays else nearest
         other = _nearest(squared, mine) if len(squared) > 1 else mine
         total = squared[mine] + squared[other]
         chosen[row], runner_up[row] = mine, other

@@ -421,8 +421,8 @@ def _add_training_records(evaluation: _Evaluation, outcome: Outcome, step: Ints,
     born = evaluation.heads["born"][row].astype(np.int64)
     columns = training_records.layout(features.NAMES)
     values = training_records.encode(kind, evaluation.steps, step, born, columns, evaluation.features)
-    key = evaluation.config.training_key
-    keys = [training_records.pseudonym(evaluation.users[i], key) for i in row.tolist()]
+    users = [evaluation.users[i] for i in row.tolist()]
+    keys = training_records.pseudonyms(users, evaluation.config.training_key)
     outcome.training_records += zip(keys, values, strict=True)
 
 

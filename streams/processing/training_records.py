@@ -9,7 +9,7 @@ features at the end of their first day.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -99,7 +99,18 @@ def sample(shop: Shop, hour: Ints, user_hash: NDArray[np.uint64], hourly: int) -
 
 def pseudonym(user: bytes, key: bytes) -> bytes:
     """Keyed hash of a user id, 16 bytes: the same user over time, and no way back without the key."""
-    return hashlib.blake2b(user, key=key[:64], digest_size=16).digest()
+    return pseudonyms([user], key)[0]
+
+
+def pseudonyms(users: Iterable[bytes], key: bytes) -> list[bytes]:
+    """The pseudonym of each user."""
+    keyed = hashlib.blake2b(key=key[:64], digest_size=16)
+    found = []
+    for user in users:
+        user_hash = keyed.copy()  # half the time of a new one
+        user_hash.update(user)
+        found.append(user_hash.digest())
+    return found
 
 
 def layout(names: Sequence[str]) -> int:
