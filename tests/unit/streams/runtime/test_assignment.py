@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from state.stores import rocksdb
 from state.stores.rocksdb import RowStore
+from state.windows import UNIT
 from streams.config.settings import Settings, load
 from streams.errors import RecoveryError
 from streams.kafka import changelog
@@ -18,6 +20,7 @@ from streams.processing import progress
 from streams.processing.progress import PROGRESS_KEY, Progress, Serial
 from streams.runtime import assignment, worker
 from streams.runtime.log_bounds import LogBounds
+from tests.unit.state.stores.test_rocksdb import row
 
 
 class Producer:
@@ -159,6 +162,41 @@ async def test_a_partition_does_not_start_from_an_older_progress(
         "is number 7 after 40 records: the partition was not started"
     )
     assert not running.ready
+    await running.close()
+
+
+async def test_an_assignment_can_be_closed_while_it_builds_the_expiry_index(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop runs between two turns of the build; the store is closed after the last of them, and can be opened."""
+    monkeypatch.setattr(changelog, "newest_serials", newest)
+    monkeypatch.setattr(rocksdb, "INDEX_CHUNK", 2)
+    open_store, stores = assignment.open_store, list[RowStore]()
+
+    def open_recovered(*arguments: object, **options: object) -> RowStore:
+        store = open_store(*arguments, **options)  # type: ignore[arg-type]
+        store.apply([b"u%d" % i for i in range(20)], [row(6_000_000 * UNIT, 6_000_000)] * 20, 0)
+        stores.append(store)
+        return store
+
+    async def read(number: int, positions: Mapping[tuple[str, int], int]) -> None:
+        pass
+
+    monkeypatch.setattr(assignment, "open_store", open_recovered)
+    failed: list[BaseException] = []
+    running = worker.Worker(settings, accept_loss=True)  # for rows without a progress
+    monkeypatch.setattr(worker, "exit_with_error", failed.append)
+    monkeypatch.setattr(running, "_start_reading", read)
+    Producer.released.set()
+    running.assign({1})
+    while (recovery := running.recovery) is None or recovery.indexing is None or recovery.indexing[1] < 6:
+        await asyncio.sleep(0)
+    assert recovery.describe() == "all records are read, the expiry index of partition 1 is being built: 6 users"
+    await running.revoke()
+    running.assign({1})
+    await until(lambda: running.ready or failed)
+    assert (failed, len(stores)) == ([], 2)
+    assert len(stores[1].due(1 << 31, 100)) == 20
     await running.close()
 
 
