@@ -217,3 +217,28 @@ def test_the_worker_ends_where_the_sources_are_not_resumed(settings: Settings, m
     now += settings.state.recovery_deadline + 1.0
     with pytest.raises(RecoveryError, match="the sources are not read"):
         running._check_reading()
+
+
+async def test_turns_go_round_the_partitions_and_end_where_a_rebalance_takes_one(settings: Settings) -> None:
+    running: Any = worker.Worker(settings)
+    left = {0: 3, 1: 1, 2: 2}
+    partitions = {number: SimpleNamespace(task=number) for number in (2, 0, 1)}
+    running._assignment = SimpleNamespace(partitions=partitions)
+    had: list[int] = []
+
+    def work(number: int) -> int:
+        had.append(number)
+        left[number] -= 1
+        if len(had) == 3:
+            partitions.pop(0)  # between two turns
+        return left[number] >= 0
+
+    await running._run_in_turns(work, 0.0)
+    assert had == []  # no time
+    await running._run_in_turns(work, 100.0)
+    assert had == [0, 1, 2, 1, 2, 1, 2]
+    partitions[0] = SimpleNamespace(task=None)
+    left[1], left[2], had[:] = 1, 1, []
+    running._last_turn = 1
+    await running._run_in_turns(work, 100.0)
+    assert had[:2] == [2, 1]
