@@ -187,13 +187,13 @@ class Worker:
         """Apply what may be applied now, then pause the sources of which the task has enough queued."""
         if partition.task is None:
             return
-        end_offsets, number = self.app.consumer.end_offsets(), partition.number
-        # While a repartition service is behind, its topic will get records: its end must not count as reached.
-        end_offsets |= {(service.topic, number): None for service in self.repartition_services if service.behind}
+        consumer, number = self.app.consumer, partition.number
         if not self._flush_takes_long():
+            # While a repartition service is behind, its topic will get records: its end must not count as reached.
+            growing = {service.topic for service in self.repartition_services if service.behind}
             sources = partition.task.config.sources
-            partition.task.run(int(time.time() * 1000), {topic: end_offsets.get((topic, number)) for topic in sources})
-        consumer = self.app.consumer
+            ends = {topic: None if topic in growing else consumer.end_offset(topic, number) for topic in sources}
+            partition.task.run(int(time.time() * 1000), ends)
         paused = {(topic, number) for topic in partition.task.full_topics()}
         consumer.paused = {source for source in consumer.paused if source[1] != number} | paused
 
