@@ -20,6 +20,7 @@ import numpy as np
 from rich.table import Table
 
 from state.stores.rocksdb import Meta, RowStore
+from streams.compiling import ensure_compiled
 from streams.config.factories import forget_units, partition_config, schema_of
 from streams.config.settings import Settings, load
 from streams.processing.commands import Command, encode
@@ -47,13 +48,15 @@ SEED = 5
 def main(users: int, erasures: int, home: Path, out: Path | None) -> None:
     """Milliseconds for which the event loop stands still at a time."""
     fresh(home)
-    settings = load(environ={}, **{"topics.partitions": 1})
+    chosen: dict[str, object] = {"topics.partitions": 1}
+    settings = load(environ={}, **chosen)
+    ensure_compiled()
     store = filled_store(settings, home / "0", users)
     heap.tune_collector()  # as a worker does
-    found = {
-        "expiry index": asyncio.run(blocks(lambda: build_index(settings, store))),
-        "erasures": asyncio.run(blocks(lambda: erase(settings, store, users, erasures))),
-    }
+    found = {"expiry index": asyncio.run(blocks(lambda: build_index(settings, store)))}
+    task = asked(settings, store, users, erasures)
+    found["erasures"] = asyncio.run(blocks(lambda: carry_out(task)))
+    assert task.progress.users == -erasures  # the progress counts only what was applied here
     store.close()
     table = Table("", "in all, s", "longest block, ms", "of processor time, ms", title=f"{users:,} users")
     for what, figures in found.items():
@@ -105,8 +108,8 @@ async def build_index(settings: Settings, store: RowStore) -> None:
     await Assignment._complete_index(assignment, Partition(0, store, None, None))  # type: ignore[arg-type]
 
 
-async def erase(settings: Settings, store: RowStore, users: int, erasures: int) -> None:
-    """As a worker does: all commands come in one fetch."""
+def asked(settings: Settings, store: RowStore, users: int, erasures: int) -> PartitionProcessor:
+    """A task in which one fetch of erasures is queued."""
     topic = settings.topic("commands")
     schemas = [schema_of(source, settings) for source in settings.sources]
     task = PartitionProcessor(
@@ -119,12 +122,14 @@ async def erase(settings: Settings, store: RowStore, users: int, erasures: int) 
     chosen = np.random.default_rng(SEED).permutation(users)[:erasures].tolist()
     names = [traffic.ident(i) for i in chosen]
     values: list[bytes | None] = [encode(Command("erase", name.decode(), user_id=name.decode())) for name in names]
-    last = erasures - 1
-    fetch = RecordBatch(topic, 0, 0, last, list(range(erasures)), [*names], values, [0] * erasures)
-    task.add(fetch)
+    task.add(RecordBatch(topic, 0, 0, erasures - 1, list(range(erasures)), [*names], values, [0] * erasures))
+    return task
+
+
+async def carry_out(task: PartitionProcessor) -> None:
+    """As a worker does."""
     while task.carry_out_commands(int(time.time() * 1000)):
         await asyncio.sleep(0)
-    assert task.progress.users == -erasures  # the progress counts only what was applied here
 
 
 if __name__ == "__main__":
