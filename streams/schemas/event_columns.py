@@ -15,9 +15,9 @@ from streams.schemas.event_fields import LINE_LIMIT, QUANTITY_LIMIT, USER_LIMIT
 from streams.schemas.record_batch import RecordBatch
 from streams.schemas.timestamps import BAD, to_ms
 
-_IDS = {"event_id": "event_id", "session": "session_id", "order": "transaction_id"}  # column: field
+IDS = {"event_id": "event_id", "session": "session_id", "order": "transaction_id"}  # column: field
 ID_WITH_NUL = np.uint64(0xFFFFFFFFFFFFFFFF)  # stands for an id with a NUL in it
-_HALF = ("category", "brand", "country", "region", "city")
+TEXTS = ("category", "brand", "country", "region", "city")  # columns and fields
 
 
 def type_codes(types: Mapping[str, str]) -> dict[str, int]:
@@ -85,8 +85,8 @@ def build(
     flag(~(price >= 0) | ~(np.abs(amount) <= LINE_LIMIT), "bad_price", "price")
     flag(_mapped(column("currency"), lambda c: c is not None and c != currency, np.bool_), "currency", "currency")
     flag(_mapped(column("event_type"), lambda t: t is None, np.bool_), "bad_type", "event_type")
-    hashes = {name: _mapped(column(field), _ident, np.uint64) for name, field in _IDS.items()}
-    for name, field in _IDS.items():
+    hashes = {name: _mapped(column(field), _ident, np.uint64) for name, field in IDS.items()}
+    for name, field in IDS.items():
         flag(hashes[name] == ID_WITH_NUL, "bad_type", field)
 
     reason = np.zeros(n, np.uint8)
@@ -100,7 +100,7 @@ def build(
             "amount": amount.astype(np.int64),
             "quantity": quantity.astype(np.int64),
             **hashes,
-            **{name: _mapped(column(name), _half, np.uint32) for name in _HALF},
+            **{name: _mapped(column(name), _half, np.uint32) for name in TEXTS},
         }
     if reasons:
         accepted = np.flatnonzero(reason[of_event] == 0)

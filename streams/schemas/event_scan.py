@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from state.compiled import compiled
 from streams.schemas.event_batch import OTHER as OTHER_TYPE
 from streams.schemas.event_batch import EventBatch, Ints, Reject
-from streams.schemas.event_columns import ID_WITH_NUL
+from streams.schemas.event_columns import ID_WITH_NUL, IDS, TEXTS
 from streams.schemas.event_fields import FIELDS, LINE_LIMIT, QUANTITY_LIMIT, USER_LIMIT
 from streams.schemas.json_scan import (
     DECIMAL,
@@ -41,10 +41,8 @@ from streams.schemas.xxh3 import LONGEST, PADDING, Words, words_of, xxh3_64
 _CODES = {name: code for code, name in enumerate(FIELDS)}
 _TIME, _TYPE, _USER = _CODES["event_time"], _CODES["event_type"], _CODES["user_id"]
 _PRICE, _QUANTITY, _CURRENCY = _CODES["price"], _CODES["quantity"], _CODES["currency"]
-_IDS = {"event_id": "event_id", "session": "session_id", "order": "transaction_id"}  # column: field
-_TEXTS = ("category", "brand", "country", "region", "city")  # columns and fields
-_ID_FIELDS = np.array([_CODES[field] for field in _IDS.values()])
-_TEXT_FIELDS = np.array([_CODES[field] for field in _TEXTS])
+_ID_FIELDS = np.array([_CODES[field] for field in IDS.values()])
+_TEXT_FIELDS = np.array([_CODES[field] for field in TEXTS])
 _DIGITS = 15  # a double holds every whole number of so many digits
 _POWERS_OF_TEN = 10.0 ** np.arange(_DIGITS + 1)  # exact
 _DAYS_OF_MONTH = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
@@ -58,8 +56,8 @@ _EVENT = np.dtype(
         ("time", "i8"),
         ("amount", "i8"),
         ("quantity", "i8"),
-        ("ids", "u8", len(_IDS)),
-        ("texts", "u4", len(_TEXTS)),
+        ("ids", "u8", len(IDS)),
+        ("texts", "u4", len(TEXTS)),
         ("type", "i1"),
         ("user_begin", "i8"),
         ("user_end", "i8"),
@@ -68,18 +66,18 @@ _EVENT = np.dtype(
 )
 
 
-class Names(NamedTuple):
-    """What a source calls things."""
+class ScanTables(NamedTuple):
+    """The words of a source that a scan knows."""
 
     fields: Table  # indices into event_fields.FIELDS
     types: Table  # codes of event types
     currency: Table  # that of all prices
 
 
-def names_of(fields: Mapping[str, str], types: Mapping[str, int], currency: str) -> Names:
+def scan_tables(fields: Mapping[str, str], types: Mapping[str, int], currency: str) -> ScanTables:
     """fields: the source's name of a field of FIELDS, where it differs. types: codes of event types."""
     codes = {fields.get(name, name): code for name, code in _CODES.items()}
-    return Names(word_table(codes), word_table(types), word_table({currency: 0}))
+    return ScanTables(word_table(codes), word_table(types), word_table({currency: 0}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ class Scan:
         )
 
 
-def scan(batch: RecordBatch, names: Names, *, ahead: int, max_bytes: int, now: int | None) -> Scan:
+def scan(batch: RecordBatch, tables: ScanTables, *, ahead: int, max_bytes: int, now: int | None) -> Scan:
     """Read the plain records of a fetch. ahead, max_bytes: as of `Options`; now: as of `Schema.decode`."""
     n = len(batch)
     values, edges = _join(batch.values)
@@ -130,7 +128,7 @@ def scan(batch: RecordBatch, names: Names, *, ahead: int, max_bytes: int, now: i
     else:
         keys, key_edges = _join(batch.keys)
         latest = np.minimum(np.array(batch.timestamps, np.int64), now) + ahead
-    sure, events = np.empty(n, np.bool_), np.empty(n, _EVENT)
+    sure, events = np.zeros(n, np.bool_), np.zeros(n, _EVENT)
     with np.errstate(over="ignore"):  # of hashes, where the loop runs as plain Python
         _read_events(
             words_of(values + PADDING),
@@ -140,9 +138,9 @@ def scan(batch: RecordBatch, names: Names, *, ahead: int, max_bytes: int, now: i
             key_edges,
             latest,
             max_bytes,
-            names.fields,
-            names.types,
-            names.currency,
+            tables.fields,
+            tables.types,
+            tables.currency,
             no_fields(len(FIELDS)),
             events,
             sure,
@@ -190,8 +188,8 @@ def _is_utf8(value: bytes) -> bool:
 def _columns(events: NDArray[np.void]) -> dict[str, NDArray[Any]]:
     """The columns of events (n,) _EVENT."""
     columns = {name: events[name] for name in ("time", "type", "amount", "quantity")}
-    columns |= {name: events["ids"][:, i] for i, name in enumerate(_IDS)}
-    columns |= {name: events["texts"][:, i] for i, name in enumerate(_TEXTS)}
+    columns |= {name: events["ids"][:, i] for i, name in enumerate(IDS)}
+    columns |= {name: events["texts"][:, i] for i, name in enumerate(TEXTS)}
     return {name: np.ascontiguousarray(column) for name, column in columns.items()}
 
 

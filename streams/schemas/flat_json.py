@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from streams.schemas import event_columns, routed_batch
 from streams.schemas.event_batch import EventBatch, Reasons
 from streams.schemas.event_fields import FIELDS
-from streams.schemas.event_scan import Scan, names_of, scan
+from streams.schemas.event_scan import Scan, scan, scan_tables
 from streams.schemas.field_names import Names
 from streams.schemas.json_records import parse
 from streams.schemas.record_batch import RecordBatch
@@ -30,7 +30,7 @@ class FlatJson:
         if unknown := set(theirs) - set(FIELDS):
             raise ValueError(f"no such field: {', '.join(sorted(unknown))}")
         self._types = event_columns.type_codes(options.types)
-        self._scan_names = names_of(theirs, self._types, options.currency)
+        self._scan_tables = scan_tables(theirs, self._types, options.currency)
         self._decode_event = _json_decoder(tuple(FIELDS), theirs)
         self._decode_route = _json_decoder(("user_id", "event_time"), theirs)
         self._names = Names(options.fields, options.types)
@@ -47,7 +47,7 @@ class FlatJson:
     def scan_events(self, batch: RecordBatch, *, now: int | None) -> Scan:
         """The events of the plain records."""
         options = self._options
-        return scan(batch, self._scan_names, ahead=options.ahead, max_bytes=options.max_bytes, now=now)
+        return scan(batch, self._scan_tables, ahead=options.ahead, max_bytes=options.max_bytes, now=now)
 
     def parse_events(self, batch: RecordBatch, *, source: int, key_before: int, now: int | None) -> EventBatch:
         """The same events as of decode(), without a scan: this is what a record means."""
