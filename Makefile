@@ -4,6 +4,9 @@ PYTHON ?= python3
 ARGS ?=
 # processes that share the tests: the whole suite, which mostly waits, four; tests that ARGS names run in one
 JOBS ?= $(if $(findstring tests/,$(ARGS)),0,4)
+# tests that run a second time with compiled loops as plain Python
+INTERPRETED = tests/unit/state tests/unit/streams/processing tests/unit/streams/schemas/test_event_scan.py \
+  tests/unit/streams/schemas/test_xxh3.py
 UV_VERSION = uv>=0.8,<1
 VENV = .venv
 BIN = $(VENV)/bin
@@ -30,7 +33,7 @@ format: $(STAMP)
 test: lint
 	@$(BIN)/python -m streams.compiling
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
-	@$(if $(ARGS),,NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n $(JOBS) tests/unit/state tests/unit/streams/processing)
+	@$(if $(ARGS),,NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n $(JOBS) $(INTERPRETED))
 	@echo 'tests/embeddings were not among them: they need torch, make test-embeddings runs them' >&2
 
 test-embeddings: $(EMBEDDINGS)/.installed

@@ -6,6 +6,7 @@ the large ones (state/layout.py). All numbers are little-endian.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -70,6 +71,29 @@ def _cells(layout: RowLayout, pane: np.dtype[np.void]) -> Cells:
         np.array(others, np.int64).reshape(-1, 4),
         np.array(ranges, np.int64).reshape(-1, 2),
     )
+
+
+def side_by_side(stored: Sequence[bytes]) -> tuple[Bytes, Ints]:
+    """The bytes of n rows or keys, one after the other, and where each begins (n + 1,).
+
+    The array can be written to, as can those of new rows: for another kind each loop would be compiled once more.
+    """
+    edges = np.zeros(len(stored) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, stored), np.int64, len(stored)), out=edges[1:])
+    return np.frombuffer(bytearray().join(stored), np.uint8), edges
+
+
+@compiled
+def layout_numbers(data: Bytes, edges: Ints) -> Ints:
+    """The layout of each row (n,): its first two bytes, 0 (of no layout) where it has fewer.
+
+    data: the bytes of n rows, one after the other; edges (n + 1,): where each begins, and the end.
+    """
+    numbers = np.zeros(len(edges) - 1, np.int64)
+    for row in range(len(numbers)):
+        if edges[row + 1] - edges[row] >= 2:
+            numbers[row] = _read(data, edges[row], 2)
+    return numbers
 
 
 @compiled

@@ -16,7 +16,18 @@ import numpy as np
 
 from state import migrations
 from state.layout import LAYOUTS, NEVER, UNASSIGNED, Heads, Ints, RowLayout
-from state.row_bytes import Bytes, count_panes, format_of, pane_type, read_heads, read_panes, write_panes, write_rows
+from state.row_bytes import (
+    Bytes,
+    count_panes,
+    format_of,
+    layout_numbers,
+    pane_type,
+    read_heads,
+    read_panes,
+    side_by_side,
+    write_panes,
+    write_rows,
+)
 from state.vocabulary import VOCABULARY, Unit, Vocabulary
 
 
@@ -77,34 +88,35 @@ class RowCodec:
         """Rows as columns. A missing row becomes a blank head without panes (birth -1); a row of an older layout is
         converted. LayoutError where a row is of an unknown layout, or damaged."""
         whole = [self.blank if row is None else row for row in stored]
-        numbers = _layout_numbers(whole)
+        data, edges = side_by_side(whole)
+        numbers = layout_numbers(data, edges)
         if (numbers != self.number).any():
             whole = [self._upgraded(row, number) for row, number in zip(whole, numbers.tolist(), strict=True)]
-        return self._read(whole, self.number)
+            data, edges = side_by_side(whole)
+        return self._read(data, edges, self.number)
 
     def _upgraded(self, row: bytes, number: int) -> bytes:
         """A row in the newest layout."""
         if number == self.number:
             return row
-        old = self._read([row], number)
+        old = self._read(*side_by_side([row]), number)
         panes, before = self._panes(old, number), self._layouts[number]
         heads = migrations.heads(old.heads, before, self.layout, self.number)
         return self.cut(
             self.pack(heads, replace(panes, measures=migrations.measures(panes.measures, before, self.layout)))
         )[0]
 
-    def _read(self, stored: Sequence[bytes], number: int) -> Rows:
-        """Rows of one layout, in its head and its order of measures."""
+    def _read(self, data: Bytes, edges: Ints, number: int) -> Rows:
+        """Rows of one layout, one after the other in data, in its head and its order of measures."""
         if number not in self._layouts:
             raise self._unknown(number)
         layout, row_format = self._layouts[number], self._formats[number]
-        data, edges = _side_by_side(stored)
         counts = count_panes(data, edges, row_format)
         if (counts < 0).any():
-            length = len(stored[int(counts.argmin())])
+            length = np.diff(edges)[counts.argmin()]
             raise LayoutError(f"a row of layout {number} has {length} bytes, which is not what its head says")
-        heads = np.zeros((len(stored), layout.head.itemsize), np.uint8)
-        begin = np.empty(len(stored), np.int64)
+        heads = np.zeros((len(counts), layout.head.itemsize), np.uint8)
+        begin = np.empty(len(counts), np.int64)
         read_heads(data, edges, row_format, heads, begin)
         return Rows(heads.reshape(-1).view(layout.head), data, begin, edges[1:])
 
@@ -149,11 +161,11 @@ class RowCodec:
 
     def unreadable(self, stored: Sequence[bytes]) -> list[int]:
         """Indices of those that are no rows, by their layout numbers and lengths; ascending."""
-        numbers = _layout_numbers(stored)
+        numbers = layout_numbers(*side_by_side(stored))
         readable = np.zeros(len(stored), bool)
         for number, row_format in self._formats.items():
             of_layout = np.flatnonzero(numbers == number)
-            data, edges = _side_by_side([stored[i] for i in of_layout.tolist()])
+            data, edges = side_by_side([stored[i] for i in of_layout.tolist()])
             readable[of_layout] = count_panes(data, edges, row_format) >= 0
         return np.flatnonzero(~readable).tolist()
 
@@ -177,21 +189,6 @@ class RowCodec:
 
 
 _INT64 = struct.Struct("<q")
-
-
-def _side_by_side(stored: Sequence[bytes]) -> tuple[Bytes, Ints]:
-    """The bytes of n rows, one after the other, and where each begins (n + 1,).
-
-    The array can be written to, as can those of new rows: for another kind each loop would be compiled once more.
-    """
-    edges = np.zeros(len(stored) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, stored), np.int64, len(stored)), out=edges[1:])
-    return np.frombuffer(bytearray().join(stored), np.uint8), edges
-
-
-def _layout_numbers(stored: Sequence[bytes]) -> Ints:
-    """The layout number of each row, (n,): its first two bytes."""
-    return np.frombuffer(b"".join([row[:2].ljust(2, b"\0") for row in stored]), "<u2").astype(np.int64)
 
 
 def _check(number: int, layout: RowLayout, vocabulary: Vocabulary) -> None:

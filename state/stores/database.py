@@ -5,7 +5,7 @@ It has no write-ahead log: after a kill it holds what was flushed, and the chang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -80,7 +80,7 @@ class Database:
         for cursor in self._cursor_from(start):
             yield cursor.key()
 
-    def items_from(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def items_from(self, start: bytes) -> Generator[tuple[bytes, bytes], None, None]:
         """Keys with their values in order, from a key on."""
         for cursor in self._cursor_from(start):
             yield cursor.key(), cursor.value()

@@ -6,7 +6,8 @@ offset up to which its rows are current. So it can be behind the changelog, but 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,7 +30,7 @@ INDEX_KEY = b"\x00\x00index"  # what the expiry index was built for; missing whi
 SWEPT_KEY = b"\x00\x00swept"  # ms: exits of the rows here are decided up to this time
 INDEX_FORMAT = b"1:%d"  # format of the index, and the units after which users are forgotten
 FIRST_USER_KEY = b"\x01"  # no user's key is smaller
-INDEX_CHUNK = 20_000  # rows at a time when the index is built
+INDEX_CHUNK = 1_000  # rows at a time when the index is built: takes some 5 ms, then others may run
 
 _MISSING = object()
 
@@ -235,8 +236,17 @@ class RowStore:
         return changes | expiry_index.entries(list(new_rows), list(new_rows.values()), 0, self._forget_units)
 
     def build_index(self) -> None:
+        """Build the expiry index at once, as build_index_in_turns does."""
+        for _ in self.build_index_in_turns():
+            pass
+
+    def build_index_in_turns(self) -> Generator[int, None, None]:
         """Build the expiry index from the rows where it is not complete: after a recovery into an empty store, and
-        where the time after which users are forgotten has changed."""
+        where the time after which users are forgotten has changed.
+
+        Yields after every INDEX_CHUNK rows how many are done. The rows must not change meanwhile. A caller that stops
+        before the end closes the iterator before the store; the index is then built anew by the next call.
+        """
         if self._has_index:
             return
         # Delete the key first: a process that ends during the build must not leave an index that counts as complete.
@@ -244,12 +254,17 @@ class RowStore:
         self._database.delete_range(expiry_index.PREFIX, expiry_index.PREFIX + b"\xff" * 5)
         users: list[bytes] = []
         rows: list[bytes] = []
-        for key, row in self._database.items_from(FIRST_USER_KEY):
-            users.append(key)
-            rows.append(row)
-            if len(users) == INDEX_CHUNK:
-                self._write_index(users, rows)
-                users, rows = [], []
+        count = 0
+        # RocksDB keeps its folder locked until an iterator over it is closed, too
+        with closing(self._database.items_from(FIRST_USER_KEY)) as items:
+            for key, row in items:
+                users.append(key)
+                rows.append(row)
+                if len(users) == INDEX_CHUNK:
+                    self._write_index(users, rows)
+                    count += len(users)
+                    users, rows = [], []
+                    yield count
         self._write_index(users, rows)
         self._database.put(INDEX_KEY, INDEX_FORMAT % self._forget_units)
         self._database.flush()  # without a write-ahead log a kill would lose the index

@@ -36,7 +36,8 @@ def backfill(context: Context, file: Path, schema: str, output: Path, as_of: int
             version = loads(model.read_bytes())
         except ValueError as error:
             raise DataError(f"{model}: {error}") from None
-    stored, rejects = run(context.settings(), file, schema, as_of)
-    now = feature_table.latest(stored.values()) if as_of is None else as_of
-    count = parquet.write(output, sorted(stored.items()), now, version, judge=True)
+    with parquet.rows_beside(output) as rows:
+        rejects = run(context.settings(), file, schema, rows, as_of, folder=output.parent)
+        now = feature_table.latest(row for _, row in rows.items()) if as_of is None else as_of
+        count = parquet.write(output, rows.items(), now, version, judge=True)
     click.echo(f"{count:,} users, {rejects:,} rejects", err=True)

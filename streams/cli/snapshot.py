@@ -31,7 +31,8 @@ def snapshot(context: Context, output: Path, as_of: int | None) -> None:
 
     settings = context.settings()
     version = asyncio.run(read_newest(settings))
-    stored, _ = asyncio.run(changelog.read(settings))
-    now = feature_table.latest(stored.values()) if as_of is None else as_of
-    count = parquet.write(output, sorted(stored.items()), now, version)
+    with parquet.rows_beside(output) as rows:
+        asyncio.run(changelog.copy_rows(settings, rows.put_many))
+        now = feature_table.latest(row for _, row in rows.items()) if as_of is None else as_of
+        count = parquet.write(output, rows.items(), now, version)
     click.echo(f"{count:,} users", err=True)

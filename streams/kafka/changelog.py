@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -38,6 +38,14 @@ async def read(settings: Settings) -> tuple[dict[bytes, bytes], dict[int, Progre
         else:
             user_rows[record.key] = record.value
     return user_rows, _decode_progress(progress_values)
+
+
+async def copy_rows(settings: Settings, put: Callable[[Mapping[bytes, bytes | None]], None]) -> None:
+    """Pass each committed change of a user's row to `put`, in the order of the changelog, up to its end; None: the row
+    was deleted."""
+    async for record in _records(settings, range(settings.topics.partitions)):
+        if record.key != PROGRESS_KEY:
+            put({record.key: record.value})
 
 
 async def read_user(settings: Settings, key: bytes) -> tuple[bytes | None, Progress]:

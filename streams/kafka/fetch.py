@@ -150,6 +150,14 @@ def ends(consumer: Any) -> dict[tuple[str, int], int | None]:
     return {key: state and state.lso for key, state in _partition_states(consumer).items()}
 
 
+def end(consumer: Any, topic: str, partition: int) -> int | None:
+    """What ends() says of one partition; None also where it is not assigned."""
+    subscription = consumer._subscription.subscription
+    assignment = subscription.assignment if subscription else None
+    state = assignment and assignment.state_value((topic, partition))
+    return state.lso if state else None
+
+
 def forget_end(consumer: Any, topic: str, partition: int) -> None:
     """Forget the last stable offset of a partition: ends() gives None until the next fetch reports it."""
     state = _partition_states(consumer).get((topic, partition))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 
 from state import expiry_index
@@ -14,7 +15,8 @@ from streams.schemas.record_batch import RecordBatch
 
 
 class CommandQueue:
-    """Commands do not wait for the time merge and do not hold it back."""
+    """Commands do not wait for the time merge and do not hold it back: some are carried out, then records are applied,
+    then the next. The progress has the offset of the next one, so each is carried out once."""
 
     def __init__(self, state: PartitionState, topic: str) -> None:
         self._state, self.topic = state, topic
@@ -37,14 +39,28 @@ class CommandQueue:
         self._fetches.append(batch)
         return True
 
-    def run(self, now: int) -> None:
-        """Carry out all that is queued. now: wall clock, ms."""
-        while self._fetches:
-            batch = self._fetches.popleft()
-            for i in range(len(batch)):
+    @property
+    def queued(self) -> int:
+        """Commands that wait."""
+        return sum(len(batch) for batch in self._fetches)
+
+    def run(self, now: int, limit: int) -> int:
+        """Carry out at most limit of those that are queued; how many were. now: wall clock, ms."""
+        source, count = self._state.progress.sources[self.topic], 0
+        while self._fetches and count < limit:
+            batch = self._fetches[0]
+            start = bisect_left(batch.offsets, source.offset)  # those before were carried out in an earlier turn
+            stop = min(len(batch), start + limit - count)
+            for i in range(start, stop):
                 self._carry_out(batch, i, now)
-            self._state.progress.sources[self.topic].offset = batch.last + 1
+            count += stop - start
+            if stop < len(batch):
+                source.offset = batch.offsets[stop]
+            else:
+                source.offset = batch.last + 1
+                self._fetches.popleft()
             self._state.changed = True
+        return count
 
     def _carry_out(self, batch: RecordBatch, index: int, now: int) -> None:
         state = self._state

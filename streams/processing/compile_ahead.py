@@ -16,6 +16,7 @@ from online_models.version import Version
 from state import features, row_windows, rows, windows
 from state.expiry_index import possible_entries
 from state.stores.memory import MemoryStore
+from state.stores.row_cache import BLOCK, FIRST_SLOTS, RowCache
 from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
@@ -50,6 +51,11 @@ def compile_ahead() -> None:
         features.raw(
             row_windows.window_sums(joined, 4 * DAY_MS // windows.UNIT), joined.heads["hours"].astype(np.int64)
         )
+    cache = RowCache(1)
+    for row_bytes in (8, BLOCK // 3):  # fills the slots, then the blocks
+        cache.put_many({b"%d" % key: bytes(row_bytes) for key in range(FIRST_SLOTS if row_bytes == 8 else 4)})
+    cache.get_many([b"0"])
+    cache.drop(b"0")
 
 
 def _record(user: int, time: int) -> tuple[bytes, bytes]:

@@ -14,7 +14,7 @@ from state.windows import UNIT
 from streams.processing import progress as progress_
 from streams.processing.batch_step import PartitionConfig, apply_batch, find_forgotten_user, floor_unit
 from streams.processing.command_queue import CommandQueue
-from streams.processing.input_buffer import Inbox
+from streams.processing.input_buffer import QUEUE, Inbox
 from streams.processing.model_swap import ModelSwap
 from streams.processing.output_buffer import Flush, Topics
 from streams.processing.partition_state import PartitionState, Store
@@ -25,6 +25,7 @@ from streams.schemas.record_batch import RecordBatch
 from streams.schemas.schema import Decode
 
 CHUNK = 8_000  # records a step
+COMMANDS_PER_TURN = 8  # an erasure takes a millisecond; then records may be applied
 
 
 class PartitionProcessor:
@@ -123,6 +124,14 @@ class PartitionProcessor:
             progress.moved += units * UNIT
             self._state.raise_watermark(min(progress.watermark + units * UNIT, int(floor_unit(now))))
 
+    # -- commands ---------------------------------------------------------------------------------------------
+
+    def carry_out_commands(self, now: int) -> int:
+        """Carry out the next COMMANDS_PER_TURN commands; how many there were. now: wall clock, ms."""
+        if self._commands is None or self.missing_version() or self.progress.stopped:
+            return 0
+        return self._commands.run(now, COMMANDS_PER_TURN)
+
     # -- records ----------------------------------------------------------------------------------------------
 
     def _new_inbox(self) -> Inbox:
@@ -145,7 +154,8 @@ class PartitionProcessor:
 
     def full_topics(self) -> set[str]:
         """Topics that have enough queued: their fetches are not to be drained now."""
-        return self._inbox.full_topics()
+        full = self._inbox.full_topics()
+        return full | {self._commands.topic} if self._commands and self._commands.queued >= QUEUE else full
 
     def positions(self) -> dict[str, int]:
         """Next offset to apply of each source."""
@@ -164,13 +174,12 @@ class PartitionProcessor:
         self._state.changed = True
 
     def run(self, now: int, ends: Mapping[str, int | None]) -> int:
-        """Apply what may be applied; how many records were. now: wall clock, ms. ends: last stable offset of each
-        source, None where not known yet."""
+        """Carry out the next commands, then apply the records that may be applied; how many these were. now: wall
+        clock, ms. ends: last stable offset of each source, None where not known yet."""
         progress = self.progress
         if self.missing_version() or progress.stopped:
             return 0
-        if self._commands:
-            self._commands.run(now)
+        self.carry_out_commands(now)
         merged, watermark = self._inbox.take_ready(now, ends), progress.watermark
         progress.holding = self._inbox.holding
         size = 0 if merged is None else len(merged)

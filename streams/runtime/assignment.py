@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 
 from rocksdict import Cache
 
@@ -110,6 +111,7 @@ class Assignment:
                 )
                 self.recovery.add_partition(number, store.offset() or 0, bounds.ends[self._settings.changelog, number])
                 self.partitions[number] = Partition(number, store, publisher, self._metrics)
+                await asyncio.sleep(0)  # the next store takes some 50 ms to open
         finally:
             # A partition closes its own publisher. On an error those without a partition are stopped here.
             unused = [publisher for number, publisher in publishers.items() if number not in self.partitions]
@@ -117,9 +119,9 @@ class Assignment:
         return bounds
 
     async def _recover(self, bounds: LogBounds) -> None:
-        """Apply the changelog up to the ends in `bounds`, then make the tasks.
+        """Apply the changelog up to the ends in `bounds`, complete the expiry indexes, then make the tasks.
 
-        Between the two, a second read of the changelog's end looks up the newest progress: a task starts from that
+        Before the tasks, a second read of the changelog's end looks up the newest progress: a task starts from that
         progress or not at all, and its publisher commits nothing but what follows it.
         """
         positions = {
@@ -129,12 +131,14 @@ class Assignment:
         }
         if positions:
             await self._apply_changelog(positions)
+        for number, partition in self.partitions.items():
+            if self.recovery.remaining_of(number):
+                raise RecoveryError(f"partition {number}: its recovery ended early: {self.recovery.describe()}")
+            await self._complete_index(partition)
         newest = await changelog.newest_serials(self._settings, sorted(self.owned))
-        tasks = {}
-        for number in self.partitions:
-            tasks[number] = self._checked_task(number, bounds, newest.get(number))
-            await asyncio.sleep(0)  # building the expiry index takes long; lets a waiting rebalance run
-        # No task starts before the checks of all have passed.
+        # No task starts before the checks of all have passed. Nothing else runs between the first task and their start:
+        # a model version that was read meanwhile would not reach them.
+        tasks = {number: self._checked_task(number, bounds, newest.get(number)) for number in self.partitions}
         for number, task in tasks.items():
             self.partitions[number].start(task)
 
@@ -149,6 +153,15 @@ class Assignment:
                     break
                 await asyncio.sleep(0)
 
+    async def _complete_index(self, partition: Partition) -> None:
+        """Build a partition's expiry index where the store has none, some rows at a time: heartbeats, the status page
+        and a rebalance that ends this assignment go on in between."""
+        with closing(partition.store.build_index_in_turns()) as turns:
+            for users in turns:
+                self.recovery.indexing = partition.number, users
+                await asyncio.sleep(0)
+        self.recovery.indexing = None
+
     def _checked_task(self, number: int, bounds: LogBounds, newest: Serial | None) -> PartitionProcessor:
         """The task of a recovered partition. newest: serial of the newest progress in the changelog.
 
@@ -156,9 +169,6 @@ class Assignment:
         a loss was not accepted.
         """
         partition, name = self.partitions[number], f"{self._settings.changelog}/{number}"
-        if self.recovery.remaining_of(number):
-            raise RecoveryError(f"partition {number}: its recovery ended early: {self.recovery.describe()}")
-        partition.store.build_index()
         try:
             task = self._make_task(number, partition.store)
         except ValueError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import resource
 import sys
+from contextlib import suppress
 
 import faust
 from aiohttp import web
@@ -25,6 +27,7 @@ def run(settings: Settings, *, accept_rejects: bool = False, accept_loss: bool =
     On a failure the process ends with the exit code of the error.
     """
     heap.configure()
+    _raise_open_files()
     ensure_compiled()
     ensure(settings, create=False)
     acl_check.check(settings)
@@ -43,6 +46,13 @@ def run(settings: Settings, *, accept_rejects: bool = False, accept_loss: bool =
         override_logging=False,
     )
     runner.execute_from_commandline()
+
+
+def _raise_open_files() -> None:
+    """Allow as many open files as the system lets a process have: a partition takes ten, the usual limit is 1,024."""
+    hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(OSError, ValueError):  # a system may refuse "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 async def _start_page(worker: Worker) -> None:

@@ -21,6 +21,7 @@ class Recovery:
         self._changelog, self._deadline = changelog, deadline
         self._started = time.monotonic()
         self._offsets: dict[int, tuple[int, int, int]] = {}  # by partition: first, next and end offset
+        self.indexing: tuple[int, int] | None = None  # partition whose expiry index is being built, users done
         self._reporting: asyncio.Future[None] | None = None
         self.last_seconds = last_seconds  # from an assignment to ready, of the last recovery that completed
 
@@ -59,6 +60,9 @@ class Recovery:
         ]
         if unfinished:
             return ", ".join(unfinished)
+        if self.indexing is not None:
+            number, users = self.indexing
+            return f"all records are read, the expiry index of partition {number} is being built: {users:,} users"
         return "all records are read" if self._offsets else "former owners are not fenced off yet"
 
     def stop(self) -> None:

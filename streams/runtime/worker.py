@@ -30,6 +30,7 @@ from streams.services.repartitioner import RepartitionService
 from streams.transport import faust_app
 
 USERS_PER_TURN = 500  # of a sweep, or of the pass after a swap: takes a few milliseconds, then batches may run
+COMMAND_SHARE = 0.5  # of the flush interval that commands may take beside those that each run of a task carries out
 SWEEP_SHARE = 0.3  # of the flush interval that sweeps may take; a user's next event decides what a sweep left out
 PASS_SHARE = 0.2  # of the flush interval that passes after a swap may take
 # Each batch that runs between two steps of a flush delays the flush. After this many seconds it has the event loop to
@@ -65,6 +66,7 @@ class Worker:
             settings.topic("commands_results"),
         )
         self._assignment: Assignment | None = None  # the latest; without partitions once it is closed
+        self._last_turn = -1  # partition that had the last turn of a sweep or pass
         self._reading_paused_since: float | None = None  # monotonic seconds
         self._closed = False
         # asyncio keeps no strong references to its tasks, so these lists do
@@ -185,13 +187,13 @@ class Worker:
         """Apply what may be applied now, then pause the sources of which the task has enough queued."""
         if partition.task is None:
             return
-        end_offsets, number = self.app.consumer.end_offsets(), partition.number
-        # While a repartition service is behind, its topic will get records: its end must not count as reached.
-        end_offsets |= {(service.topic, number): None for service in self.repartition_services if service.behind}
+        consumer, number = self.app.consumer, partition.number
         if not self._flush_takes_long():
+            # While a repartition service is behind, its topic will get records: its end must not count as reached.
+            growing = {service.topic for service in self.repartition_services if service.behind}
             sources = partition.task.config.sources
-            partition.task.run(int(time.time() * 1000), {topic: end_offsets.get((topic, number)) for topic in sources})
-        consumer = self.app.consumer
+            ends = {topic: None if topic in growing else consumer.end_offset(topic, number) for topic in sources}
+            partition.task.run(int(time.time() * 1000), ends)
         paused = {(topic, number) for topic in partition.task.full_topics()}
         consumer.paused = {source for source in consumer.paused if source[1] != number} | paused
 
@@ -208,17 +210,21 @@ class Worker:
     # -- timers -------------------------------------------------------------------------------------------------
 
     async def _run_timers(self) -> None:
-        """Run tasks, sweeps, passes and flushes every state.flush_interval, until cancelled."""
+        """Run tasks, commands, sweeps, passes and flushes every state.flush_interval, until cancelled."""
         interval, last_housekeeping = self.settings.state.flush_interval, time.monotonic()
         while True:
             await asyncio.sleep(interval)
-            for partition in list(self.partitions.values()):
-                self._run_task(partition)
-                await asyncio.sleep(0)
+            for number in list(self.partitions):
+                if (partition := self.partitions.get(number)) is not None:  # a rebalance may have taken it away
+                    self._run_task(partition)
+                    await asyncio.sleep(0)
             self._check_models()
             self._check_reading()
-            await self._run_in_turns(PartitionProcessor.sweep, time.monotonic() + SWEEP_SHARE * interval)
-            await self._run_in_turns(PartitionProcessor.continue_pass, time.monotonic() + PASS_SHARE * interval)
+            await self._run_in_turns(
+                lambda task: task.carry_out_commands(int(time.time() * 1000)), COMMAND_SHARE * interval
+            )
+            await self._run_in_turns(lambda task: task.sweep(USERS_PER_TURN), SWEEP_SHARE * interval)
+            await self._run_in_turns(lambda task: task.continue_pass(USERS_PER_TURN), PASS_SHARE * interval)
             await self.flush()
             self._count_seeks()
             if time.monotonic() - last_housekeeping > HOUSEKEEPING_SECONDS:
@@ -248,20 +254,23 @@ class Worker:
         elif time.monotonic() - self._reading_paused_since > self.settings.state.recovery_deadline:
             raise RecoveryError("the partitions are recovered, but the sources are not read: the group has not resumed")
 
-    async def _run_in_turns(self, work: Callable[[PartitionProcessor, int], int], until: float) -> None:
-        """Run a sweep or pass of all partitions, some users of each at a time. until: monotonic seconds.
+    async def _run_in_turns(self, work: Callable[[PartitionProcessor], int], seconds: float) -> None:
+        """Run commands, a sweep or a pass, a turn of each partition after the other, until none has more to do or so
+        many seconds have passed. work: a turn of a task; 0 where it had nothing to do.
 
-        Control goes back to the event loop between two turns, so that batches are not delayed.
+        Control goes back to the event loop after each turn, so that batches are not delayed. A call continues after the
+        partition that had the last turn: with many partitions not each of them gets one in every call.
         """
-        while time.monotonic() < until:
-            counts = [
-                work(partition.task, USERS_PER_TURN)
-                for partition in self.partitions.values()
-                if partition.task is not None
-            ]
-            if not any(counts):
-                break
-            await asyncio.sleep(0)
+        until, worked = time.monotonic() + seconds, True
+        while worked:
+            worked = False
+            for number in sorted(self.partitions, key=lambda number: (number <= self._last_turn, number)):
+                if time.monotonic() >= until:
+                    return
+                partition = self.partitions.get(number)  # a rebalance may have taken it away since the last turn
+                if partition is not None and partition.task is not None and work(partition.task):
+                    self._last_turn, worked = number, True
+                    await asyncio.sleep(0)
 
     def _count_seeks(self) -> None:
         self.metrics.count({f"seek:{topic}": seeks for topic, seeks in self.app.consumer.seek_counts.items()})

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from streams.schemas.event_batch import CODES, OTHER, TYPES, EventBatch, Ints, Reasons, Reject
-from streams.schemas.event_fields import LINE_LIMIT, USER_LIMIT
+from streams.schemas.event_fields import LINE_LIMIT, QUANTITY_LIMIT, USER_LIMIT
 from streams.schemas.record_batch import RecordBatch
 from streams.schemas.timestamps import BAD, to_ms
 
-_IDS = {"event_id": "event_id", "session": "session_id", "order": "transaction_id"}  # column: field
-_NUL = np.uint64(0xFFFFFFFFFFFFFFFF)  # stands for an id with a NUL in it
-_HALF = ("category", "brand", "country", "region", "city")
+IDS = {"event_id": "event_id", "session": "session_id", "order": "transaction_id"}  # column: field
+ID_WITH_NUL = np.uint64(0xFFFFFFFFFFFFFFFF)  # stands for an id with a NUL in it
+TEXTS = ("category", "brand", "country", "region", "city")  # columns and fields
 
 
 def type_codes(types: Mapping[str, str]) -> dict[str, int]:
@@ -85,9 +85,9 @@ def build(
     flag(~(price >= 0) | ~(np.abs(amount) <= LINE_LIMIT), "bad_price", "price")
     flag(_mapped(column("currency"), lambda c: c is not None and c != currency, np.bool_), "currency", "currency")
     flag(_mapped(column("event_type"), lambda t: t is None, np.bool_), "bad_type", "event_type")
-    hashes = {name: _mapped(column(field), _ident, np.uint64) for name, field in _IDS.items()}
-    for name, field in _IDS.items():
-        flag(hashes[name] == _NUL, "bad_type", field)
+    hashes = {name: _mapped(column(field), _ident, np.uint64) for name, field in IDS.items()}
+    for name, field in IDS.items():
+        flag(hashes[name] == ID_WITH_NUL, "bad_type", field)
 
     reason = np.zeros(n, np.uint8)
     for i, (name, _) in reasons.items():
@@ -100,7 +100,7 @@ def build(
             "amount": amount.astype(np.int64),
             "quantity": quantity.astype(np.int64),
             **hashes,
-            **{name: _mapped(column(name), _half, np.uint32) for name in _HALF},
+            **{name: _mapped(column(name), _half, np.uint32) for name in TEXTS},
         }
     if reasons:
         accepted = np.flatnonzero(reason[of_event] == 0)
@@ -148,7 +148,7 @@ def _quantity(value: int | float | None) -> float:
     """NaN where it is not whole or beyond all reason."""
     if value is None:
         return 1.0
-    return float(value) if abs(value) <= 10**9 and value == value // 1 else math.nan
+    return float(value) if abs(value) <= QUANTITY_LIMIT and value == value // 1 else math.nan
 
 
 def _mapped(values: Sequence[Any], function: Callable[[Any], Any], kind: type[Any]) -> NDArray[Any]:
@@ -169,7 +169,7 @@ def _hash(value: str | int | None) -> int:
 
 
 def _ident(value: str | int | None) -> int:
-    return int(_NUL) if type(value) is str and "\0" in value else _hash(value)
+    return int(ID_WITH_NUL) if type(value) is str and "\0" in value else _hash(value)
 
 
 def _half(value: str | int | None) -> int:

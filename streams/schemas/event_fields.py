@@ -22,4 +22,5 @@ FIELDS: dict[str, Any] = {
     "city": _TEXT,
 }
 USER_LIMIT = 1024  # bytes of a user id
+QUANTITY_LIMIT = 10**9  # pieces
 LINE_LIMIT = 10**12  # minor units of price times quantity: a larger one is taken for a mistake

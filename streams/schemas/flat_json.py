@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec.structs import astuple
 
 from streams.schemas import event_columns, routed_batch
 from streams.schemas.event_batch import EventBatch, Reasons
 from streams.schemas.event_fields import FIELDS
+from streams.schemas.event_scan import Scan, scan, scan_tables
 from streams.schemas.field_names import Names
 from streams.schemas.json_records import parse
 from streams.schemas.record_batch import RecordBatch
@@ -28,12 +30,27 @@ class FlatJson:
         if unknown := set(theirs) - set(FIELDS):
             raise ValueError(f"no such field: {', '.join(sorted(unknown))}")
         self._types = event_columns.type_codes(options.types)
+        self._scan_tables = scan_tables(theirs, self._types, options.currency)
         self._decode_event = _json_decoder(tuple(FIELDS), theirs)
         self._decode_route = _json_decoder(("user_id", "event_time"), theirs)
         self._names = Names(options.fields, options.types)
 
     def decode(self, batch: RecordBatch, *, source: int, key_before: int, now: int | None) -> EventBatch:
-        """One event a record."""
+        """One event a record. Plain records are scanned, which is fast; all others are parsed."""
+        scanned = self.scan_events(batch, now=now)
+        others = np.flatnonzero(~scanned.accepted)
+        if len(others):
+            chosen = batch.select(others.tolist())
+            scanned.put(others, self.parse_events(chosen, source=source, key_before=key_before, now=now))
+        return scanned.to_events(batch, source=source, key_before=key_before)
+
+    def scan_events(self, batch: RecordBatch, *, now: int | None) -> Scan:
+        """The events of the plain records."""
+        options = self._options
+        return scan(batch, self._scan_tables, ahead=options.ahead, max_bytes=options.max_bytes, now=now)
+
+    def parse_events(self, batch: RecordBatch, *, source: int, key_before: int, now: int | None) -> EventBatch:
+        """The same events as of decode(), without a scan: this is what a record means."""
         options, reasons = self._options, Reasons()
         events = parse(batch.values, self._decode_event, options.max_bytes, reasons)
         values = zip(*map(astuple, events), strict=True) if events else [()] * len(FIELDS)

@@ -19,8 +19,9 @@ def parse(values: Sequence[bytes | None], decode: Callable[[bytes], Any], limit:
     """One struct a record; for a record that has none, that of `{}` and a reason. limit: bytes of a value."""
     if None not in values and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
         whole = b"".join(values)  # type: ignore[arg-type]
-        # few brackets, as in flat records; records that have none leave room for a deep one, which the except catches
-        if whole.count(b"{") + whole.count(b"[") <= len(values) + DEPTH:
+        # few brackets, as in flat records: where each record is an object, none has more than DEPTH of them; records
+        # that have none leave room for a deep one, which the except catches
+        if whole.count(b"{") + whole.count(b"[") < len(values) + DEPTH:
             try:
                 return [decode(value) for value in values]  # type: ignore[arg-type]
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -22,3 +22,17 @@ class RecordBatch:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def select(self, index: Sequence[int]) -> RecordBatch:
+        """The records at index, in its order."""
+        return RecordBatch(
+            self.topic,
+            self.partition,
+            self.first,
+            self.last,
+            [self.offsets[i] for i in index],
+            [self.keys[i] for i in index],
+            [self.values[i] for i in index],
+            [self.timestamps[i] for i in index],
+            [self.headers[i] for i in index] if self.headers else [],
+        )

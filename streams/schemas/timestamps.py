@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BAD = -1
-_LAST = 253_402_300_800_000  # ms, the year 10000
+LAST = 253_402_300_800_000  # ms, the year 10000
 _FORM = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?( ?UTC|[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # positions of digits and of what stands between them in 2016-08-01T07:00:12.000Z
@@ -36,7 +36,7 @@ def to_ms(values: Sequence[object]) -> NDArray[np.int64]:
     if kinds == {int}:
         with suppress(OverflowError):
             whole = np.array(values, np.int64)
-            return np.where((whole >= 0) & (whole < _LAST), whole, BAD)
+            return np.where((whole >= 0) & (whole < LAST), whole, BAD)
     return np.array([_parse(v) for v in values], np.int64)
 
 
@@ -71,7 +71,7 @@ def _fixed(text: NDArray[np.uint8], width: int) -> tuple[NDArray[np.int64], NDAr
 def _parse(value: object) -> int:
     """One value, whatever its form."""
     if type(value) is int:
-        return value if 0 <= value < _LAST else BAD
+        return value if 0 <= value < LAST else BAD
     if type(value) is not str or not _FORM.fullmatch(value):
         return BAD
     try:
@@ -79,4 +79,4 @@ def _parse(value: object) -> int:
     except ValueError:
         return BAD
     ms = (when - _EPOCH) // timedelta(milliseconds=1)
-    return ms if 0 <= ms < _LAST else BAD
+    return ms if 0 <= ms < LAST else BAD

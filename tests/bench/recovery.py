@@ -23,6 +23,7 @@ import click
 import numpy as np
 from rich.table import Table
 
+from state.stores.memory import MemoryStore
 from streams.config.settings import Settings
 from streams.embedded_kafka.broker import Broker
 from streams.offline.backfill import apply_records
@@ -133,9 +134,9 @@ def rows_made(settings: Settings) -> list[bytes]:
         [FileRecord(*one) for one in zip(records.keys, records.values, records.times, records.bought, strict=True)]
         for records in traffic.chunks(made)
     )
-    rows, rejects = apply_records(settings, chunks, FlatJson(), None, lambda _: None)
-    assert not rejects
-    return [row for key, row in rows.items() if key[:1] != b"\x00"]
+    store = MemoryStore()
+    assert not apply_records(settings, chunks, FlatJson(), store)
+    return list(store.rows.values())
 
 
 def table(users: int, found: dict[str, list[dict[str, float]]]) -> None:

@@ -79,7 +79,7 @@ def running(settings: Settings, folder: Path) -> Iterator[Running]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*SHOAL, "worker"],
-            env=names | dict(_variables(chosen)),
+            env=names | dict(variables(chosen)),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -95,10 +95,11 @@ def running(settings: Settings, folder: Path) -> Iterator[Running]:
         process.wait()
 
 
-def _variables(chosen: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+def variables(chosen: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Settings as environment variables: names and values."""
     for name, value in chosen.items():
         if isinstance(value, dict):
-            yield from _variables(value, f"{before}{name}.")
+            yield from variables(value, f"{before}{name}.")
         else:
             text = _toml(value) if isinstance(value, list) else str(value)
             yield f"SHOAL_{(before + name).upper().replace('.', '__')}", text

@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from state.stores.memory import MemoryStore
 from streams.kafka import changelog
 from streams.offline import parquet
 from streams.offline.backfill import backfill
@@ -42,8 +43,9 @@ def test_backfill_equals_sql_inside_the_month(
     _, _, first, last = oracle.span(raw)
     for third in (1, 2):
         now = first + (last - first) * third // 3
-        rows, rejects = backfill(settings, data, "shoal", now)
-        parquet.write(tmp_path / "backfill.parquet", rows.items(), now)
+        store = MemoryStore()
+        rejects = backfill(settings, data, "shoal", store, now)
+        parquet.write(tmp_path / "backfill.parquet", store.rows.items(), now)
         oracle.expected(raw, now, until=now)
         assert (rejects, oracle.differences(raw, tmp_path / "backfill.parquet")) == (0, {})
 
@@ -58,11 +60,12 @@ def test_snapshot_equals_backfill_equals_sql(
         wait_for(lambda: applied(settings) == events, "all events", 300)
     rows, _ = asyncio.run(changelog.read(settings))
     assert len(rows) == users
-    filed, _ = backfill(settings, data, "shoal")
+    filed = MemoryStore()
+    backfill(settings, data, "shoal", filed)
     for later in (0, 50 * oracle.MINUTE, 3 * oracle.DAY):
         now = last + later
         parquet.write(tmp_path / "snapshot.parquet", rows.items(), now)
-        parquet.write(tmp_path / "backfill.parquet", filed.items(), now)
+        parquet.write(tmp_path / "backfill.parquet", filed.rows.items(), now)
         oracle.expected(raw, now)
         assert oracle.differences(raw, tmp_path / "snapshot.parquet") == {}
         assert oracle.differences(raw, tmp_path / "backfill.parquet") == {}

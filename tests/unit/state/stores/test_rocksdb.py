@@ -145,6 +145,21 @@ def test_an_incomplete_index_is_built_again(tmp_path: Path, monkeypatch: pytest.
     store.close()
 
 
+def test_a_build_of_the_index_that_ends_early_leaves_the_store_to_be_closed(tmp_path: Path) -> None:
+    keys = [b"u%d" % i for i in range(2 * INDEX_CHUNK + 1)]
+    store = RowStore(tmp_path / "0", META, cache_rows=1000)
+    store.apply(keys, [row(6_000_000 * windows.UNIT, 6_000_000)] * len(keys), 9)
+    turns = store.build_index_in_turns()
+    assert next(turns) == INDEX_CHUNK
+    turns.close()
+    store.close()
+    store = RowStore(tmp_path / "0", META, cache_rows=1000)  # its folder is not locked
+    assert list(store.build_index_in_turns()) == [INDEX_CHUNK, 2 * INDEX_CHUNK]
+    assert sorted(expiry_index.split(entry)[1] for entry in store.due(1 << 31, 1 << 20)) == sorted(keys)
+    assert list(store.build_index_in_turns()) == []
+    store.close()
+
+
 @pytest.mark.parametrize(
     "read",
     [

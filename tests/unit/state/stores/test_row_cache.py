@@ -1,9 +1,13 @@
-"""The row cache behaves as a plain dict while its segments are sealed and dissolved."""
+"""The row cache behaves as a plain dict while its blocks are filled, emptied and dropped."""
 
 from __future__ import annotations
 
+import mmap
+import subprocess
+import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,15 +21,20 @@ DROPPED = st.sampled_from(KEYS)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _small_segments() -> Iterator[None]:
-    before, row_cache.SEGMENT_BYTES = row_cache.SEGMENT_BYTES, 200
+def _small_blocks() -> Iterator[None]:
+    before = row_cache.BLOCK, row_cache.PUT_CHUNK, row_cache.FIRST_SLOTS
+    row_cache.BLOCK, row_cache.PUT_CHUNK, row_cache.FIRST_SLOTS = 256, 4, 4
     yield
-    row_cache.SEGMENT_BYTES = before
+    row_cache.BLOCK, row_cache.PUT_CHUNK, row_cache.FIRST_SLOTS = before
+
+
+def in_memory(cache: RowCache) -> bytes:
+    return cache._table.data.tobytes()
 
 
 @given(st.lists(ROWS | DROPPED, max_size=40))
 def test_an_unbounded_cache_equals_a_dict(steps: list[dict[bytes, bytes] | bytes]) -> None:
-    cache, expected = RowCache(10**6), {}
+    cache, expected = RowCache(100), dict[bytes, bytes]()
     for step in steps:
         if isinstance(step, bytes):
             cache.drop(step)
@@ -37,53 +46,119 @@ def test_an_unbounded_cache_equals_a_dict(steps: list[dict[bytes, bytes] | bytes
         assert len(cache) == len(expected)
 
 
-@given(st.lists(ROWS, max_size=40))
-def test_a_bounded_cache_may_lack_rows_but_returns_no_wrong_ones(steps: list[dict[bytes, bytes]]) -> None:
-    cache, expected, written = RowCache(3), {}, 0
+@given(st.lists(ROWS | DROPPED, max_size=40))
+def test_a_bounded_cache_may_lack_rows_but_returns_no_wrong_ones(steps: list[dict[bytes, bytes] | bytes]) -> None:
+    cache, expected = RowCache(3), dict[bytes, bytes]()
     for step in steps:
-        cache.put_many(step)
-        expected.update(step)
-        written += sum(map(len, step.values()))
+        if isinstance(step, bytes):
+            cache.drop(step)
+            expected.pop(step, None)
+        else:
+            cache.put_many(step)
+            expected.update(step)
         rows = cache.get_many(KEYS)
         assert all(row in (None, expected.get(key)) for key, row in zip(KEYS, rows, strict=True))
-        # nothing is dropped before the first segment is sealed
-        assert written >= row_cache.SEGMENT_BYTES or rows == [expected.get(key) for key in KEYS]
+        assert len(cache) == sum(row is not None for row in rows)
 
 
-def test_a_bounded_cache_drops_the_oldest_segments_only() -> None:
-    cache = RowCache(3)
-    rows = {key: key * (row_cache.SEGMENT_BYTES // 2 // len(key)) for key in KEYS[:10]}  # two of them fill a segment
-    for count, (key, row) in enumerate(rows.items(), 1):
-        cache.put_many({key: row})
-        cached = [key for key, found in zip(rows, cache.get_many(list(rows)), strict=True) if found is not None]
-        assert cached == list(rows)[max(0, (count // 2 - 1) * 2) : count]  # the last full segment and what came after
-    assert cache.get_many(cached) == [rows[key] for key in cached]
+def test_keys_of_one_hash_are_distinct(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_cache, "hash", lambda key: 7, raising=False)
+    cache, expected = RowCache(100), dict[bytes, bytes]()
+    for step in range(60):
+        key = KEYS[step * 5 % len(KEYS)]
+        if step % 3 == 2:
+            cache.drop(key)
+            expected.pop(key, None)
+        else:
+            cache.put_many({key: b"%d" % step})
+            expected[key] = b"%d" % step
+        assert cache.get_many(KEYS) == [expected.get(key) for key in KEYS]
 
 
 def test_a_bounded_cache_keeps_the_newest_rows() -> None:
     cache = RowCache(3)
-    written = [(b"%d" % i, b"%d" % i * (row_cache.SEGMENT_BYTES + 1)) for i in range(6)]  # each is sealed by itself
+    written = [(b"%02d" % i, b"%02d" % i * 40) for i in range(20)]  # two fill a block
     for i, (key, row) in enumerate(written):
         cache.put_many({key: row})
-        cached = dict(written[max(0, i - 2) : i + 1])
-        assert cache.get_many([key for key, _ in written]) == [cached.get(key) for key, _ in written]
-        assert len(cache) == len(cached)
+        found = cache.get_many([key for key, _ in written])
+        newest = max(0, i - 2)
+        assert found[newest : i + 1] == [row for _, row in written[newest : i + 1]]
+        assert len(cache) <= 3 + 2  # the block that is being filled, too
 
 
-def test_memory_stays_within_twice_the_rows_and_a_segment() -> None:
-    cache = RowCache(10**6)
+def test_where_the_memory_is_full_the_oldest_rows_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_cache, "BYTES_PER_ROW", 1)
+    cache = RowCache(1_000)  # 1,000 bytes and four blocks
+    written = {b"%03d" % i: b"%03d" % i * 20 for i in range(200)}
+    for key, row in written.items():
+        cache.put_many({key: row})
+    found = cache.get_many(list(written))
+    kept = [row for row in found if row is not None]
+    assert 6 <= len(kept) == len(cache) < 30
+    assert found[-len(kept) :] == kept == list(written.values())[-len(kept) :]
+
+
+def test_a_row_that_is_replaced_or_dropped_is_overwritten() -> None:
+    cache = RowCache(100)
+    cache.put_many({b"ann": b"first-row", b"bob": b"bobs-row"})
+    cache.put_many({b"ann": b"second-row"})
+    assert b"first-row" not in in_memory(cache)
+    assert b"second-row" in in_memory(cache)
+    cache.drop(b"ann")
+    assert b"second-row" not in in_memory(cache)
+    assert b"ann" not in in_memory(cache)
+    assert cache.get_many([b"ann", b"bob"]) == [None, b"bobs-row"]
+
+
+@pytest.mark.parametrize("block", [256, mmap.PAGESIZE])
+def test_an_emptied_block_is_overwritten(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_cache, "BLOCK", block)
+    cache = RowCache(100)
+    long = block // 12
+    for _ in range(3):
+        cache.put_many({key: key * (long // len(key)) for key in KEYS})
+    cache.put_many(dict.fromkeys(KEYS[:-1], b"new"))
+    cache.put_many({b"more": b"row"})  # blocks are emptied before rows are added
+    held = in_memory(cache)
+    assert held.count(KEYS[-1] * (long // 2)) == 1
+    assert np.count_nonzero(np.frombuffer(held, np.uint8)) < 3 * long + 600
+
+
+def test_a_limit_of_address_space_makes_the_cache_smaller() -> None:
+    code = """
+import resource
+from state.stores.row_cache import RowCache
+resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
+cache = RowCache(10_000_000)
+cache.put_many({b"ann": b"row"})
+print(cache.get_many([b"ann"]), len(cache._table.used))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    row, _, blocks = done.stdout.strip().rpartition(" ")
+    assert row == "[b'row']"
+    assert 1_000 < int(blocks) < 20_000
+
+
+def test_a_row_of_more_than_half_a_block_is_not_kept() -> None:
+    cache = RowCache(100)
+    cache.put_many({b"ann": b"row"})
+    cache.put_many({b"ann": bytes(200), b"bob": b"row"})
+    assert cache.get_many([b"ann", b"bob"]) == [None, b"row"]
+    assert len(cache) == 1
+
+
+def test_memory_stays_within_twice_the_rows_and_a_block() -> None:
+    cache = RowCache(100)
     for round_ in range(50):
         cache.put_many({key: bytes([round_]) * (20 + (i * 7 + round_) % 30) for i, key in enumerate(KEYS)})
-    sealed = sum(segment.row_bytes for segment in cache._segments.values())
-    assert (
-        sealed + cache._new_bytes
-        <= 2 * sum(len(row or b"") for row in cache.get_many(KEYS)) + 2 * row_cache.SEGMENT_BYTES
-    )
+    table = cache._table
+    assert table.valid.sum() <= 12 * (3 + 8)  # words of an entry
+    assert 8 * table.used.sum() <= 2 * 8 * table.valid.sum() + 2 * row_cache.BLOCK
 
 
-def test_put_many_of_more_rows_than_fit_into_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_cache, "PUT_CHUNK", 4)
-    cache = RowCache(10**6)
-    cache.put_many({b"%04d" % i: b"%04d" % i * 20 for i in range(200)})
-    assert max(segment.row_bytes for segment in cache._segments.values()) <= 4 * 80 + row_cache.SEGMENT_BYTES
-    assert cache.get_many([b"%04d" % i for i in range(200)]) == [b"%04d" % i * 20 for i in range(200)]
+def test_many_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = RowCache(1_000)
+    rows = {b"%04d" % i: b"%04d" % i * 20 for i in range(800)}
+    cache.put_many(rows)
+    assert cache.get_many(list(rows)) == list(rows.values())
+    assert len(cache) == 800

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from state.stores import rocksdb
 from state.stores.rocksdb import RowStore
+from state.windows import UNIT
 from streams.config.settings import Settings, load
 from streams.errors import RecoveryError
 from streams.kafka import changelog
@@ -18,6 +20,7 @@ from streams.processing import progress
 from streams.processing.progress import PROGRESS_KEY, Progress, Serial
 from streams.runtime import assignment, worker
 from streams.runtime.log_bounds import LogBounds
+from tests.unit.state.stores.test_rocksdb import row
 
 
 class Producer:
@@ -162,6 +165,41 @@ async def test_a_partition_does_not_start_from_an_older_progress(
     await running.close()
 
 
+async def test_an_assignment_can_be_closed_while_it_builds_the_expiry_index(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop runs between two turns of the build; the store is closed after the last of them, and can be opened."""
+    monkeypatch.setattr(changelog, "newest_serials", newest)
+    monkeypatch.setattr(rocksdb, "INDEX_CHUNK", 2)
+    open_store, stores = assignment.open_store, list[RowStore]()
+
+    def open_recovered(*arguments: object, **options: object) -> RowStore:
+        store = open_store(*arguments, **options)  # type: ignore[arg-type]
+        store.apply([b"u%d" % i for i in range(20)], [row(6_000_000 * UNIT, 6_000_000)] * 20, 0)
+        stores.append(store)
+        return store
+
+    async def read(number: int, positions: Mapping[tuple[str, int], int]) -> None:
+        pass
+
+    monkeypatch.setattr(assignment, "open_store", open_recovered)
+    failed: list[BaseException] = []
+    running = worker.Worker(settings, accept_loss=True)  # for rows without a progress
+    monkeypatch.setattr(worker, "exit_with_error", failed.append)
+    monkeypatch.setattr(running, "_start_reading", read)
+    Producer.released.set()
+    running.assign({1})
+    while (recovery := running.recovery) is None or recovery.indexing is None or recovery.indexing[1] < 6:
+        await asyncio.sleep(0)
+    assert recovery.describe() == "all records are read, the expiry index of partition 1 is being built: 6 users"
+    await running.revoke()
+    running.assign({1})
+    await until(lambda: running.ready or failed)
+    assert (failed, len(stores)) == ([], 2)
+    assert len(stores[1].due(1 << 31, 100)) == 20
+    await running.close()
+
+
 def test_the_worker_ends_where_the_sources_are_not_resumed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(worker.time, "monotonic", lambda: now)
@@ -179,3 +217,28 @@ def test_the_worker_ends_where_the_sources_are_not_resumed(settings: Settings, m
     now += settings.state.recovery_deadline + 1.0
     with pytest.raises(RecoveryError, match="the sources are not read"):
         running._check_reading()
+
+
+async def test_turns_go_round_the_partitions_and_end_where_a_rebalance_takes_one(settings: Settings) -> None:
+    running: Any = worker.Worker(settings)
+    left = {0: 3, 1: 1, 2: 2}
+    partitions = {number: SimpleNamespace(task=number) for number in (2, 0, 1)}
+    running._assignment = SimpleNamespace(partitions=partitions)
+    had: list[int] = []
+
+    def work(number: int) -> int:
+        had.append(number)
+        left[number] -= 1
+        if len(had) == 3:
+            partitions.pop(0)  # between two turns
+        return left[number] >= 0
+
+    await running._run_in_turns(work, 0.0)
+    assert had == []  # no time
+    await running._run_in_turns(work, 100.0)
+    assert had == [0, 1, 2, 1, 2, 1, 2]
+    partitions[0] = SimpleNamespace(task=None)
+    left[1], left[2], had[:] = 1, 1, []
+    running._last_turn = 1
+    await running._run_in_turns(work, 100.0)
+    assert had[:2] == [2, 1]

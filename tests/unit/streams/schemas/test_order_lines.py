@@ -369,7 +369,8 @@ def test_backfill_reads_orders_as_the_worker_does(registered: str, tmp_path: Pat
     path = tmp_path / "orders.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in orders))
     chosen = load(environ={}, **{"topics.partitions": 1})
-    rows, rejects = backfill(chosen, path, registered)
+    filed = MemoryStore()
+    rejects = backfill(chosen, path, registered, filed)
     full = [one for one in orders if one["lines"]]  # a row without events is left out
     store = MemoryStore()
     shop = PartitionProcessor(
@@ -378,7 +379,7 @@ def test_backfill_reads_orders_as_the_worker_does(registered: str, tmp_path: Pat
     for first in range(0, len(full), 7):
         shop.add(fetch(full[first : first + 7], first=first))
         shop.run(NOW, {"orders": len(full)})
-    assert rows == {key: row for key, row in store.rows.items() if key != PROGRESS_KEY}
+    assert filed.rows == {key: row for key, row in store.rows.items() if key != PROGRESS_KEY}
     assert rejects == shop.counts["reject:bad_price"] == sum(i % 9 == 8 and i % 4 > 0 for i in range(60))
 
 

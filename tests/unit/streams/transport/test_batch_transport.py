@@ -120,10 +120,12 @@ async def test_an_end_from_before_the_recovery_counts_as_unknown() -> None:
     """Records arrived during the recovery, so a source at the former end is not at its end."""
     consumer, states = reading(clickstream=300, purchases=20)
     assert consumer.end_offsets() == {("clickstream", 0): None, ("purchases", 0): None}
+    assert consumer.end_offset("clickstream", 0) is None
     await consumer.read_from("clickstream", 0, 300)
     assert consumer.end_offsets() == {("clickstream", 0): None, ("purchases", 0): None}
     states[AT].lso = 5_000  # the first fetch since
     assert consumer.end_offsets() == {("clickstream", 0): 5_000, ("purchases", 0): None}
+    assert [consumer.end_offset(topic, 0) for topic in ("clickstream", "purchases", "commands")] == [5_000, None, None]
 
 
 async def test_a_source_at_its_former_end_holds_back_the_others() -> None:
@@ -139,7 +141,7 @@ async def test_a_source_at_its_former_end_holds_back_the_others() -> None:
     purchase = records([{"event_time": start + 10, "event_type": "purchase", "user_id": "a"}], topic="purchases")
 
     def run_task() -> int:
-        return task.run(start, {topic: consumer.end_offsets()[topic, 0] for topic in sources})
+        return task.run(start, {topic: consumer.end_offset(topic, 0) for topic in sources})
 
     states[TopicPartition("purchases", 0)].lso = 1
     assert task.add(purchase)
