@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.distances import Floats, distances
+from online_models.distances import Floats, distances_of, side_by_side
 from online_models.segment_ids import centre_index
 from online_models.training_rows import Ints
 from state.compiled import compiled
@@ -36,51 +36,65 @@ def assign(version: Version, raw: Floats, user: Ints | None = None, held: Ints |
     user (n,): index of each row's user, ascending, a user's rows in their order; held (users,): id of the segment that
     each user comes from, -1 for none. Without them each row is assigned by itself, to the nearest centre.
     """
-    features = version.scaler.transform(raw)
-    squared = distances(version.coordinates(raw, features), version.centres)
-    chosen, runner_up, margin = np.empty(len(raw), np.int64), np.empty(len(raw), np.int64), np.empty(len(raw))
+    n, features = len(raw), version.scaler.transform(raw)
+    points = version.coordinates(raw, features)
     if user is not None and held is not None and version.hysteresis > 0:
         came_from = centre_index(version.ids, held)
-        _stay_or_move(squared, np.ascontiguousarray(user), came_from, (1.0 - version.hysteresis) ** 2, chosen)
     else:
-        chosen = squared.argmin(0)  # of equals the lower index
-    _compare(squared, chosen, runner_up, margin)
+        user, came_from = np.arange(n), np.full(n, -1)
+    chosen, runner_up, margin = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n)
+    _choose(
+        np.ascontiguousarray(points),
+        side_by_side(version.centres),
+        np.ascontiguousarray(user),
+        came_from,
+        (1.0 - version.hysteresis) ** 2,
+        chosen,
+        runner_up,
+        margin,
+    )
     ids = np.array(version.ids, np.int32)
     return Assignment(ids[chosen], ids[runner_up], margin, features)
 
 
 @compiled
-def _stay_or_move(squared: Floats, user: Ints, came_from: Ints, shrink: float, chosen: Ints) -> None:
-    """Set chosen (n,) to the centre of each row: the one before where it is near enough, else the nearest.
+def _choose(
+    points: Floats,
+    columns: Floats,
+    user: Ints,
+    came_from: Ints,
+    shrink: float,
+    chosen: Ints,
+    runner_up: Ints,
+    margin: Floats,
+) -> None:
+    """Set chosen (n,) to the centre of each row: the one before where it is near enough, else the nearest; runner_up
+    (n,) to the nearest other centre, and margin (n,) to how much farther it is.
 
-    squared (k, n) distances; user (n,); came_from (users,): index of the centre that each user comes from, -1 for none;
-    shrink: what the squared distance to the centre before is multiplied by, (1 - hysteresis) squared.
+    points (n, D); columns (D, k): of the centres; user (n,); came_from (users,): index of the centre that each user
+    comes from, -1 for none; shrink: what the squared distance to the centre before is multiplied by, (1 - hysteresis)
+    squared.
     """
-    for row in range(len(chosen)):
+    squared = np.empty(columns.shape[1])
+    for row in range(len(points)):
+        distances_of(points, row, columns, squared)
         before = came_from[user[row]]
         if row and user[row - 1] == user[row]:
             before = chosen[row - 1]
-        nearest = _nearest(squared, row, -1)
-        stays = before >= 0 and squared[before, row] * shrink <= squared[nearest, row]
-        chosen[row] = before if stays else nearest
+        nearest = _nearest(squared, -1)
+        stays = before >= 0 and squared[before] * shrink <= squared[nearest]
+        mine = before if stays else nearest
+        other = _nearest(squared, mine) if len(squared) > 1 else mine
+        total = squared[mine] + squared[other]
+        chosen[row], runner_up[row] = mine, other
+        margin[row] = (squared[other] - squared[mine]) / total if total > 0 else 0.0
 
 
 @compiled
-def _compare(squared: Floats, chosen: Ints, runner_up: Ints, margin: Floats) -> None:
-    """Set runner_up (n,) to the nearest other centre, and margin (n,) to how much farther it is."""
-    for row in range(len(chosen)):
-        other = _nearest(squared, row, chosen[row]) if len(squared) > 1 else chosen[row]
-        runner_up[row] = other
-        to_chosen, to_other = squared[chosen[row], row], squared[other, row]
-        total = to_chosen + to_other
-        margin[row] = (to_other - to_chosen) / total if total > 0 else 0.0
-
-
-@compiled
-def _nearest(squared: Floats, row: int, but: int) -> int:
+def _nearest(squared: Floats, but: int) -> int:
     """The nearest centre but one (-1: of all); of equals the lower index."""
     found = -1
     for centre in range(len(squared)):
-        if centre != but and (found < 0 or squared[centre, row] < squared[found, row]):
+        if centre != but and (found < 0 or squared[centre] < squared[found]):
             found = centre
     return found

@@ -20,21 +20,32 @@ def distances(points: Floats, centres: Floats) -> Floats:
     array([[ 0., 25.]])
     """
     squared = np.empty((len(centres), len(points)))
-    # centres side by side: each sum keeps its order, and the processor takes several of them at a time
-    _distances(np.ascontiguousarray(points), np.ascontiguousarray(centres.T), np.empty(len(centres)), squared)
+    _distances(np.ascontiguousarray(points), side_by_side(centres), np.empty(len(centres)), squared)
     return squared
+
+
+def side_by_side(centres: Floats) -> Floats:
+    """The columns (D, k) of centres (k, D): each sum keeps its order, and the processor takes several of them at a
+    time."""
+    return np.ascontiguousarray(centres.T)
 
 
 @compiled
 def _distances(points: Floats, columns: Floats, total: Floats, squared: Floats) -> None:
     for point in range(len(points)):
-        total[:] = 0.0
-        for i in range(len(columns)):
-            for centre in range(len(total)):
-                difference = points[point, i] - columns[i, centre]
-                total[centre] += difference * difference
+        distances_of(points, point, columns, total)
         for centre in range(len(total)):
             squared[centre, point] = total[centre]
+
+
+@compiled
+def distances_of(points: Floats, point: int, columns: Floats, total: Floats) -> None:
+    """Set total (k,) to the squared distances of one of the points (n, D) to centres; columns (D, k): of these."""
+    total[:] = 0.0
+    for i in range(len(columns)):
+        for centre in range(len(total)):
+            difference = points[point, i] - columns[i, centre]
+            total[centre] += difference * difference
 
 
 def nearest(points: Floats, centres: Floats) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats]:

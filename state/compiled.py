@@ -64,7 +64,7 @@ def _digest() -> str:
     """Names the sources, and the compiler."""
     packages = Path(__file__).parents[1]
     total = hashlib.sha256(numba.__version__.encode())
-    for package in ("state", "online_models", "streams/schemas"):
+    for package in ("state", "online_models", "streams/schemas", "streams/processing"):
         for source in sorted((packages / package).rglob("*.py")):
             total.update(source.read_bytes())
     return total.hexdigest()[:16]

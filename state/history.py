@@ -193,6 +193,9 @@ def apply(
         (touched, before, after),
     )
     columns = {name: steps[name] for name in steps.dtype.names or ()}
+    for name, column in columns.items():
+        if column.ndim == 1:  # each is read many times: side by side, and not a record apart
+            columns[name] = np.ascontiguousarray(column)
     return History(Rows(rows.heads, pane_bytes, begin, end), Steps(**columns), touched, before, after)
 
 
@@ -231,14 +234,14 @@ def _history(
                 mine[n] = event
                 n += 1
         # a pane leaves four windows; beside the exits there are the events, a swap and an end
-        steps = _with_room(steps, count, 4 * (size + n) + n + 2)
+        steps = with_room(steps, count, 4 * (size + n) + n + 2)
         count, size, due_before[row], due_after[row] = _history_of_user(
             row, head, windows, panes, size, events, mine, n, asked, columns, added, steps, count
         )
         touched[row] = n > 0
         if n:
             size = settle(panes, size, head["clock"] // UNIT)
-        new_panes = _with_room(new_panes, place, size * row_format.large_pane.size)
+        new_panes = with_room(new_panes, place, size * row_format.large_pane.size)
         new_begin[row] = place
         head["small"], place = write_panes(panes, size, row_format, new_panes, place)
         new_end[row] = place
@@ -246,8 +249,8 @@ def _history(
 
 
 @compiled
-def _with_room(values: Any, count: int, more: int) -> Any:
-    """The first `count` values, with room for so many more."""
+def with_room(values: Any, count: int, more: int) -> Any:
+    """Values whose first `count` are used, with room for so many more: the same array, or a wider copy."""
     if count + more <= len(values):
         return values
     wider = np.empty(2 * len(values) + more, values.dtype)

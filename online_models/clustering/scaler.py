@@ -56,9 +56,9 @@ class Scaler(msgspec.Struct, frozen=True):
         return self._transform(raw, [])
 
     def _transform(self, raw: Floats, weight: list[float]) -> Floats:
-        columns = _shrunken(raw, self.prior, self.strength)
-        features = np.empty(columns.shape)
-        _scale(columns, np.array(self.median), np.array(self.spread), self.clip, np.array(weight), features)
+        logs = _log_ratios(raw, self.prior, self.strength)
+        features = np.empty((len(raw), len(self.median)))
+        _scale(logs, raw, np.array(self.median), np.array(self.spread), self.clip, np.array(weight), features)
         return features
 
 
@@ -71,7 +71,7 @@ def fit(raw: Floats, ratios: int, clip: float = CLIP) -> Scaler:
         rate = float(numerator.sum()) / total if total > 0 else 0.0
         prior.append(rate)
         strength.append(_prior_strength(numerator, denominator, rate))
-    columns = _shrunken(raw, prior, strength)
+    columns = np.hstack((_log_ratios(raw, prior, strength), raw[:, 2 * ratios :]))
     median, spread = [], []
     for column in np.ascontiguousarray(columns.T):
         low, middle, high = np.quantile(column, [0.25, 0.5, 0.75])
@@ -128,33 +128,34 @@ def _prior_strength(numerator: Floats, denominator: Floats, rate: float) -> floa
     return float(np.clip(rate / true_variance if true_variance > 0 else STRENGTH_BOUNDS[1], *STRENGTH_BOUNDS))
 
 
-def _shrunken(raw: Floats, prior: list[float], strength: list[float]) -> Floats:
-    """Columns (n, F): the logarithms of shrunken ratios, then the plain columns."""
-    ratios = len(prior)
-    columns = np.empty((len(raw), raw.shape[1] - ratios))
-    _shrink(raw, np.multiply(prior, strength), np.array(strength), columns)
+def _log_ratios(raw: Floats, prior: list[float], strength: list[float]) -> Floats:
+    """The logarithms of shrunken ratios (n, R)."""
+    ratios = np.empty((len(raw), len(prior)))
+    _shrink(raw, np.multiply(prior, strength), np.array(strength), ratios)
     # numpy's logarithm of many numbers, which may differ in the last bit from that of one number
-    columns[:, :ratios] = np.log1p(np.ascontiguousarray(columns[:, :ratios]))
-    return columns
+    return np.log1p(ratios, out=ratios)
 
 
 @compiled
-def _shrink(raw: Floats, events: Floats, strength: Floats, columns: Floats) -> None:
-    """Set columns (n, F) to shrunken ratios and plain columns; events (R,): what the prior adds to a numerator."""
-    ratios = len(strength)
+def _shrink(raw: Floats, events: Floats, strength: Floats, ratios: Floats) -> None:
+    """Set ratios (n, R) to the shrunken ones; events (R,): what the prior adds to a numerator."""
+    count = len(strength)
     for row in range(len(raw)):
-        for i in range(ratios):
-            columns[row, i] = (raw[row, i] + events[i]) / (raw[row, ratios + i] + strength[i])
-        for i in range(ratios, columns.shape[1]):
-            columns[row, i] = raw[row, ratios + i]
+        for i in range(count):
+            ratios[row, i] = (raw[row, i] + events[i]) / (raw[row, count + i] + strength[i])
 
 
 @compiled
-def _scale(columns: Floats, median: Floats, spread: Floats, clip: float, weight: Floats, features: Floats) -> None:
-    """Set features (n, F) to the scaled columns, on the grid; weight (F,), or empty."""
-    for row in range(len(columns)):
-        for i in range(columns.shape[1]):
-            value = (columns[row, i] - median[i]) / spread[i]
+def _scale(
+    logs: Floats, raw: Floats, median: Floats, spread: Floats, clip: float, weight: Floats, features: Floats
+) -> None:
+    """Set features (n, F) to the scaled logarithms of ratios (n, R) and plain columns, on the grid; weight (F,), or
+    empty."""
+    ratios = logs.shape[1]
+    for row in range(len(features)):
+        for i in range(features.shape[1]):
+            value = logs[row, i] if i < ratios else raw[row, ratios + i]
+            value = (value - median[i]) / spread[i]
             value = min(max(value, -clip), clip)
             if len(weight):
                 value *= weight[i]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import repeat
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -120,7 +121,7 @@ def floor_unit(ms: Ints | int) -> Ints:
 def apply_batch(
     users: Sequence[bytes],
     row_of: Ints,
-    stored: Sequence[bytes | None],
+    joined: rows.Rows,
     batch: EventBatch,
     progress: Progress,
     version: Version | None,
@@ -128,11 +129,11 @@ def apply_batch(
 ) -> Outcome:
     """Apply a batch of n records and m events in its order to the rows of its users.
 
-    users (u,): distinct ids; row_of (n,): user of each record, -1 for a rejected one; stored (u,): their rows, None
-    where new. In place, batch.reason gains the records of other partitions, and progress goes on.
+    users (u,): distinct ids; row_of (n,): user of each record, -1 for a rejected one; joined (u,): their rows, blank
+    where new. In place, the heads of the rows change, batch.reason gains the records of other partitions, and progress
+    goes on.
     """
     outcome = Outcome()
-    joined = rows.join(stored)
     heads = joined.heads
     ordinal, watermark = _advance_progress(progress, batch, config)
     row_of = _reject_misplaced(users, row_of, heads, batch, config)
@@ -221,24 +222,27 @@ def _events(batch: EventBatch, ordinal: Ints, watermark: Ints, timezone: str) ->
 
 
 def find_forgotten_user(
-    row_of: Ints, stored: Sequence[bytes | None], batch: EventBatch, progress: Progress, config: PartitionConfig
+    row_of: Ints, heads: rows.Heads, batch: EventBatch, progress: Progress, config: PartitionConfig
 ) -> int | None:
     """The first record whose user may have to be forgotten before it; None for nearly every batch.
 
     The answer is certain where it is 0: for later records it depends on those before, which may be repeats. No user is
     forgotten between two events of a record: the first one decides.
+
+    row_of (n,): row of each record's user, -1 for a rejected one; heads (u,): of the rows.
     """
     if not len(batch.record):
         return None
-    # (last, clock) of each row: its largest event time, and as of when it was judged last, both in ms
-    times = [None if row is None else (rows.last_of(row), rows.clock_of(row)) for row in stored]
-    known = [last for last, _ in filter(None, times)]
+    known = heads["birth"] >= 0
     top = np.maximum.accumulate(np.r_[progress.top, batch.key])
     watermark = np.maximum(progress.watermark, floor_unit(top - config.lateness))
-    earliest = min(min(known, default=1 << 62), int(batch.time.min()))
+    earliest = int(heads["last"].min(where=known, initial=int(batch.time.min())))
     latest = max(int(batch.time.max()), int(watermark[-1]))
     if latest // windows.UNIT < expiry_index.forgotten(earliest, earliest, config.forget):
         return None
+    # (last, clock) of each row: its largest event time, and as of when it was judged last, both in ms
+    columns = known.tolist(), heads["last"].tolist(), heads["clock"].tolist()
+    times = [(last, clock) if is_known else None for is_known, last, clock in zip(*columns, strict=True)]
     judged = np.maximum(batch.time, watermark[:-1][batch.record])
     is_first = np.r_[True, batch.record[1:] != batch.record[:-1]]
     for i, record in enumerate(batch.record.tolist()):
@@ -347,11 +351,11 @@ def _change_segments(evaluation: _Evaluation, outcome: Outcome) -> None:
         index = event[by_event]
         outcome.event_times = applied.batch.time[index]
         record = applied.batch.record[index]
-        source, offset = applied.batch.source[record].tolist(), applied.batch.offset[record].tolist()
-        config = evaluation.config
-        for i, change in enumerate(by_event.tolist()):
-            topic = config.sources[source[i]]
-            causes[change] = segment_changes.SourceRecord(topic, config.partition, offset[i])
+        topics = [evaluation.config.sources[source] for source in applied.batch.source[record].tolist()]
+        offsets = applied.batch.offset[record].tolist()
+        by_event_causes = map(segment_changes.SourceRecord, topics, repeat(evaluation.config.partition), offsets)
+        for change, cause in zip(by_event.tolist(), by_event_causes, strict=True):
+            causes[change] = cause
     outcome.change_records = segment_changes.change_records(changes, evaluation.users, assigned, version, causes)
 
 
@@ -369,9 +373,11 @@ def _shop_history(evaluation: _Evaluation) -> ShopHistory:
     steps, applied = evaluation.steps, evaluation.events
     if applied is None:
         return ShopHistory.none(len(steps.row))
-    event_steps = np.flatnonzero(steps.event >= 0)
-    step = event_steps[np.argsort(steps.event[event_steps])]  # in the applied order
-    event = steps.event[step]
+    step_of_event = np.full(len(applied.batch.time), -1)
+    is_event = steps.event >= 0
+    step_of_event[steps.event[is_event]] = np.flatnonzero(is_event)
+    event = np.flatnonzero(step_of_event >= 0)  # in the applied order, without the repeats
+    step = step_of_event[event]
     spend = steps.windows[step, windows.WINDOWS.index("24h"), VOCABULARY.column("spend")]
     bought = applied.batch.type[event] == VOCABULARY.code("purchase")
     hour = applied.accounting_hour(event)
@@ -415,8 +421,8 @@ def _add_training_records(evaluation: _Evaluation, outcome: Outcome, step: Ints,
     born = evaluation.heads["born"][row].astype(np.int64)
     columns = training_records.layout(features.NAMES)
     values = training_records.encode(kind, evaluation.steps, step, born, columns, evaluation.features)
-    key = evaluation.config.training_key
-    keys = [training_records.pseudonym(evaluation.users[i], key) for i in row.tolist()]
+    users = [evaluation.users[i] for i in row.tolist()]
+    keys = training_records.pseudonyms(users, evaluation.config.training_key)
     outcome.training_records += zip(keys, values, strict=True)
 
 

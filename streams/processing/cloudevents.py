@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import numpy as np
 from state.rows import Ints
 
 
-class _Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct, gc=False):
     type: str
     id: str
     time: str
@@ -28,13 +29,24 @@ def rfc3339(ms: Ints) -> list[str]:
     return np.datetime_as_string(ms.astype("M8[ms]"), timezone="UTC").tolist()
 
 
-def event_ids(users: Sequence[bytes], births: Sequence[int], seqs: Sequence[int], kind: str) -> list[str]:
+def identities(users: Sequence[bytes], births: Sequence[int], seqs: Sequence[int]) -> list[bytes]:
+    """What names n changes: a user, the user's first event and the number of the change."""
+    return [b"%b\x00%d\x00%d\x00" % one for one in zip(users, births, seqs, strict=True)]
+
+
+def encode_events(
+    kind: str, identity: Sequence[bytes], subjects: Sequence[str], times: Sequence[str], data: Iterable[Any]
+) -> list[bytes]:
+    """Encode n events of a type. identity (n,): what each is about, as identities() names it; with the type it gives
+    the id."""
+    events = map(_Envelope, repeat(f"shoal.{kind}"), _event_ids(identity, kind), times, subjects, data)
+    return list(map(msgspec.json.Encoder().encode, events))
+
+
+def _event_ids(identity: Sequence[bytes], kind: str) -> list[str]:
     """The same for the same change, whoever computes it: readers that do not isolate drop repeats by it."""
     digest, tail = hashlib.blake2b, kind.encode()
-    return [
-        digest(b"%b\x00%d\x00%d\x00%b" % (user, birth, seq, tail), digest_size=16).hexdigest()
-        for user, birth, seq in zip(users, births, seqs, strict=True)
-    ]
+    return [digest(one + tail, digest_size=16).hexdigest() for one in identity]
 
 
 def encoder(kind: str) -> Callable[[str, str, str, Any], bytes]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from online_models.version import Version
-from state import expiry_index
+from state import expiry_index, rows
 from state.windows import UNIT
 from streams.processing import progress as progress_
 from streams.processing.batch_step import PartitionConfig, apply_batch, find_forgotten_user, floor_unit
@@ -203,19 +203,19 @@ class PartitionProcessor:
         start, size = 0, len(batch)
         while start < size:
             piece = batch.select(np.arange(start, size)) if start else batch
-            users, row_of, old = self._look_up(piece)
-            end = find_forgotten_user(row_of, old, piece, self.progress, self.config)
+            users, row_of, joined = self._look_up(piece)
+            end = find_forgotten_user(row_of, joined.heads, piece, self.progress, self.config)
             if end == 0:
                 time = max(int(piece.time[0]), self.progress.watermark)
                 self._state.advance_users([piece.users[0]], int(floor_unit(time)))
                 continue
             if end:
                 piece = piece.select(np.arange(end))
-                users, row_of, old = self._look_up(piece)
-            self._step(piece, users, row_of, old)
+                users, row_of, joined = self._look_up(piece)
+            self._step(piece, users, row_of, joined)
             start += len(piece)
 
-    def _look_up(self, batch: EventBatch) -> tuple[list[bytes], np.ndarray, list[bytes | None]]:
+    def _look_up(self, batch: EventBatch) -> tuple[list[bytes], np.ndarray, rows.Rows]:
         """Distinct users, which of them each record is of (-1: rejected), and their rows."""
         index: dict[bytes, Any] = dict.fromkeys(batch.users)
         index.pop(b"", None)  # the rejected
@@ -223,11 +223,11 @@ class PartitionProcessor:
         index = dict(zip(users, range(len(users)), strict=True))
         index[b""] = -1
         row_of = np.fromiter(map(index.__getitem__, batch.users), np.int64, len(batch.users))
-        return users, row_of, self._state.store.get_many(users)
+        return users, row_of, rows.join(self._state.store.get_many(users))
 
-    def _step(self, batch: EventBatch, users: list[bytes], row_of: np.ndarray, old: list[bytes | None]) -> None:
+    def _step(self, batch: EventBatch, users: list[bytes], row_of: np.ndarray, joined: rows.Rows) -> None:
         state = self._state
-        outcome = apply_batch(users, row_of, old, batch, state.progress, state.version, self.config)
+        outcome = apply_batch(users, row_of, joined, batch, state.progress, state.version, self.config)
         for i, name in enumerate(self.config.sources):
             records = np.flatnonzero(batch.source == i)
             if len(records):

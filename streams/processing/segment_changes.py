@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,16 +15,16 @@ from online_models.assignment import Assignment
 from online_models.prediction.first_day import in_first_day, predict
 from online_models.segment_ids import centre_index
 from online_models.version import Version
-from state import history, rows, windows
+from state import history
+from state.compiled import compiled
 from state.features import NAMES as FEATURE_NAMES
 from state.history import Steps
-from state.layout import Heads, Ints
-from streams.processing.cloudevents import encoder, event_ids, rfc3339
+from state.layout import UNASSIGNED, Heads, Ints
+from state.windows import UNIT
+from streams.processing.cloudevents import encode_events, identities, rfc3339
 
 CAUSES = ("first", "behaviour", "late", "model", "expiry", "forgotten", "erased")
 FIRST, BEHAVIOUR, LATE, MODEL, EXPIRY, FORGOTTEN, ERASED = range(7)
-# causes of steps without an event, by their number in Steps.event, which is below 0: an index from the end
-_CAUSE_WITHOUT_EVENT = np.array([ERASED, FORGOTTEN, EXPIRY, MODEL], np.int8)
 FEATURES_SHOWN = 3  # features that a change names
 
 
@@ -45,22 +47,22 @@ class Changes:
         return len(self.row)
 
 
-_EMPTY = np.zeros(0, np.int64)
-NONE = Changes(
-    row=_EMPTY,
-    step=_EMPTY,
-    now=_EMPTY,
-    birth=_EMPTY,
-    born=_EMPTY,
-    seq=_EMPTY,
-    from_segment=_EMPTY,
-    to_segment=_EMPTY,
-    cause=_EMPTY.astype(np.int8),
-    judged_by=_EMPTY,
-)
+# a change in memory: the fields of Changes
+_CHANGE = np.dtype([(name, "i1" if name == "cause" else "i8") for name in Changes.__slots__], align=True)
 
 
-class Reason(msgspec.Struct):
+def _columns(found: NDArray[np.void]) -> Changes:
+    """Changes from records of _CHANGE."""
+    return Changes(**{name: np.ascontiguousarray(found[name]) for name in Changes.__slots__})
+
+
+NONE = _columns(np.zeros(0, _CHANGE))
+
+
+# None of the structs below refers to itself: without the collector's bookkeeping they are made faster.
+
+
+class Reason(msgspec.Struct, gc=False):
     """A feature that speaks for the change: its scaled value, and how much it says, in squared scaled units."""
 
     feature: str
@@ -68,14 +70,14 @@ class Reason(msgspec.Struct):
     weight: float
 
 
-class Predicted(msgspec.Struct):
+class Predicted(msgspec.Struct, gc=False):
     """The segment of a new user at the end of the first day, and its probability."""
 
     segment: int
     probability: float
 
 
-class SourceRecord(msgspec.Struct):
+class SourceRecord(msgspec.Struct, gc=False):
     """The source record that caused a change."""
 
     topic: str
@@ -83,23 +85,23 @@ class SourceRecord(msgspec.Struct):
     offset: int
 
 
-class _Change(msgspec.Struct, rename={"from_": "from"}, kw_only=True):
+class _Change(msgspec.Struct, rename={"from_": "from"}, gc=False):
     user: str
     seq: int
     from_: int | None
-    to: int | None
+    to: int | None  # none: the user was forgotten or erased, and no field below the version is told
     cause: str
     as_of: str
     model_version: int
-    previous_version: int | None = None
-    margin: float | None = None
-    runner_up: int | None = None
-    features: list[Reason] = msgspec.field(default_factory=list)
-    predicted: Predicted | None = None  # of users in their first day, where the version has a model for it
-    record: SourceRecord | None = None
+    previous_version: int | None
+    margin: float | None
+    runner_up: int | None
+    features: tuple[Reason, ...]
+    predicted: Predicted | None  # of users in their first day, where the version has a model for it
+    record: SourceRecord | None
 
 
-class _Current(msgspec.Struct):
+class _Current(msgspec.Struct, gc=False):
     user: str
     segment: int | None
     since: str
@@ -113,71 +115,104 @@ def detect(heads: Heads, steps: Steps, assigned: Assignment, number: int) -> Cha
     heads (u,); assigned: segments of the s steps by the model version of that number. A user who is forgotten or erased
     changes to no segment.
     """
-    first = np.flatnonzero(np.r_[True, steps.row[1:] != steps.row[:-1]])
-    last = np.r_[first[1:], len(steps.row)] - 1
-    touched = steps.row[first]
-    segment = np.where(steps.event <= history.FORGOTTEN, rows.UNASSIGNED, assigned.segment).astype(np.int64)
-    previous = np.empty(len(segment), np.int64)
-    previous[1:] = segment[:-1]
-    previous[first] = heads["segment"][touched]
-    step = np.flatnonzero(previous != segment)
-    row, now, from_segment = steps.row[step], steps.now[step], previous[step]
-    first_change = np.flatnonzero(np.r_[True, row[1:] != row[:-1]][: len(row)])  # of each row that has one
-    count = np.diff(np.r_[first_change, len(row)])
-    within_row = np.arange(len(row)) - np.repeat(first_change, count)
-    seq = heads["seq"][row].astype(np.int64) + within_row + 1
-    cause = _causes(steps, step, from_segment)
-    judged_by = heads["model"][row].astype(np.int64)
-    last_change = first_change + count - 1
-    for name, value in (("seq", seq), ("since", now), ("frm", from_segment), ("cause", cause)):
-        heads[name][row[last_change]] = value[last_change]
-    heads["change_model"][row[last_change]] = number
-    heads["segment"][touched] = segment[last]
-    heads["model"][touched] = number
-    return Changes(
-        row=row,
-        step=step,
-        now=now,
-        birth=heads["birth"][row],
-        born=heads["born"][row].astype(np.int64) * windows.UNIT,
-        seq=seq,
-        from_segment=from_segment,
-        to_segment=segment[step],
-        cause=cause,
-        judged_by=judged_by,
-    )
+    found = np.empty(len(steps.row), _CHANGE)
+    count = _detect(heads, steps.row, steps.now, steps.event, steps.late, assigned.segment, number, found)
+    return _columns(found[:count])
 
 
-def _causes(steps: Steps, step: Ints, from_segment: Ints) -> NDArray[np.int8]:
-    """Why the segment changes at each step (c,): index into CAUSES."""
-    event = steps.event[step]
-    cause = np.where(steps.late[step], LATE, BEHAVIOUR)
-    cause = np.where(event < 0, _CAUSE_WITHOUT_EVENT[np.minimum(event, -1)], cause)
-    return np.where(from_segment == rows.UNASSIGNED, FIRST, cause).astype(np.int8)
+@compiled
+def _detect(
+    heads: Any,
+    row: Ints,
+    now: Ints,
+    event: Ints,
+    late: NDArray[np.bool_],
+    assigned: NDArray[np.int32],
+    number: int,
+    found: Any,
+) -> int:
+    """Set found to the changes; returns how many there are."""
+    count = 0
+    for step in range(len(row)):
+        head = heads[row[step]]
+        before = np.int64(head["segment"])
+        after = UNASSIGNED if event[step] <= history.FORGOTTEN else np.int64(assigned[step])
+        if after == before:
+            continue
+        cause = FIRST if before == UNASSIGNED else _cause(event[step], late[step])
+        head["seq"] += 1
+        head["segment"], head["frm"], head["since"] = after, before, now[step]
+        head["cause"], head["change_model"] = cause, number
+        change = found[count]
+        change["row"], change["step"], change["now"] = row[step], step, now[step]
+        change["birth"], change["born"] = head["birth"], np.int64(head["born"]) * UNIT
+        change["from_segment"], change["to_segment"] = before, after
+        change["seq"], change["cause"], change["judged_by"] = head["seq"], cause, head["model"]
+        count += 1
+    for step in range(len(row)):
+        heads[row[step]]["model"] = number
+    return count
 
 
-def reasons(version: Version, features: NDArray[np.float64], old: Ints, new: Ints) -> list[list[Reason]]:
-    """For each change the features that speak most for the new segment against the old one.
+@compiled
+def _cause(event: int, late: bool) -> int:
+    """Why a user leaves a segment at a step: index into CAUSES; event as in Steps."""
+    if event >= 0:
+        return LATE if late else BEHAVIOUR
+    if event == history.SWAP:
+        return MODEL
+    if event == history.EXIT:
+        return EXPIRY
+    return FORGOTTEN if event == history.FORGOTTEN else ERASED
 
-    features (c, F), scaled; old, new (c,): segments; for an old one that the version does not have, the mean of all
-    stands. A feature's weight is how much farther it lies from the old segment's mean than from the new one's, squared.
+
+def reasons(version: Version, features: NDArray[np.float64], changes: Changes) -> list[tuple[Reason, ...]]:
+    """For each change the features that speak most for the new segment against the old one, FEATURES_SHOWN of them.
+
+    features (s, F) of the steps, scaled. For an old segment that the version does not have, and for none, the mean of
+    all stands; for a change to none the version's first segment. A feature's weight is how much farther it lies from
+    the old segment's mean than from the new one's, squared.
     """
     profile = version.profile
     mean = np.zeros(profile.shape[1])
     for centroid in profile:  # one after the other: the order of a sum of floats is fixed
         mean += centroid
     mean /= len(profile)
-    old_index = centre_index(version.ids, old)
-    old_profile = np.where((old_index >= 0)[:, None], profile[np.maximum(old_index, 0)], mean)
-    weight = (features - old_profile) ** 2 - (features - profile[centre_index(version.ids, new)]) ** 2
-    best = np.argsort(-weight, axis=1, kind="stable")[:, :FEATURES_SHOWN]
-    values = np.round(np.take_along_axis(features, best, 1), 6).tolist()
-    weights = np.round(np.take_along_axis(weight, best, 1), 6).tolist()
-    names = FEATURE_NAMES
-    return [
-        [Reason(names[j], value, weight) for j, value, weight in zip(*change, strict=True)]
-        for change in zip(best.tolist(), values, weights, strict=True)
-    ]
+    old = centre_index(version.ids, changes.from_segment)
+    old[old < 0] = len(profile)
+    new = np.maximum(centre_index(version.ids, changes.to_segment), 0)
+    shape = len(changes), FEATURES_SHOWN
+    best, value, weight = np.empty(shape, np.int64), np.empty(shape), np.empty(shape)
+    _choose_features(features, changes.step, np.vstack((profile, mean)), old, new, best, value, weight)
+    names = [FEATURE_NAMES[feature] for feature in best.reshape(-1).tolist()]
+    values, weights = (np.round(numbers, 6).reshape(-1).tolist() for numbers in (value, weight))
+    chosen = map(Reason, names, values, weights)
+    return list(zip(*[chosen] * FEATURES_SHOWN, strict=True))  # as many of the chosen for each change
+
+
+@compiled
+def _choose_features(
+    features: Any, step: Ints, profile: Any, old: Ints, new: Ints, best: Ints, value: Any, weight: Any
+) -> None:
+    """Set best, value and weight (c, FEATURES_SHOWN) to the features of the largest weights; of equals the lower index.
+
+    profile (k + 1, F): mean features of segments; old, new (c,): which of them each change is from and to.
+    """
+    weights = np.empty(features.shape[1])
+    for change in range(len(step)):
+        line = step[change]
+        for i in range(len(weights)):
+            from_old = features[line, i] - profile[old[change], i]
+            from_new = features[line, i] - profile[new[change], i]
+            weights[i] = from_old * from_old - from_new * from_new
+        for place in range(best.shape[1]):
+            largest = 0
+            for i in range(1, len(weights)):
+                if weights[i] > weights[largest]:
+                    largest = i
+            best[change, place], weight[change, place] = largest, weights[largest]
+            value[change, place] = features[line, largest]
+            weights[largest] = -np.inf
 
 
 def predict_first_days(changes: Changes, assigned: Assignment, version: Version) -> list[Predicted | None]:
@@ -185,7 +220,7 @@ def predict_first_days(changes: Changes, assigned: Assignment, version: Version)
     predicted: list[Predicted | None] = [None] * len(changes)
     if version.first_day is None:
         return predicted
-    young = np.flatnonzero(in_first_day(changes.now, changes.born) & (changes.to_segment != rows.UNASSIGNED))
+    young = np.flatnonzero(in_first_day(changes.now, changes.born) & (changes.to_segment != UNASSIGNED))
     if not len(young):
         return predicted
     features = assigned.features[changes.step[young]]
@@ -210,37 +245,40 @@ def change_records(
     """
     if not len(changes):
         return []
-    new = np.where(changes.to_segment == rows.UNASSIGNED, version.ids[0], changes.to_segment)
-    features = reasons(version, assigned.features[changes.step], changes.from_segment, new)
-    predicted = predict_first_days(changes, assigned, version)
     keys = [users[row] for row in changes.row.tolist()]
-    births, seqs = changes.birth.tolist(), changes.seq.tolist()
-    from_segments, to_segments = changes.from_segment.tolist(), changes.to_segment.tolist()
-    judged_by = changes.judged_by.tolist()
+    names, times, seqs = [key.decode() for key in keys], rfc3339(changes.now), changes.seq.tolist()
     margins = assigned.margin[changes.step].tolist()
     runners_up = assigned.runner_up[changes.step].tolist()
-    change_ids = event_ids(keys, births, seqs, "segment-change")
-    current_ids = event_ids(keys, births, seqs, "segment")
-    encode_change, encode_current = encoder("segment-change"), encoder("segment")
-    records: list[tuple[bytes, bytes, bytes | None]] = []
-    for i, (key, time, cause) in enumerate(zip(keys, rfc3339(changes.now), changes.cause.tolist(), strict=True)):
-        user, to = key.decode(), to_segments[i]
-        change = _Change(
-            user=user,
-            seq=seqs[i],
-            from_=None if from_segments[i] == rows.UNASSIGNED else from_segments[i],
-            to=None if to == rows.UNASSIGNED else to,
-            cause=CAUSES[cause],
-            as_of=time,
-            model_version=version.number,
-        )
-        if to == rows.UNASSIGNED:
-            records.append((key, encode_change(change_ids[i], user, time, change), None))
-            continue
-        change.previous_version = judged_by[i] if cause == MODEL else None
-        change.margin, change.runner_up = margins[i], runners_up[i]
-        change.features, change.predicted, change.record = features[i], predicted[i], causes[i]
-        current = _Current(user, to, time, seqs[i], version.number)
-        current_value = encode_current(current_ids[i], user, time, current)
-        records.append((key, encode_change(change_ids[i], user, time, change), current_value))
-    return records
+    features = reasons(version, assigned.features, changes)
+    ended = np.flatnonzero(changes.to_segment == UNASSIGNED).tolist()
+    for i in ended:
+        margins[i], runners_up[i], features[i] = None, None, ()
+    segments, numbers = _or_none(changes.to_segment), repeat(version.number)
+    change_data = map(
+        _Change,
+        names,
+        seqs,
+        _or_none(changes.from_segment),
+        segments,
+        [CAUSES[cause] for cause in changes.cause.tolist()],
+        times,
+        numbers,
+        _or_none(np.where(changes.cause == MODEL, changes.judged_by, -1)),
+        margins,
+        runners_up,
+        features,
+        predict_first_days(changes, assigned, version),
+        causes,
+    )
+    current_data = map(_Current, names, segments, times, seqs, numbers)
+    identity = identities(keys, changes.birth.tolist(), seqs)
+    values: list[bytes] = encode_events("segment-change", identity, names, times, change_data)
+    current: list[bytes | None] = [*encode_events("segment", identity, names, times, current_data)]
+    for i in ended:
+        current[i] = None
+    return list(zip(keys, values, current, strict=True))
+
+
+def _or_none(numbers: Ints) -> list[int | None]:
+    """Numbers (n,), None for those below 0."""
+    return [None if number < 0 else number for number in numbers.tolist()]

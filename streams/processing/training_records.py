@@ -9,7 +9,7 @@ features at the end of their first day.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -67,8 +67,10 @@ def day_end(born: Ints) -> Ints:
 
 def first_day_ends(heads: Heads, steps: Steps) -> Ints:
     """Steps (indices) that end the first day of a followed user."""
-    end = day_end(heads["born"].astype(np.int64))[steps.row]
-    return np.flatnonzero((steps.event == history.EXIT) & (steps.now == end) & (heads["followed"][steps.row] != 0))
+    exits = np.flatnonzero(steps.event == history.EXIT)
+    exits = exits[heads["followed"][steps.row[exits]] != 0]
+    end = day_end(heads["born"][steps.row[exits]].astype(np.int64))
+    return exits[steps.now[exits] == end]
 
 
 def sample(shop: Shop, hour: Ints, user_hash: NDArray[np.uint64], hourly: int) -> Ints:
@@ -97,7 +99,18 @@ def sample(shop: Shop, hour: Ints, user_hash: NDArray[np.uint64], hourly: int) -
 
 def pseudonym(user: bytes, key: bytes) -> bytes:
     """Keyed hash of a user id, 16 bytes: the same user over time, and no way back without the key."""
-    return hashlib.blake2b(user, key=key[:64], digest_size=16).digest()
+    return pseudonyms([user], key)[0]
+
+
+def pseudonyms(users: Iterable[bytes], key: bytes) -> list[bytes]:
+    """The pseudonym of each user."""
+    keyed = hashlib.blake2b(key=key[:64], digest_size=16)
+    found = []
+    for user in users:
+        user_hash = keyed.copy()  # half the time of a new one
+        user_hash.update(user)
+        found.append(user_hash.digest())
+    return found
 
 
 def layout(names: Sequence[str]) -> int:
@@ -110,12 +123,13 @@ def encode(
 ) -> list[bytes]:
     """The records of n steps: step (n,) indices, kind (n,), born (n,) units of five minutes; raw (s, width): of all
     steps."""
-    head = np.zeros(len(step), _HEAD)
+    record = np.zeros(len(step), [("head", _HEAD), ("raw", "<f8", raw.shape[1])])
+    head, record["raw"] = record["head"], raw[step]
     head["columns"], head["kind"], head["now"], head["born"] = columns, kind, steps.now[step], born * windows.UNIT
     for i, name in enumerate(history.LIFETIME):
         head[name] = steps.lifetime[step, i]
-    heads, size = head.tobytes(), _HEAD.itemsize
-    return [heads[i * size : (i + 1) * size] + row.tobytes() for i, row in enumerate(raw[step].astype("<f8"))]
+    data, size = record.tobytes(), record.itemsize
+    return [data[start : start + size] for start in range(0, len(data), size)]
 
 
 def pieces(

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from state import history
-from state.history import Steps
-from state.layout import Heads
+from state.compiled import compiled
+from state.history import EXIT, FORGOTTEN, SWAP, Steps, with_room
+from state.layout import Heads, Ints
 from streams.processing.alerts.rule import LEVELS, AlertRule, JudgedStep, JudgedSteps
-from streams.processing.cloudevents import encoder, event_ids, rfc3339
+from streams.processing.cloudevents import encode_events, identities, rfc3339
 
 OPEN, UPDATE, RESOLVED = STATUSES = ("open", "update", "resolved")
+_LEVEL_CHANGE = np.dtype(
+    [(name, "i8") for name in ("rule", "row", "step", "level", "before", "seq", "birth", "since", "now")]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def judge(rules: Sequence[AlertRule], steps: JudgedSteps) -> NDArray[np.uint8]:
     levels = np.zeros((len(steps), len(rules)), np.uint8)
     for column, rule in enumerate(rules):
         levels[:, column] = rule.levels(steps)
-    levels[steps.event <= history.FORGOTTEN] = 0  # a user who is forgotten or erased leaves no alert open
+    levels[steps.event <= FORGOTTEN] = 0  # a user who is forgotten or erased leaves no alert open
     return levels
 
 
@@ -51,45 +55,46 @@ def detect(heads: Heads, steps: Steps, levels: NDArray[np.uint8], rules: Sequenc
 
     heads (u,); levels (s, rules): as judge() returns them.
     """
-    judged = np.flatnonzero(steps.event != history.SWAP)
-    if not len(judged):
-        return []
-    slots = [rule.slot for rule in rules]
-    row = steps.row[judged]
-    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
-    last = np.r_[first[1:], len(judged)] - 1
-    level, stored = levels[judged], heads["alert"][row[:, None], slots]
-    is_exit = steps.event[judged] == history.EXIT
-    for i in np.flatnonzero(is_exit & level.any(1)).tolist():  # few: quiet users' levels are 0
-        before = stored[i] if i == 0 or row[i - 1] != row[i] else level[i - 1]
-        level[i] = np.minimum(level[i], before)
-    previous = np.empty_like(level)
-    previous[1:] = level[:-1]
-    previous[first] = stored[first]
-    alerts = []
-    for i, column in np.argwhere(level != previous).tolist():
-        user_row, now, slot = int(row[i]), int(steps.now[judged[i]]), slots[column]
-        if previous[i, column] == 0:
-            status = OPEN
-            heads["alert_since"][user_row, slot] = now
-        else:
-            status = UPDATE if level[i, column] else RESOLVED
-        heads["alert_seq"][user_row] += 1
-        alerts.append(
-            Alert(
-                rule=rules[column],
-                row=user_row,
-                step=int(judged[i]),
-                level=int(level[i, column]),
-                status=status,
-                seq=int(heads["alert_seq"][user_row]),
-                birth=int(heads["birth"][user_row]),
-                since=int(heads["alert_since"][user_row, slot]),
-                now=now,
-            )
-        )
-    heads["alert"][row[first][:, None], slots] = level[last]
-    return alerts
+    slots = np.array([rule.slot for rule in rules], np.int64)
+    found = _detect(heads, steps.row, steps.now, steps.event, levels, slots, np.empty(16, _LEVEL_CHANGE))
+    return [
+        Alert(rules[rule], row, step, level, _status(before, level), seq, birth, since, now)
+        for rule, row, step, level, before, seq, birth, since, now in found.tolist()
+    ]
+
+
+def _status(before: int, level: int) -> str:
+    if before == 0:
+        return OPEN
+    return UPDATE if level else RESOLVED
+
+
+@compiled
+def _detect(heads: Any, row: Ints, now: Ints, event: Ints, levels: NDArray[np.uint8], slots: Ints, found: Any) -> Any:
+    """The changes of level, as records of _LEVEL_CHANGE; found: room for some. slots (rules,)."""
+    count = 0
+    for step in range(len(row)):
+        if event[step] == SWAP:
+            continue
+        head = heads[row[step]]
+        for rule in range(len(slots)):
+            slot, level = slots[rule], levels[step, rule]
+            before = head["alert"][slot]
+            if event[step] == EXIT:
+                level = min(level, before)
+            if level == before:
+                continue
+            head["alert"][slot] = level
+            head["alert_seq"] += 1
+            if before == 0:
+                head["alert_since"][slot] = now[step]
+            found = with_room(found, count, 1)
+            change = found[count]
+            change["rule"], change["row"], change["step"] = rule, row[step], step
+            change["level"], change["before"], change["seq"] = level, before, head["alert_seq"]
+            change["birth"], change["since"], change["now"] = head["birth"], head["alert_since"][slot], now[step]
+            count += 1
+    return found[:count]
 
 
 def alert_records(alerts: Sequence[Alert], users: Sequence[bytes], steps: JudgedSteps) -> list[tuple[bytes, bytes]]:
@@ -97,21 +102,23 @@ def alert_records(alerts: Sequence[Alert], users: Sequence[bytes], steps: Judged
     if not alerts:
         return []
     keys = [users[alert.row] for alert in alerts]
-    ids = event_ids(keys, [alert.birth for alert in alerts], [alert.seq for alert in alerts], "alert")
+    identity = identities(keys, [alert.birth for alert in alerts], [alert.seq for alert in alerts])
+    subjects = [key.decode() for key in keys]
     first_seen = rfc3339(np.array([alert.since for alert in alerts]))
     last_seen = rfc3339(np.array([alert.now for alert in alerts]))
-    encode, records = encoder("alert"), []
-    for alert, key, event_id, since, now in zip(alerts, keys, ids, first_seen, last_seen, strict=True):
-        step, subject = JudgedStep(steps, alert.step), key.decode()
-        data = {
-            "rule": alert.rule.name,
-            "severity": LEVELS[alert.level],
-            "status": alert.status,
-            "subject": subject,
-            "evidence": alert.rule.evidence(step),
-            "thresholds": alert.rule.thresholds(step),
-            "first_seen": since,
-            "last_seen": now,
-        }
-        records.append((key, encode(event_id, subject, now, data)))
-    return records
+    data = []
+    for alert, subject, since, now in zip(alerts, subjects, first_seen, last_seen, strict=True):
+        step = JudgedStep(steps, alert.step)
+        data.append(
+            {
+                "rule": alert.rule.name,
+                "severity": LEVELS[alert.level],
+                "status": alert.status,
+                "subject": subject,
+                "evidence": alert.rule.evidence(step),
+                "thresholds": alert.rule.thresholds(step),
+                "first_seen": since,
+                "last_seen": now,
+            }
+        )
+    return list(zip(keys, encode_events("alert", identity, subjects, last_seen, data), strict=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from streams.processing.alerts.rule import (
@@ -40,9 +39,11 @@ class RefundBurst(AlertRule):
         return cls(settings.refunds, settings.refund_share)
 
     def levels(self, steps: JudgedSteps) -> Levels:
-        refunds, orders = steps.total("7d", "refunds"), steps.total("7d", "orders")
-        many_of_all = refunds >= self.share * (refunds + orders)
-        return np.where(many_of_all, levels_at_least(steps.total("24h", "refunds"), self.refunds), np.uint8(0))
+        levels = levels_at_least(steps.total("24h", "refunds"), self.refunds)
+        if levels.any():
+            refunds, orders = steps.total("7d", "refunds"), steps.total("7d", "orders")
+            levels[refunds < self.share * (refunds + orders)] = 0
+        return levels
 
     def evidence(self, step: JudgedStep) -> dict[str, object]:
         return {"refunds_24h": step.total("24h", "refunds"), "orders_7d": step.total("7d", "orders")}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from online_models.encoder.encoder import Encoder
 from state import windows
+from state.compiled import compiled
 from state.layout import Ints
 from state.vocabulary import VOCABULARY
 
@@ -121,10 +121,25 @@ class JudgedStep:
         return None if errors is None else float(errors[self.index])
 
 
-def _total(sums: NDArray[np.int64], window: str, measures: Sequence[str]) -> Ints:
-    by_measure = sums[:, windows.WINDOWS.index(window)]
-    columns = VOCABULARY.columns(measures)
-    return by_measure[:, columns[0]] if len(columns) == 1 else by_measure[:, columns].sum(1)
+def _total(sums: NDArray[np.int64], window: str, measures: tuple[str, ...]) -> Ints:
+    total = np.empty(len(sums), np.int64)
+    _add_columns(sums, windows.WINDOWS.index(window), _columns(measures), total)
+    return total
+
+
+@cache
+def _columns(measures: tuple[str, ...]) -> Ints:
+    return np.array(VOCABULARY.columns(measures), np.int64)
+
+
+@compiled
+def _add_columns(sums: NDArray[np.int64], window: int, columns: Ints, total: Ints) -> None:
+    """Set total (s,) to the sum of columns of a window; sums (s, 4, measures)."""
+    for step in range(len(total)):
+        total[step] = 0
+    for column in columns:
+        for step in range(len(total)):
+            total[step] += sums[step, window, column]
 
 
 def levels_at_least(values: NDArray[Any], thresholds: tuple[float, float] | None) -> Levels:

@@ -73,11 +73,13 @@ class Spend(AlertRule):
         if self.factor is None:
             return steps.quiet()
         warning, critical = self.factor
-        spend = steps.total("24h", "spend")
-        own = (steps.total("30d", "spend") - spend) / 29.0
+        spend, levels = steps.total("24h", "spend"), steps.quiet()
         # an exit is not compared with the shop's threshold: that the alert opened is enough
-        high = (spend >= self.least) & ((spend > self._shop_thresholds(steps.shop)) | (steps.event == history.EXIT))
-        return (high & (spend > warning * own)).astype(np.uint8) + (high & (own > 0) & (spend > critical * own))
+        over_shop = (spend > self._shop_thresholds(steps.shop)) | (steps.event == history.EXIT)
+        high = np.flatnonzero((spend >= self.least) & over_shop)
+        own = (steps.total("30d", "spend")[high] - spend[high]) / 29.0
+        levels[high] = (spend[high] > warning * own).astype(np.uint8) + ((own > 0) & (spend[high] > critical * own))
+        return levels
 
     def evidence(self, step: JudgedStep) -> dict[str, object]:
         return {"spend_24h": step.total("24h", "spend") / 100, "spend_30d": step.total("30d", "spend") / 100}

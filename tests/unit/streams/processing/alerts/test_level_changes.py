@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pytest
+
 from state.stores.memory import MemoryStore
-from streams.processing.alerts.registry import AlertSettings, rules_from
+from streams.processing.alerts import level_changes
+from streams.processing.alerts.registry import AlertSettings, default_rules, rules_from
 from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records
+from tests.numpy_core import level_changes as numpy_changes
 from tests.support.alerting import HOUR, alerts, event
 from tests.support.decoding import decode
+from tests.unit.streams.processing.test_segment_changes import random_heads, random_steps
 
 BURST = [event("bot", i * 1000, "page_view") for i in range(12)]
 RATE = AlertSettings(request_rate=(5, 10))
@@ -53,3 +59,17 @@ def test_a_rule_that_is_switched_off_resolves_what_it_had_open() -> None:
         [("request_rate", "open", [5, 10]), ("request_rate", "update", [5, 10])],
         [("request_rate", "resolved", None)],
     ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_alerts_and_heads_are_those_of_whole_columns(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rules = default_rules()
+    n = int(rng.choice([0, 1, 2, 20, 200]))
+    heads, steps = random_heads(rng), random_steps(rng, n)
+    heads["alert"] = rng.integers(0, 3, heads["alert"].shape)
+    heads["alert_seq"] = rng.integers(0, 9, len(heads))
+    expected_heads, levels = heads.copy(), rng.integers(0, 3, (n, len(rules))).astype(np.uint8)
+    found = level_changes.detect(heads, steps, levels, rules)
+    assert found == numpy_changes.detect(expected_heads, steps, levels, rules)
+    assert heads.tobytes() == expected_heads.tobytes()
