@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -20,7 +20,6 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from online_models.learner.control_messages import Answer, ControlMessage
-from online_models.learner.learner import Learner, LearnerParams
 from online_models.training_rows import SAMPLE_ROW, TrainingRows
 from online_models.version import Version, dumps
 from state import features
@@ -32,6 +31,9 @@ from streams.processing.cloudevents import encoder, rfc3339
 from streams.services.model_feed import read_newest
 from streams.services.ownership import Ownership, group_member
 
+if TYPE_CHECKING:
+    from online_models.learner.learner import Learner, LearnerParams
+
 log = logging.getLogger(__name__)
 KEPT_VERSIONS = 1_000  # newest versions kept in `models`; older ones get a tombstone
 POLL_MS = 200
@@ -41,6 +43,8 @@ MAX_REQUEST_BYTES = 16 << 20  # a version with the learner's state is one record
 
 def params(settings: Settings) -> LearnerParams:
     """The learner's parameters from the settings."""
+    from online_models.learner.learner import LearnerParams  # imports River; one worker of a deployment needs it
+
     learner = settings.learner
     return LearnerParams(
         k_least=learner.k_least,
@@ -59,6 +63,13 @@ def params(settings: Settings) -> LearnerParams:
         floor=learner.floor,
         segmenter=learner.segmenter,
     )
+
+
+def _make_learner(newest: Version | None, settings: Settings) -> Learner:
+    """A learner that resumes from the newest version, or begins where there is none."""
+    from online_models.learner.learner import Learner
+
+    return Learner.start(params(settings)) if newest is None else Learner.resume(newest, params(settings))
 
 
 class LearnerService:
@@ -160,10 +171,8 @@ class LearnerService:
         except KafkaError as error:
             raise BrokerError(f"the learner's producer did not start: {error!r}") from error
         newest = await read_newest(self._settings)
-        chosen = params(self._settings)
         # In a thread: the first learner of a process imports River, which takes seconds on a busy machine.
-        make = (Learner.start, chosen) if newest is None else (Learner.resume, newest, chosen)
-        self._learner = await asyncio.to_thread(*make)
+        self._learner = await asyncio.to_thread(_make_learner, newest, self._settings)
         learned_to = 0 if newest is None else newest.learned_to
         log_start = (await consumer.beginning_offsets([partition]))[partition]
         consumer.seek(partition, max(learned_to, log_start))
