@@ -30,7 +30,9 @@ def next_edges(rows: Rows, after: Ints, codec: RowCodec = CODEC) -> Ints:
 
 def all_edges(rows: Rows, codec: RowCodec = CODEC) -> Ints:
     """Every edge (units) at which a pane of one of the rows leaves a window, (4 p,)."""
-    starts = codec.panes(rows).start
+    starts = np.ascontiguousarray(
+        codec.panes(rows).start
+    )  # a column of records is not, and edges() is compiled for one
     return np.concatenate(edges(starts))
 
 

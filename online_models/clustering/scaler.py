@@ -56,6 +56,8 @@ class Scaler(msgspec.Struct, frozen=True):
         return self._transform(raw, [])
 
     def _transform(self, raw: Floats, weight: list[float]) -> Floats:
+        if raw.shape[1] != len(self.prior) + len(self.median):  # _scale does not check it
+            raise ValueError(f"{raw.shape[1]} columns; the scaler was fitted to {len(self.prior) + len(self.median)}")
         logs = _log_ratios(raw, self.prior, self.strength)
         features = np.empty((len(raw), len(self.median)))
         _scale(logs, raw, np.array(self.median), np.array(self.spread), self.clip, np.array(weight), features)

@@ -22,7 +22,6 @@ from state.layout import Ints
 from state.row_bytes import Bytes, side_by_side
 
 BLOCK = 1 << 20  # bytes
-BYTES_PER_ROW = 4_096  # of address space that is reserved; what is never written takes no memory
 PUT_CHUNK = 4_096  # rows that put_many takes at once
 FEWEST_BLOCKS = 4  # one is being filled, two are free before rows are added, one is left to be dropped
 FIRST_SLOTS = 1_024
@@ -59,12 +58,11 @@ class RowCache:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        blocks = limit * BYTES_PER_ROW // BLOCK + FEWEST_BLOCKS
-        self._memory, blocks = _reserve(blocks)
-        data = np.frombuffer(self._memory, np.uint8)
+        self._memory = _map(FEWEST_BLOCKS)
+        data, words = _views(self._memory)
         slots, hashes = _free_slots(FIRST_SLOTS)
-        used, valid, opened = np.zeros((3, blocks), np.int64)
-        self._table = _Table(data, data.view(np.int64), slots, hashes, used, valid, opened, np.zeros(3, np.int64))
+        used, valid, opened = np.zeros((3, FEWEST_BLOCKS), np.int64)
+        self._table = _Table(data, words, slots, hashes, used, valid, opened, np.zeros(3, np.int64))
 
     def __len__(self) -> int:
         return int(self._table.numbers[_ROWS])
@@ -108,38 +106,74 @@ class RowCache:
 
         Two, because adding rows begins a block at most, and so does moving the rows of a sparse one, which frees one.
         """
-        table = self._table
-        for block in np.flatnonzero(2 * table.valid < table.used).tolist():
-            if block != table.numbers[_FILLING]:
+        sparse = 2 * self._table.valid < self._table.used
+        for block in np.flatnonzero(sparse).tolist():
+            if block != self._table.numbers[_FILLING]:
                 self._empty(block, keep_rows=True)
-        while True:
-            full = np.flatnonzero(table.used)
-            full = full[full != table.numbers[_FILLING]]
-            if not len(full) or (len(self) <= self._limit and len(full) + 3 <= len(table.used)):
-                break
-            self._empty(int(full[table.opened[full].argmin()]), keep_rows=False)
+        while len(self) > self._limit and len(full := self._full_blocks()):
+            self._empty(full[0], keep_rows=False)
+        if self._blocks_short() and not self._grow():
+            while self._blocks_short():
+                self._empty(self._full_blocks()[0], keep_rows=False)
+
+    def _full_blocks(self) -> list[int]:
+        """The blocks that hold entries but for the one that is being filled, the oldest first."""
+        full = np.flatnonzero(self._table.used)
+        full = full[full != self._table.numbers[_FILLING]]
+        return full[self._table.opened[full].argsort()].tolist()
+
+    def _blocks_short(self) -> bool:
+        """Whether fewer than two blocks are free."""
+        return len(self._full_blocks()) + 3 > len(self._table.used)
+
+    def _grow(self) -> bool:
+        """Take a quarter more memory; False where the system or a limit of the process does not give it."""
+        blocks = len(self._table.used)
+        more = max(FEWEST_BLOCKS, blocks // 4)
+        self._table = self._table._replace(data=_NO_BYTES, words=_NO_WORDS)  # memory that is in view cannot be resized
+        try:
+            self._memory = _resized(self._memory, blocks + more)
+        except (OSError, MemoryError):
+            more = 0
+        data, words = _views(self._memory)
+        none = np.zeros(more, np.int64)
+        used, valid, opened = (
+            np.concatenate((one, none)) for one in (self._table.used, self._table.valid, self._table.opened)
+        )
+        self._table = self._table._replace(data=data, words=words, used=used, valid=valid, opened=opened)
+        return more > 0
 
     def _empty(self, block: int, *, keep_rows: bool) -> None:
         _empty_block(self._table, block, keep_rows, BLOCK // 8)
-        if _CAN_RETURN and BLOCK % mmap.PAGESIZE == 0:
+        if hasattr(mmap, "MADV_DONTNEED") and BLOCK % mmap.PAGESIZE == 0:
             self._memory.madvise(mmap.MADV_DONTNEED, block * BLOCK, BLOCK)
         else:
             self._table.data[block * BLOCK : (block + 1) * BLOCK] = 0
 
 
-_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0)
-_CAN_RETURN = hasattr(mmap, "MADV_DONTNEED") and hasattr(mmap, "MAP_NORESERVE")
+_NO_BYTES, _NO_WORDS = np.zeros(0, np.uint8), np.zeros(0, np.int64)
 
 
-def _reserve(blocks: int) -> tuple[mmap.mmap, int]:
-    """Memory of so many blocks, of fewer where the system or a limit of the process refuses as much address space."""
-    while True:
-        try:
-            return mmap.mmap(-1, blocks * BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE), blocks
-        except OSError:
-            if blocks == FEWEST_BLOCKS:
-                raise
-            blocks = max(FEWEST_BLOCKS, blocks // 2)
+def _map(blocks: int) -> mmap.mmap:
+    """Zeros; a page takes memory once it is written."""
+    return mmap.mmap(-1, blocks * BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _resized(memory: mmap.mmap, blocks: int) -> mmap.mmap:
+    """The same memory with more blocks. OSError where there is not as much."""
+    try:
+        memory.resize(blocks * BLOCK)  # moves pages, and copies nothing
+        return memory
+    except SystemError:  # not Linux
+        larger = _map(blocks)
+        larger[: len(memory)] = memory[:]
+        return larger
+
+
+def _views(memory: mmap.mmap) -> tuple[Bytes, Ints]:
+    """The memory as bytes and as words."""
+    data = np.frombuffer(memory, np.uint8)
+    return data, data.view(np.int64)
 
 
 def _with_hashes(keys: Sequence[bytes]) -> tuple[Bytes, Ints, Ints]:

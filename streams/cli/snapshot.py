@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +26,15 @@ def snapshot(context: Context, output: Path, as_of: int | None) -> None:
     the next session, the segment of a new user at the end of the first day, and, with an encoder, the embedding and
     its reconstruction error.
     """
+    from state.stores.scratch import ScratchRows
     from streams.kafka import changelog
     from streams.offline import feature_table, parquet
+    from streams.offline.scratch_folder import scratch_folder
     from streams.services.model_feed import read_newest
 
     settings = context.settings()
     version = asyncio.run(read_newest(settings))
-    with parquet.rows_beside(output) as rows:
+    with scratch_folder(output) as folder, closing(ScratchRows(folder / "rows")) as rows:
         asyncio.run(changelog.copy_rows(settings, rows.put_many))
         now = feature_table.latest(row for _, row in rows.items()) if as_of is None else as_of
         count = parquet.write(output, rows.items(), now, version)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -27,16 +26,16 @@ def backfill(
     path: Path,
     schema: str,
     store: Store,
+    folder: Path,
     until: int | None = None,
     *,
-    folder: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Put the rows of all users into a store, after the events up to `until` (ms; None: all); how many records were
     rejected.
 
-    schema: of the file, a name of the registry. folder: where temporary files may lie that take as much as the events
-    without compression; None: where the system has them. Records are split into partitions and sources and merged by
+    schema: of the file, a name of the registry. folder: for temporary files, which take as much as the events without
+    compression; they are deleted unless there is an error. Records are split into partitions and sources and merged by
     time as the worker would find them in topics that were filled first. No clock is looked at.
     """
     return apply_records(
@@ -44,8 +43,8 @@ def backfill(
         read_records(path, schema),
         file_schema(schema, settings),
         store,
+        folder,
         until,
-        folder=folder,
         progress=progress,
     )
 
@@ -55,25 +54,24 @@ def apply_records(
     chunks: Iterable[list[FileRecord]],
     schema: Schema,
     store: Store,
+    folder: Path,
     until: int | None = None,
     *,
-    folder: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """The same over chunks of records in a schema."""
     partitions, topics = settings.topics.partitions, settings.source_topics
     decode = decoder([schema] * len(topics), use_clock=False)
     rejects = 0
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".backfill-") as home:
-        logs = {
-            (partition, source): RecordLog(Path(home) / f"{partition}-{source}")
-            for partition in range(partitions)
-            for source in range(len(topics))
-        }
-        _split(chunks, logs, partitions, len(topics), until, progress)
-        for partition in range(partitions):
-            mine = {topic: logs[partition, source] for source, topic in enumerate(topics)}
-            rejects += _apply_partition(settings, partition, mine, decode, store)
+    logs = {
+        (partition, source): RecordLog(folder / f"{partition}-{source}")
+        for partition in range(partitions)
+        for source in range(len(topics))
+    }
+    _split(chunks, logs, partitions, len(topics), until, progress)
+    for partition in range(partitions):
+        mine = {topic: logs[partition, source] for source, topic in enumerate(topics)}
+        rejects += _apply_partition(settings, partition, mine, decode, store)
     return rejects
 
 

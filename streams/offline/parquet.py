@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from online_models.version import Version
-from state.stores.scratch import ScratchRows
 from streams.offline import feature_table
 
 
@@ -29,14 +26,3 @@ def write(
     finally:
         part.unlink(missing_ok=True)
     return count
-
-
-@contextmanager
-def rows_beside(path: Path) -> Iterator[ScratchRows]:
-    """An empty store for the rows of a file that is to be written, in its folder: there is room for both of them, while
-    a temporary folder may lie in memory. Deleted at the end."""
-    with (
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder,
-        closing(ScratchRows(Path(folder) / "rows")) as rows,
-    ):
-        yield rows

@@ -9,7 +9,7 @@ import msgspec
 
 from streams.offline.event_files import FileRecord
 
-_LENGTH_BYTES = 4  # of the length that precedes what is appended at once
+_LENGTH_BYTES = 8  # of the length that precedes what is appended at once
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[FileRecord]).decode
 

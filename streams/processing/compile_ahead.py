@@ -17,6 +17,9 @@ from state import features, row_windows, rows, windows
 from state.expiry_index import possible_entries
 from state.stores.memory import MemoryStore
 from state.stores.row_cache import BLOCK, FIRST_SLOTS, RowCache
+from state.vocabulary import VOCABULARY
+from streams.processing.alerts.rule import JudgedSteps
+from streams.processing.alerts.spend import ShopHistory
 from streams.processing.batch_step import PartitionConfig
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
@@ -51,6 +54,9 @@ def compile_ahead() -> None:
         features.raw(
             row_windows.window_sums(joined, 4 * DAY_MS // windows.UNIT), joined.heads["hours"].astype(np.int64)
         )
+    # The windows of one step, or of none, are contiguous; those of several steps are columns of records.
+    one_step = np.zeros((1, len(windows.WINDOWS), len(VOCABULARY.measures)), np.int64)
+    JudgedSteps(one_step, np.zeros(1, np.int64), ShopHistory.none(1), np.zeros((1, 1)), None).total("1h", "orders")
     cache = RowCache(1)
     for row_bytes in (8, BLOCK // 3):  # fills the slots, then the blocks
         cache.put_many({b"%d" % key: bytes(row_bytes) for key in range(FIRST_SLOTS if row_bytes == 8 else 4)})

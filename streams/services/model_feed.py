@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-import msgspec
 from aiokafka.structs import TopicPartition
 
 from online_models.version import Version, loads
+from state import features
 from streams.config.settings import Settings
 from streams.errors import StateError
+from streams.kafka.model_store import without_learner_state
 from streams.kafka.reader import reader, reading, to_end
 
 log = logging.getLogger(__name__)
@@ -47,10 +48,7 @@ class ModelFeed:
         if value is None:
             self.versions.pop(number, None)
             return
-        try:
-            version = loads_without_state(value)
-        except ValueError as error:
-            raise StateError(f"model version {number} cannot be read: {error}") from error
+        version = without_learner_state(_loads(number, value))
         if number in self.versions:  # published again, without the learner's state, when its successor came
             return
         self.versions[number] = version
@@ -58,13 +56,28 @@ class ModelFeed:
         self._on_version(version)
 
 
-def loads_without_state(value: bytes) -> Version:
-    """A version from its bytes, without the learner's state. ValueError where it cannot be read."""
-    return msgspec.structs.replace(loads(value), state=b"")
+def check_features(version: Version) -> None:
+    """ValueError unless a version was learned over the features of this release."""
+    if version.names != features.NAMES or version.ratios != features.R:
+        others = sorted(set(version.names) ^ set(features.NAMES))
+        raise ValueError(f"it was learned over other features; the difference: {', '.join(others) or 'their order'}")
+
+
+def _loads(number: int, value: bytes) -> Version:
+    """StateError where a version cannot be read or was learned over other features."""
+    try:
+        version = loads(value)
+        check_features(version)
+    except ValueError as error:
+        raise StateError(f"model version {number} cannot be used: {error}") from error
+    return version
 
 
 async def read_newest(settings: Settings) -> Version | None:
-    """The newest version with its learner's state, from a read of the whole topic; None where there is none."""
+    """The newest version with its learner's state, from a read of the whole topic; None where there is none.
+
+    StateError where it cannot be read or was learned over other features.
+    """
     partition = TopicPartition(settings.topic("models"), 0)
     newest: bytes | None = None
     number = 0
@@ -73,4 +86,4 @@ async def read_newest(settings: Settings) -> Version | None:
         async for record in to_end(consumer, await consumer.beginning_offsets([partition])):
             if record.value is not None and int(record.key) > number:
                 number, newest = int(record.key), record.value
-    return None if newest is None else loads(newest)
+    return None if newest is None else _loads(number, newest)

@@ -15,6 +15,7 @@ import re
 import shutil
 import signal
 import statistics
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,8 @@ def rows_made(settings: Settings) -> list[bytes]:
         for records in traffic.chunks(made)
     )
     store = MemoryStore()
-    assert not apply_records(settings, chunks, FlatJson(), store)
+    with tempfile.TemporaryDirectory() as folder:
+        assert not apply_records(settings, chunks, FlatJson(), store, Path(folder))
     return list(store.rows.values())
 
 

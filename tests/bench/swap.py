@@ -17,11 +17,12 @@ import numpy as np
 from rich.table import Table
 
 from online_models.learner.learner import Learner
-from online_models.version import dumps
+from online_models.version import dumps, loads
 from state import features
 from state.stores.rocksdb import Meta, RowStore
 from streams.config.factories import partition_config, schema_of
 from streams.config.settings import load
+from streams.kafka.model_store import without_learner_state
 from streams.processing import training_records
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
@@ -30,7 +31,6 @@ from streams.runtime.worker import USERS_PER_TURN
 from streams.schemas.record_batch import RecordBatch
 from streams.schemas.schema import decoder
 from streams.services.learner import params
-from streams.services.model_feed import loads_without_state
 from tests.bench import traffic
 from tests.bench.measure import fresh, progress, table_console, write
 
@@ -99,7 +99,7 @@ def main(users: int, home: Path, out: Path | None) -> None:
             if last and fresh_versions:
                 data = dumps(fresh_versions[-1])
                 fresh_versions.clear()
-                task.adopt(timed("read", lambda data=data: loads_without_state(data)))
+                task.adopt(timed("read", lambda data=data: without_learner_state(loads(data))))
                 flush("flush with a swap")
                 while timed("turn of the pass", lambda: task.continue_pass(USERS_PER_TURN)):
                     pass

@@ -44,7 +44,7 @@ def test_backfill_equals_sql_inside_the_month(
     for third in (1, 2):
         now = first + (last - first) * third // 3
         store = MemoryStore()
-        rejects = backfill(settings, data, "shoal", store, now)
+        rejects = backfill(settings, data, "shoal", store, tmp_path, now)
         parquet.write(tmp_path / "backfill.parquet", store.rows.items(), now)
         oracle.expected(raw, now, until=now)
         assert (rejects, oracle.differences(raw, tmp_path / "backfill.parquet")) == (0, {})
@@ -61,7 +61,7 @@ def test_snapshot_equals_backfill_equals_sql(
     rows, _ = asyncio.run(changelog.read(settings))
     assert len(rows) == users
     filed = MemoryStore()
-    backfill(settings, data, "shoal", filed)
+    backfill(settings, data, "shoal", filed, tmp_path)
     for later in (0, 50 * oracle.MINUTE, 3 * oracle.DAY):
         now = last + later
         parquet.write(tmp_path / "snapshot.parquet", rows.items(), now)

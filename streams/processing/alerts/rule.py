@@ -113,7 +113,8 @@ class JudgedStep:
 
     def total(self, window: str, *measures: str) -> int:
         """The sum of measures over a window."""
-        return int(_total(self.steps.windows[self.index : self.index + 1], window, measures)[0])
+        sums = self.steps.windows[self.index, windows.WINDOWS.index(window)]
+        return sum(int(sums[column]) for column in _columns(measures))
 
     @property
     def reconstruction_error(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +15,14 @@ import pytest
 
 from state.stores import scratch
 from state.stores.memory import MemoryStore
+from state.stores.scratch import ScratchRows
 from streams.config.factories import partition_config
 from streams.config.settings import Settings, load
 from streams.kafka import changelog
 from streams.offline import backfill, feature_table, parquet
 from streams.offline.event_files import FileRecord, read_records
 from streams.offline.record_log import RecordLog
+from streams.offline.scratch_folder import scratch_folder
 from streams.processing import input_buffer
 from streams.processing.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
@@ -78,8 +81,8 @@ def test_pieces_on_the_disk_give_the_rows_of_all_at_once(
     expected, rejects = at_once(settings, month, until)
     assert len(expected) > 30
     output = tmp_path / "out.parquet"
-    with parquet.rows_beside(output) as rows:
-        assert backfill.backfill(settings, month, "shoal", rows, until, folder=tmp_path) == rejects
+    with scratch_folder(output) as folder, closing(ScratchRows(folder / "rows")) as rows:
+        assert backfill.backfill(settings, month, "shoal", rows, folder, until) == rejects
         assert list(rows.items()) == sorted(expected.items())
         now = feature_table.latest(row for _, row in rows.items())
         assert parquet.write(output, rows.items(), now) == len(expected)
@@ -109,6 +112,6 @@ def test_a_snapshot_has_the_last_row_of_each_user_who_was_not_deleted(
             yield SimpleNamespace(key=key, value=value, partition=0)
 
     monkeypatch.setattr(changelog, "_records", records)
-    with parquet.rows_beside(tmp_path / "out.parquet") as rows:
+    with closing(ScratchRows(tmp_path / "rows")) as rows:
         asyncio.run(changelog.copy_rows(load(environ={}), rows.put_many))
         assert list(rows.items()) == [(b"a", b"3"), (b"b", b"4")]

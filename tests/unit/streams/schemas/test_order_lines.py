@@ -370,7 +370,7 @@ def test_backfill_reads_orders_as_the_worker_does(registered: str, tmp_path: Pat
     path.write_text("".join(json.dumps(one) + "\n" for one in orders))
     chosen = load(environ={}, **{"topics.partitions": 1})
     filed = MemoryStore()
-    rejects = backfill(chosen, path, registered, filed)
+    rejects = backfill(chosen, path, registered, filed, tmp_path)
     full = [one for one in orders if one["lines"]]  # a row without events is left out
     store = MemoryStore()
     shop = PartitionProcessor(
