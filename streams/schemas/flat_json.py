@@ -25,13 +25,13 @@ class FlatJson:
 
     def __init__(self, options: Options | None = None) -> None:
         """ValueError where the names do not fit: an unknown field or type of shoal's, two names for one, an
-        empty one."""
+        empty name."""
         self._options = options = options or Options()
         theirs = {ours: name for name, ours in options.fields.items()}
         if unknown := set(theirs) - set(FIELDS):
             raise ValueError(f"no such field: {', '.join(sorted(unknown))}")
-        if "" in options.fields or "" in options.types:
-            raise ValueError("the source's name of a field or type is empty")
+        if "" in options.fields:
+            raise ValueError("the source's name of a field is empty")
         self._types = event_columns.type_codes(options.types)
         self._scan_tables = scan_tables(theirs, self._types, options.currency)
         self._decode_event = _json_decoder(tuple(FIELDS), theirs)

@@ -72,6 +72,7 @@ def test_a_type_that_cannot_be_said_is_refused_with_its_event(tmp_path: Path) ->
         {"name": "a", "fields": {"x": "nope"}},
         {"name": "a", "types": {"x": "nope"}},
         {"name": "a", "fields": {"session_id": "user_id"}},
+        {"name": "a", "fields": {"": "category"}},
     ],
 )
 def test_names_that_do_not_fit_are_refused(source: dict[str, Any]) -> None:
