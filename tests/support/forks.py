@@ -1,9 +1,9 @@
 """Python processes made by fork from one that has the worker's modules imported already.
 
-A worker's imports take nearly three seconds of processor time, and the tests start some hundred workers. Each process
-of the test session has one fork server; what it forks becomes a child of the test's process (which adopts orphans), so
-that it can be waited for like any other. Where that cannot be done (not Linux, an option of the interpreter, a hash
-seed) a process is started in the ordinary way.
+A worker's imports and its compiled code take some five seconds of processor time, and the tests start some hundred
+workers. Each process of the test session has one fork server; what it forks becomes a child of the test's process
+(which adopts orphans), so that it can be waited for like any other. Where that cannot be done (not Linux, an option of
+the interpreter, a hash seed) a process is started in the ordinary way.
 
 A forked worker differs from an ordinary one in the pace of two timers alone, see `_quicken`.
 """
@@ -26,7 +26,13 @@ from tempfile import TemporaryFile
 from typing import IO, Any, Protocol
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
-PRELOADED = ("streams.runtime.process", "streams.cli", "streams.operations.overview", "streams.kafka.dead_letter_topic")
+PRELOADED = (
+    "streams.runtime.process",
+    "streams.cli",
+    "streams.operations.overview",
+    "streams.kafka.dead_letter_topic",
+    "online_models.learner.learner",
+)
 ONLY_AT_START = ("PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONDEVMODE", "PYTHONUTF8")
 
 
@@ -225,9 +231,12 @@ def main() -> None:
     import gc
     import importlib
 
+    from streams.compiling import ensure_compiled
+
     channel = socket.socket(fileno=int(sys.argv[1]))
     for name in PRELOADED:
         importlib.import_module(name)
+    ensure_compiled()  # loads the compiled loops, which takes two seconds
     gc.freeze()
     request = serve(channel)
     if request is not None:
