@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.distances import Floats, distances_of, side_by_side
+from online_models.distances import Floats, centre_columns, distances_of
 from online_models.segment_ids import centre_index
 from online_models.training_rows import Ints
 from state.compiled import compiled
@@ -45,7 +45,7 @@ def assign(version: Version, raw: Floats, user: Ints | None = None, held: Ints |
     chosen, runner_up, margin = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n)
     _choose(
         np.ascontiguousarray(points),
-        side_by_side(version.centres),
+        centre_columns(version.centres),
         np.ascontiguousarray(user),
         came_from,
         (1.0 - version.hysteresis) ** 2,

@@ -20,11 +20,11 @@ def distances(points: Floats, centres: Floats) -> Floats:
     array([[ 0., 25.]])
     """
     squared = np.empty((len(centres), len(points)))
-    _distances(np.ascontiguousarray(points), side_by_side(centres), np.empty(len(centres)), squared)
+    _distances(np.ascontiguousarray(points), centre_columns(centres), np.empty(len(centres)), squared)
     return squared
 
 
-def side_by_side(centres: Floats) -> Floats:
+def centre_columns(centres: Floats) -> Floats:
     """The columns (D, k) of centres (k, D): each sum keeps its order, and the processor takes several of them at a
     time."""
     return np.ascontiguousarray(centres.T)

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from state.vocabulary import Unit
 
 Heads = NDArray[np.void]  # (n,) of a head dtype
-Panes = NDArray[np.void]  # (p,) of a pane dtype
 Ints = NDArray[np.int64]
 
 NEVER = -(1 << 62)  # a time before all times

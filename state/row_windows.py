@@ -30,9 +30,8 @@ def next_edges(rows: Rows, after: Ints, codec: RowCodec = CODEC) -> Ints:
 
 def all_edges(rows: Rows, codec: RowCodec = CODEC) -> Ints:
     """Every edge (units) at which a pane of one of the rows leaves a window, (4 p,)."""
-    starts = np.ascontiguousarray(
-        codec.panes(rows).start
-    )  # a column of records is not, and edges() is compiled for one
+    # a column of records is not contiguous, and edges() is compiled for an array that is
+    starts = np.ascontiguousarray(codec.panes(rows).start)
     return np.concatenate(edges(starts))
 
 

@@ -82,7 +82,6 @@ class RowCodec:
         blank["segment"] = blank["frm"] = UNASSIGNED
         self.blank: bytes = blank.tobytes()
         self._clock_at = {number: one.offset("clock") for number, one in layouts.items()}
-        self._last_at = {number: one.offset("last") for number, one in layouts.items()}
 
     def join(self, stored: Sequence[bytes | None]) -> Rows:
         """Rows as columns. A missing row becomes a blank head without panes (birth -1); a row of an older layout is
@@ -171,16 +170,9 @@ class RowCodec:
 
     def clock_of(self, row: bytes) -> int:
         """The clock (ms) of one row, without joining it."""
-        return self._number_at(self._clock_at, row)
-
-    def last_of(self, row: bytes) -> int:
-        """The largest event time (ms) of one row, without joining it."""
-        return self._number_at(self._last_at, row)
-
-    def _number_at(self, places: Mapping[int, int], row: bytes) -> int:
-        """A field of 64 bits, whose place depends on the layout."""
         try:
-            return int(_INT64.unpack_from(row, places[row[0]])[0])
+            return int(_INT64.unpack_from(row, self._clock_at[row[0]])[0])
+
         except KeyError:
             raise self._unknown(row[0]) from None
 
@@ -205,4 +197,4 @@ def _check(number: int, layout: RowLayout, vocabulary: Vocabulary) -> None:
 CODEC = RowCodec(VOCABULARY, LAYOUTS)
 BLANK = CODEC.blank
 join, cut, panes, pack, unreadable = CODEC.join, CODEC.cut, CODEC.panes, CODEC.pack, CODEC.unreadable
-clock_of, last_of = CODEC.clock_of, CODEC.last_of
+clock_of = CODEC.clock_of

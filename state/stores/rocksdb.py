@@ -235,12 +235,7 @@ class RowStore:
         new_rows = {key: row for key, row in rows.items() if row is not None}
         return changes | expiry_index.entries(list(new_rows), list(new_rows.values()), 0, self._forget_units)
 
-    def build_index(self) -> None:
-        """Build the expiry index at once, as build_index_in_turns does."""
-        for _ in self.build_index_in_turns():
-            pass
-
-    def build_index_in_turns(self) -> Generator[int, None, None]:
+    def build_index(self) -> Generator[int, None, None]:
         """Build the expiry index from the rows where it is not complete: after a recovery into an empty store, and
         where the time after which users are forgotten has changed.
 

@@ -10,6 +10,7 @@ returns to the system.
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -90,16 +91,18 @@ class RowCache:
 
     def drop(self, key: bytes) -> None:
         """Remove a row, if it is there, and overwrite its bytes."""
-        _drop(self._table, *_with_hashes([key]), BLOCK // 8)
+        data, _, hashes = _with_hashes([key])
+        _drop_key(self._table, data, hashes[0], BLOCK // 8)
 
     def _make_slots(self, more: int) -> None:
         """Double the slots until at most half of them are taken by the rows and as many more."""
-        table, count = self._table, len(self._table.slots)
+        fewer, count = self._table, len(self._table.slots)
         while 2 * (len(self) + more) > count:
             count *= 2
-        if count > len(table.slots):
-            self._table = table._replace(slots=(slots := _free_slots(count))[0], hashes=slots[1])
-            _fill_slots(self._table, table.slots, table.hashes)
+        if count > len(fewer.slots):
+            slots, hashes = _free_slots(count)
+            self._table = fewer._replace(slots=slots, hashes=hashes)
+            _fill_slots(self._table, fewer.slots, fewer.hashes)
 
     def _make_room(self) -> None:
         """Have two free blocks and at most `limit` rows: empty sparse blocks, then drop the oldest ones.
@@ -110,7 +113,7 @@ class RowCache:
         for block in np.flatnonzero(sparse).tolist():
             if block != self._table.numbers[_FILLING]:
                 self._empty(block, keep_rows=True)
-        while len(self) > self._limit and len(full := self._full_blocks()):
+        while len(self) > self._limit and (full := self._full_blocks()):
             self._empty(full[0], keep_rows=False)
         if self._blocks_short() and not self._grow():
             while self._blocks_short():
@@ -145,7 +148,8 @@ class RowCache:
 
     def _empty(self, block: int, *, keep_rows: bool) -> None:
         _empty_block(self._table, block, keep_rows, BLOCK // 8)
-        if hasattr(mmap, "MADV_DONTNEED") and BLOCK % mmap.PAGESIZE == 0:
+        # On Linux the pages return to the system, and read as zeros then; elsewhere they may keep what they hold.
+        if sys.platform == "linux" and BLOCK % mmap.PAGESIZE == 0:
             self._memory.madvise(mmap.MADV_DONTNEED, block * BLOCK, BLOCK)
         else:
             self._table.data[block * BLOCK : (block + 1) * BLOCK] = 0
@@ -281,17 +285,16 @@ def _put(
         key = keys[key_edges[i] : key_edges[i + 1]]
         key_length, row_length = len(key), row_edges[i + 1] - row_edges[i]
         size = _size(key_length, row_length)
-        if 2 * size <= block_words and not _fits(table, size, block_words):
+        if 2 * size > block_words:
+            _drop_key(table, key, hashes[i], block_words)
+            continue
+        if not _fits(table, size, block_words):
             if table.numbers[_FILLING] != first_block:
                 return i
             _open_block(table, block_words)
         slot = _slot_of(table, key, hashes[i])
         if table.slots[slot] != _NOWHERE:
             _invalidate(table, table.slots[slot], block_words)
-            if 2 * size > block_words:
-                _free_slot(table, slot)
-        if 2 * size > block_words:
-            continue
         position = _take(table, size, block_words)
         table.words[position + _KEY_LENGTH], table.words[position + _ROW_LENGTH] = key_length, row_length
         table.words[position + _HASH] = hashes[i]
@@ -310,7 +313,7 @@ def _fits(table: _Table, size: int, block_words: int) -> bool:
 
 @compiled
 def _open_block(table: _Table, block_words: int) -> None:
-    """Fill a free block from now on."""
+    """Fill a free block from now on. There is one: RowCache._make_room() has seen to it."""
     newest = table.opened[table.numbers[_FILLING]]
     for block in range(len(table.used)):
         if table.used[block] == 0 and block != table.numbers[_FILLING]:
@@ -341,8 +344,9 @@ def _invalidate(table: _Table, position: int, block_words: int) -> None:
 
 
 @compiled
-def _drop(table: _Table, key: Bytes, key_edges: Ints, hashes: Ints, block_words: int) -> None:
-    slot = _slot_of(table, key, hashes[0])
+def _drop_key(table: _Table, key: Bytes, hashed: int, block_words: int) -> None:
+    """Drop the entry of a key, if there is one."""
+    slot = _slot_of(table, key, hashed)
     if table.slots[slot] != _NOWHERE:
         _invalidate(table, table.slots[slot], block_words)
         _free_slot(table, slot)
@@ -352,7 +356,7 @@ def _drop(table: _Table, key: Bytes, key_edges: Ints, hashes: Ints, block_words:
 def _empty_block(table: _Table, block: int, keep_rows: bool, block_words: int) -> None:
     """Free a block. keep_rows: its valid entries move to the block that is being filled; otherwise they are dropped.
 
-    Half of a block and an entry fit into what is left of that block and a free one.
+    At most half of a block moves, so what is left of the block that is being filled and one free block hold it.
     """
     position, end, last = block * block_words, block * block_words + table.used[block], len(table.slots) - 1
     while position < end:

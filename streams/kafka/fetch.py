@@ -152,15 +152,13 @@ def ends(consumer: Any) -> dict[tuple[str, int], int | None]:
 
 def end(consumer: Any, topic: str, partition: int) -> int | None:
     """What ends() says of one partition; None also where it is not assigned."""
-    subscription = consumer._subscription.subscription
-    assignment = subscription.assignment if subscription else None
-    state = assignment and assignment.state_value((topic, partition))
+    state = _partition_state(consumer, topic, partition)
     return state.lso if state else None
 
 
 def forget_end(consumer: Any, topic: str, partition: int) -> None:
-    """Forget the last stable offset of a partition: ends() gives None until the next fetch reports it."""
-    state = _partition_states(consumer).get((topic, partition))
+    """Forget the last stable offset of a partition: end() gives None until the next fetch reports it."""
+    state = _partition_state(consumer, topic, partition)
     if state:
         state.lso = None
 
@@ -172,8 +170,16 @@ def positions(consumer: Any) -> dict[tuple[str, int], int | None]:
 
 def _partition_states(consumer: Any) -> dict[tuple[str, int], Any]:
     """aiokafka's state of each assigned partition, by topic and number."""
+    assignment = _assignment(consumer)
+    return {(tp.topic, tp.partition): assignment.state_value(tp) for tp in assignment.tps} if assignment else {}
+
+
+def _partition_state(consumer: Any, topic: str, partition: int) -> Any:
+    """aiokafka's state of one partition; None where it is not assigned."""
+    assignment = _assignment(consumer)
+    return assignment.state_value((topic, partition)) if assignment else None
+
+
+def _assignment(consumer: Any) -> Any:
     subscription = consumer._subscription.subscription
-    assignment = subscription.assignment if subscription else None
-    if assignment is None:
-        return {}
-    return {(tp.topic, tp.partition): assignment.state_value(tp) for tp in assignment.tps}
+    return subscription.assignment if subscription else None

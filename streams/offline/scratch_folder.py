@@ -21,7 +21,7 @@ def scratch_folder(output: Path) -> Iterator[Path]:
     the system's temporary folder may lie in memory.
 
     It is deleted on SIGTERM and SIGHUP, too. What a command that was killed left for the same file is deleted first.
-    DataError where it cannot be made, or cannot be written to.
+    DataError where it cannot be made, and for an OSError of files while it is there.
     """
     prefix = f".{output.name}.scratch-"
     folder = output.parent / f"{prefix}{os.getpid()}"
@@ -35,8 +35,10 @@ def scratch_folder(output: Path) -> Iterator[Path]:
     try:
         with _ended_by_signals():
             yield folder
+    except (ConnectionError, TimeoutError):  # of the network: not this folder's, though they are OSErrors
+        raise
     except OSError as error:
-        raise DataError(f"{output}: temporary files beside it cannot be written: {error}") from error
+        raise DataError(f"{output} was not written: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -97,13 +97,8 @@ def sample(shop: Shop, hour: Ints, user_hash: NDArray[np.uint64], hourly: int) -
     return np.concatenate(parts)
 
 
-def pseudonym(user: bytes, key: bytes) -> bytes:
-    """Keyed hash of a user id, 16 bytes: the same user over time, and no way back without the key."""
-    return pseudonyms([user], key)[0]
-
-
 def pseudonyms(users: Iterable[bytes], key: bytes) -> list[bytes]:
-    """The pseudonym of each user."""
+    """Keyed hashes of user ids, 16 bytes each: the same user over time, and no way back without the key."""
     keyed = hashlib.blake2b(key=key[:64], digest_size=16)
     found = []
     for user in users:

@@ -156,7 +156,7 @@ class Assignment:
     async def _complete_index(self, partition: Partition) -> None:
         """Build a partition's expiry index where the store has none, some rows at a time: heartbeats, the status page
         and a rebalance that ends this assignment go on in between."""
-        with closing(partition.store.build_index_in_turns()) as turns:
+        with closing(partition.store.build_index()) as turns:
             for users in turns:
                 self.recovery.indexing = partition.number, users
                 await asyncio.sleep(0)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 def gauges(worker: Worker) -> Gauges:
     """The gauges of the worker's metrics."""
-    end_offsets = worker.app.consumer.end_offsets() if worker.ready else {}
     lag: dict[tuple[str, int], int] = {}
     tasks = {
         number: partition.task for number, partition in sorted(worker.partitions.items()) if partition.task is not None
@@ -30,7 +29,7 @@ def gauges(worker: Worker) -> Gauges:
     sizes: dict[int, int] = {}
     for number, task in tasks.items():
         for topic, offset in task.positions().items():
-            end = end_offsets.get((topic, number))
+            end = _end_offset(worker, topic, number)
             if end is not None:
                 lag[topic, number] = max(0, end - offset)
         for segment, count in task.progress.sizes.items():
@@ -55,19 +54,22 @@ def gauges(worker: Worker) -> Gauges:
     )
 
 
+def _end_offset(worker: Worker, topic: str, partition: int) -> int | None:
+    return worker.app.consumer.end_offset(topic, partition) if worker.ready else None
+
+
 def status(worker: Worker) -> dict[str, Any]:
     """The worker's state in JSON types.
 
     For each partition: offset and end of each source, and what `progress_status` tells.
     """
-    end_offsets = worker.app.consumer.end_offsets() if worker.ready else {}
     newest = worker.models.newest
     return {
         "ready": worker.ready,
         "partitions": {
             number: {
                 "sources": {
-                    topic: {"offset": offset, "end": end_offsets.get((topic, number))}
+                    topic: {"offset": offset, "end": _end_offset(worker, topic, number)}
                     for topic, offset in partition.task.positions().items()
                 },
                 **progress_status(partition.task.progress),

@@ -30,9 +30,10 @@ from streams.services.repartitioner import RepartitionService
 from streams.transport import faust_app
 
 USERS_PER_TURN = 500  # of a sweep, or of the pass after a swap: takes a few milliseconds, then batches may run
-COMMAND_SHARE = 0.5  # of the flush interval that commands may take beside those that each run of a task carries out
-SWEEP_SHARE = 0.3  # of the flush interval that sweeps may take; a user's next event decides what a sweep left out
-PASS_SHARE = 0.2  # of the flush interval that passes after a swap may take
+# Shares of the flush interval. Together they are 1: a worker that has all three to do flushes half as often.
+COMMAND_SHARE = 0.5  # that commands may take, beside those that each run of a task carries out
+SWEEP_SHARE = 0.3  # that sweeps may take; a user's next event decides what a sweep left out
+PASS_SHARE = 0.2  # that passes after a swap may take
 # Each batch that runs between two steps of a flush delays the flush. After this many seconds it has the event loop to
 # itself, and fetched batches are queued.
 LONG_FLUSH_SECONDS = 1.0
@@ -66,7 +67,7 @@ class Worker:
             settings.topic("commands_results"),
         )
         self._assignment: Assignment | None = None  # the latest; without partitions once it is closed
-        self._last_turn = -1  # partition that had the last turn of a sweep or pass
+        self._last_turn = -1  # partition that had the last turn of commands, a sweep or a pass
         self._reading_paused_since: float | None = None  # monotonic seconds
         self._closed = False
         # asyncio keeps no strong references to its tasks, so these lists do

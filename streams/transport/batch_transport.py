@@ -18,7 +18,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.errors import BrokerError, LossError
-from streams.kafka.fetch import FETCH_WAIT_MS, drain, end, ends, forget_end, positions, unpack
+from streams.kafka.fetch import FETCH_WAIT_MS, drain, end, forget_end, positions, unpack
 from streams.runtime.fatal_errors import AUTHORIZATION_ERRORS, authorization_error, exit_with_error
 from streams.schemas.record_batch import RecordBatch
 
@@ -109,12 +109,8 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         except (KafkaError, IllegalStateError) as error:  # a rebalance or a slow broker: a later commit includes these
             log.info("the group's offsets were not committed: %r", error)
 
-    def end_offsets(self) -> dict[tuple[str, int], int | None]:
-        """Last stable offset of each assigned partition; None before the first fetch."""
-        return {} if self._consumer is None else ends(self._consumer)
-
     def end_offset(self, topic: str, partition: int) -> int | None:
-        """What end_offsets() says of one partition; None also where it is not assigned."""
+        """Last stable offset of a partition; None before the first fetch, and where it is not assigned."""
         return None if self._consumer is None else end(self._consumer, topic, partition)
 
     def forget_end(self, topic: str, partition: int) -> None:
@@ -153,14 +149,9 @@ class BatchConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> BatchThread:
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
 
-    def end_offsets(self) -> dict[tuple[str, int], int | None]:
-        """Last stable offset of each assigned partition; None before the first fetch since reading started."""
-        known = self._thread.end_offsets()
-        return {source: end if source in self.next_offsets else None for source, end in known.items()}
-
     def end_offset(self, topic: str, partition: int) -> int | None:
-        """What end_offsets() says of one partition; None also where it is not assigned. Each run of a task asks for its
-        own sources: with a hundred partitions those of all would cost more than the run."""
+        """Last stable offset of a partition; None before the first fetch since reading started, and where it is not
+        assigned."""
         return self._thread.end_offset(topic, partition) if (topic, partition) in self.next_offsets else None
 
     async def commit_offsets(self, offsets: Mapping[tuple[str, int], int]) -> None:

@@ -140,7 +140,7 @@ def apply(settings: Settings, folder: Path, fetched: list[RecordBatch], clock: C
         meta = Meta(settings.application, n, count)
         rows = settings.state.cache_rows // count
         stores.append(RowStore(folder / str(n), meta, cache_rows=rows, block_cache=cache))
-        stores[n].build_index()
+        list(stores[n].build_index())
         tasks.append(PartitionProcessor(partition_config(settings, n), decode, stores[n], topics))
         mine = sorted((b for b in fetched if b.partition == n), key=lambda b: b.timestamps[0])
         queues.append(deque(mine))

@@ -51,7 +51,7 @@ def main(users: int, home: Path, out: Path | None) -> None:
     settings = load(environ={}, **chosen)
     schema = schema_of(settings.sources[0], settings)
     store = RowStore(home / "0", Meta(settings.application, 0, 1), cache_rows=users)
-    store.build_index()
+    list(store.build_index())
     topics = Topics("segment-changes", "segments", "alerts", "dead-letters", "training-rows", "commands-results")
     task = PartitionProcessor(
         partition_config(settings, 0),

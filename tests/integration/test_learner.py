@@ -53,9 +53,8 @@ def records() -> list[tuple[bytes, bytes]]:
     )
     columns = training_records.layout(features.NAMES)
     values = training_records.encode(none.astype(np.int8), steps, np.arange(ROWS), now // 300_000, columns, raw)
-    return [
-        (training_records.pseudonym(b"%d" % one, b"k"), value) for one, value in zip(user.tolist(), values, strict=True)
-    ]
+    keys = training_records.pseudonyms([b"%d" % one for one in user.tolist()], b"k")
+    return list(zip(keys, values, strict=True))
 
 
 def fill(settings: Settings, rows: list[tuple[bytes, bytes]]) -> None:

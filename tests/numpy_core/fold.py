@@ -8,53 +8,14 @@ makes no difference to what comes out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
-from state.layout import NEVER, Heads, Ints, Panes
+from state.history import EXIT, HOUR_MS, LIFETIME, SWAP, Asked, Steps
+from state.layout import NEVER, Heads, Ints
 from tests.numpy_core import affinity, windows
 from tests.numpy_core.events import Events, firsts, measures
-from tests.numpy_core.rows import CODEC, RowCodec
+from tests.numpy_core.rows import CODEC, Panes, RowCodec
 from tests.numpy_core.step_order import StepOrder, copy_from_event_before, exits_due, in_order
-
-HOUR_MS = 3_600_000
-SWAP, EXIT, FORGOTTEN, ERASED = -1, -2, -3, -4  # in Steps.event: steps that are no events
-LIFETIME = ("carts", "orders", "sessions")  # measures whose sums over the user's life every step carries
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """s steps sorted by row and time."""
-
-    row: Ints
-    now: Ints  # ms: as of when the step is judged
-    event: Ints  # index into the events; SWAP, EXIT, FORGOTTEN, ERASED
-    late: NDArray[np.bool_]
-    windows: NDArray[np.int64]  # (s, 4, measures) sums over the windows, measures in the order of the vocabulary
-    hours: NDArray[np.int64]  # (s, 8) decayed events by block, of the day, as of the step
-    ordinal: Ints  # of the event within the user's active hour, from 1; 0 for others
-    lifetime: Ints  # (s, 3) carts, orders and sessions of the user so far, as of the step
-    outcome: NDArray[np.bool_]  # a cart or an order
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What rows are brought up to beside their events; r entries each."""
-
-    swap: NDArray[np.bool_]  # a new version has to judge first, as of the larger of the row's clock and mark
-    mark: int  # ms
-    swept: int  # ms: exits up to here were decided before, never below mark
-    until: Ints  # ms: exits up to here are decided, as are those up to the row's last event
-    end: Ints  # ms: when the row ends, NEVER for most; no event of the row comes after
-    ending: int = FORGOTTEN  # or ERASED
-
-    @classmethod
-    def by_events(cls, swap: NDArray[np.bool_], mark: int = 0, swept: int = 0) -> Asked:
-        """What a batch asks: no more than its events."""
-        never = np.full(len(swap), NEVER)
-        return cls(swap, mark, swept, never, never)
 
 
 def fold(
@@ -128,7 +89,7 @@ def fold(
 
 def _window_sums(
     order: StepOrder, owner: Ints, pane_start: Ints, old: Ints, row: Ints, start: Ints, added: Ints
-) -> NDArray[np.int64]:
+) -> Ints:
     """Sums of each window as of each step, (s, 4, measures).
 
     owner, pane_start (p,), old (p, measures): the panes; row, start (n,), added (n, measures): the events. Panes count

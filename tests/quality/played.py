@@ -221,7 +221,8 @@ def taught(planted: Planted, keys: list[bytes], values: list[bytes], first: int,
 
 @cache
 def _pseudonyms(seed: int, users: int, secret: bytes) -> dict[bytes, int]:
-    return {training_records.pseudonym(name.encode(), secret): i for i, name in enumerate(planted_.ids(seed, users))}
+    names = [name.encode() for name in planted_.ids(seed, users)]
+    return {pseudonym: i for i, pseudonym in enumerate(training_records.pseudonyms(names, secret))}
 
 
 def times_of(planted: Planted) -> Ints:

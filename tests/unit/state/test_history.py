@@ -42,7 +42,7 @@ def random_events(rng: np.random.Generator, n: int, now: int, watermark: int, pa
 
 def by_columns(
     stored: list[bytes | None], row_of: np.ndarray, events: history.Events, asked: history.Asked
-) -> tuple[list[bytes], fold.Steps, np.ndarray]:
+) -> tuple[list[bytes], history.Steps, np.ndarray]:
     """The oracle: rows' bytes, steps, and the events (indices) that are no repeats, by row."""
     heads, panes, owner = numpy_rows.join(stored)
     order = np.argsort(row_of, kind="stable")
@@ -54,8 +54,7 @@ def by_columns(
             first = order[row == user][0]
             heads["birth"][user], heads["born"][user] = events.ordinal[first], events.time[first] // UNIT
     columns = {name: getattr(events, name)[order] for name in events._fields if name not in ("event_id", "ordinal")}
-    wanted = fold.Asked(asked.swap, asked.mark, asked.swept, asked.until, asked.end, asked.ending)
-    steps, panes, owner = fold.fold(heads, panes, owner, fold.Events(row, **columns), wanted)
+    steps, panes, owner = fold.fold(heads, panes, owner, fold.Events(row, **columns), asked)
     return numpy_rows.cut(heads, panes, owner), steps, order
 
 

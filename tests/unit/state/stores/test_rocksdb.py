@@ -76,7 +76,7 @@ def row(clock: int, *starts: int) -> bytes:
 
 def test_a_due_entry_is_returned_once_before_and_after_it_is_written(tmp_path: Path) -> None:
     store = RowStore(tmp_path / "0", META, cache_rows=10)
-    store.build_index()
+    list(store.build_index())
     first, second, third = expiry_index.entry(5, b"a"), expiry_index.entry(5, b"b"), expiry_index.entry(7, b"a")
     store.put_many({}, {first: b"", second: b""})
     assert store.due(4, 10) == []
@@ -97,10 +97,10 @@ def test_the_index_is_built_from_the_rows_and_kept_in_recovery(tmp_path: Path) -
     keys = [b"u%d" % i for i in range(INDEX_CHUNK + 3)]
     store = RowStore(tmp_path / "0", META, cache_rows=1000, forget_units=100)
     store.apply([*keys, b"\0progress"], [row(now, 6_000_000 - 20)] * len(keys) + [b"p"], 9)
-    store.build_index()
+    list(store.build_index())
     shutil.copytree(tmp_path / "0", tmp_path / "killed")
     killed = RowStore(tmp_path / "killed", META, cache_rows=1000, forget_units=100)
-    assert len(killed.due(1 << 31, 1 << 20)) == len(keys)  # without another build_index()
+    assert len(killed.due(1 << 31, 1 << 20)) == len(keys)  # without another build
     killed.close()
     entries = store.due(1 << 31, 1 << 20)
     assert sorted(expiry_index.split(entry)[1] for entry in entries) == sorted(keys)
@@ -108,14 +108,14 @@ def test_the_index_is_built_from_the_rows_and_kept_in_recovery(tmp_path: Path) -
     assert {expiry_index.split(entry)[0] for entry in entries} == {6_000_101}
     store.close()
     store = RowStore(tmp_path / "0", META, cache_rows=1000, forget_units=1000)  # another setting, so it is built again
-    store.build_index()
+    list(store.build_index())
     (exit_,) = {expiry_index.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
     assert exit_ == (6_000_000 - 20) // 12 * 12 + 300
     store.close()
     store = RowStore(tmp_path / "0", META, cache_rows=1000, forget_units=1000)  # then applies the end of the changelog
-    store.build_index()
+    list(store.build_index())
     store.apply([b"u1", b"u2"], [None, row(now + windows.UNIT, 6_000_001)], 11)
-    store.build_index()
+    list(store.build_index())
     due_of_user = {expiry_index.split(entry)[1]: expiry_index.split(entry)[0] for entry in store.due(1 << 31, 1 << 20)}
     assert len(due_of_user) == len(keys) - 1
     assert (b"u1" in due_of_user, due_of_user[b"u2"]) == (False, 6_000_001 + 13)
@@ -131,16 +131,16 @@ def test_an_incomplete_index_is_built_again(tmp_path: Path, monkeypatch: pytest.
 
     store = opened(100)
     store.apply([b"a", b"b"], [row(now, 6_000_000)] * 2, 2)
-    store.build_index()
+    list(store.build_index())
     store.close()
     store = opened(1000)
     with monkeypatch.context() as patch:
         patch.setattr(RowStore, "_write_index", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            store.build_index()
+            list(store.build_index())
     store.close()  # writes the incomplete index to the disk
     store = opened(100)
-    store.build_index()
+    list(store.build_index())
     assert [expiry_index.split(entry)[1] for entry in store.due(1 << 31, 10)] == [b"a", b"b"]
     store.close()
 
@@ -149,14 +149,14 @@ def test_a_build_of_the_index_that_ends_early_leaves_the_store_to_be_closed(tmp_
     keys = [b"u%d" % i for i in range(2 * INDEX_CHUNK + 1)]
     store = RowStore(tmp_path / "0", META, cache_rows=1000)
     store.apply(keys, [row(6_000_000 * windows.UNIT, 6_000_000)] * len(keys), 9)
-    turns = store.build_index_in_turns()
+    turns = store.build_index()
     assert next(turns) == INDEX_CHUNK
     turns.close()
     store.close()
     store = RowStore(tmp_path / "0", META, cache_rows=1000)  # its folder is not locked
-    assert list(store.build_index_in_turns()) == [INDEX_CHUNK, 2 * INDEX_CHUNK]
+    assert list(store.build_index()) == [INDEX_CHUNK, 2 * INDEX_CHUNK]
     assert sorted(expiry_index.split(entry)[1] for entry in store.due(1 << 31, 1 << 20)) == sorted(keys)
-    assert list(store.build_index_in_turns()) == []
+    assert list(store.build_index()) == []
     store.close()
 
 

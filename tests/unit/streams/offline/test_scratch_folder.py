@@ -23,13 +23,15 @@ def test_it_lies_beside_the_output_and_is_deleted(tmp_path: Path) -> None:
 
 
 def test_it_is_deleted_after_an_error(tmp_path: Path) -> None:
-    def fail() -> None:
+    def fail(error: Exception) -> None:
         with scratch_folder(tmp_path / "out.parquet") as folder:
             (folder / "rows").write_text("ann")
-            raise OSError(28, "full")
+            raise error
 
-    with pytest.raises(DataError, match=r"out\.parquet: temporary files beside it cannot be written: .*full"):
-        fail()
+    with pytest.raises(DataError, match=r"out\.parquet was not written: .*full"):
+        fail(OSError(28, "full"))
+    with pytest.raises(TimeoutError):  # no broker
+        fail(TimeoutError())
     assert list(tmp_path.iterdir()) == []
 
 

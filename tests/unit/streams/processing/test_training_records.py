@@ -50,7 +50,8 @@ def taught(events: list[dict[str, Any]], *, hourly: int = 5_000, sweep: bool = F
 def test_totals_births_and_the_ends_of_first_days_are_a_plain_loops(seed: int, n: int, sweep: bool) -> None:
     events = [e for e in stream(np.random.default_rng(seed), n, 5) if "event_id" not in e and e["price"] >= 0]
     found = taught(events, sweep=sweep)
-    of = {training_records.pseudonym(f"u{i}".encode(), b"k"): f"u{i}" for i in range(5)}
+    names = [f"u{i}" for i in range(5)]
+    of = dict(zip(training_records.pseudonyms(map(str.encode, names), b"k"), names, strict=True))
     born: dict[str, int] = {}
     carts: dict[str, int] = defaultdict(int)
     told: set[tuple[str, int]] = set()
@@ -83,7 +84,8 @@ def test_a_followed_users_day_ends_without_another_event() -> None:
     events = [{"user_id": "new", "event_type": "view", "event_time": start + i * 1000} for i in range(8)]
     events.append({"user_id": "other", "event_type": "view", "event_time": start + 3 * DAY_MS})
     found = taught(events, sweep=True)
-    new = found.take(np.array([one.tobytes() for one in found.user]) == training_records.pseudonym(b"new", b"k"))
+    (pseudonym,) = training_records.pseudonyms([b"new"], b"k")
+    new = found.take(np.array([one.tobytes() for one in found.user]) == pseudonym)
     assert new.kind.tolist() == [SAMPLE_ROW, FIRST_DAY_ROW]
     assert new.raw[1, features.R :][: features.R].any()  # seven days still hold what the day has lost
 
