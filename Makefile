@@ -5,8 +5,7 @@ ARGS ?=
 # processes that share the tests: the whole suite, which mostly waits, four; tests that ARGS names run in one
 JOBS ?= $(if $(findstring tests/,$(ARGS)),0,4)
 # tests that run a second time with compiled loops as plain Python
-INTERPRETED = tests/unit/state tests/unit/streams/processing tests/unit/streams/schemas/test_event_scan.py \
-  tests/unit/streams/schemas/test_xxh3.py
+INTERPRETED = tests/unit/state tests/unit/streams/processing tests/unit/streams/schemas/scan
 UV_VERSION = uv>=0.8,<1
 VENV = .venv
 BIN = $(VENV)/bin

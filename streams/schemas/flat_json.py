@@ -12,11 +12,11 @@ from msgspec.structs import astuple
 from streams.schemas import event_columns, routed_batch
 from streams.schemas.event_batch import EventBatch, Reasons
 from streams.schemas.event_fields import FIELDS
-from streams.schemas.event_scan import Scan, scan, scan_tables
 from streams.schemas.field_names import Names
 from streams.schemas.json_records import parse
 from streams.schemas.record_batch import RecordBatch
 from streams.schemas.routed_batch import RoutedBatch
+from streams.schemas.scan.events import Scan, scan, scan_tables
 from streams.schemas.schema import Options
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from state import history, rows, windows
 from state.vocabulary import VOCABULARY
+from tests.support.events.histories import random_events
 
 USERS = 3
 START = 1_700_000_000_000
@@ -28,22 +29,7 @@ def streams(draw: st.DrawFn) -> Stream:
     time = START + np.cumsum(rng.integers(0, step, n))
     time -= (rng.random(n) < 0.2) * rng.integers(0, 40 * 86_400_000, n)
     row = rng.integers(0, USERS, n)
-    events = history.Events(
-        time=time,
-        watermark=np.full(n, rows.NEVER),
-        type=rng.integers(0, 9, n).astype(np.int8),
-        amount=rng.integers(0, 1000, n),
-        quantity=rng.integers(-1, 4, n),
-        event_id=np.zeros(n, np.uint64),
-        session=rng.integers(0, 12, n).astype(np.uint64),
-        order=rng.integers(0, 12, n).astype(np.uint64),
-        category=rng.integers(0, 7, n).astype(np.uint32),
-        brand=rng.integers(0, 7, n).astype(np.uint32),
-        place=rng.integers(0, 3, (n, 3)).astype(np.uint32),
-        block=time // 10_800_000 % 8,
-        ordinal=np.arange(n),
-    )
-    return Stream(row, events)
+    return Stream(row, random_events(rng, time, rng.integers(0, 9, n)))
 
 
 Step = tuple[int, bytes, bytes, int]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from state import features, history, windows
-from state.layout import LAYOUT, LAYOUTS, NEVER, RowLayout
+from state.layout import LAYOUT, LAYOUTS, RowLayout
 from state.rows import CODEC, LayoutError, RowCodec
 from state.stores.rocksdb import ForeignStore, Meta, RowStore
 from state.vocabulary import TABLE, VOCABULARY, Adds, Line, Unit, Vocabulary
+from tests.support.events.histories import random_events
 
 NEXT = LAYOUT + 1
 GIFT = Line("gift", "gifts")
@@ -79,21 +80,8 @@ def shopping(codec: RowCodec, gifts: bool) -> tuple[np.ndarray, history.Events]:
     chosen = [types[i] for i in rng.integers(0, len(types), n)]
     time = max(map(CODEC.clock_of, OLD)) + np.cumsum(rng.integers(0, 7_200_000, n))
     row = np.sort(rng.integers(0, 2, n))
-    return row, history.Events(
-        time=time,
-        watermark=np.full(n, NEVER),
-        type=np.array([codec.vocabulary.code(one) for one in chosen], np.int8),
-        amount=rng.integers(0, 1000, n),
-        quantity=rng.integers(-1, 4, n),
-        event_id=np.zeros(n, np.uint64),
-        session=rng.integers(0, 12, n).astype(np.uint64),
-        order=rng.integers(0, 12, n).astype(np.uint64),
-        category=rng.integers(0, 7, n).astype(np.uint32),
-        brand=rng.integers(0, 7, n).astype(np.uint32),
-        place=rng.integers(0, 3, (n, 3)).astype(np.uint32),
-        block=time // 10_800_000 % 8,
-        ordinal=np.arange(n),
-    )
+    codes = np.array([codec.vocabulary.code(one) for one in chosen])
+    return row, random_events(rng, time, codes)
 
 
 def applied(codec: RowCodec, row: np.ndarray, events: history.Events) -> tuple[history.Steps, list[bytes]]:

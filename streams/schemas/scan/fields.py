@@ -3,8 +3,8 @@
 The scan takes plain records only: one object, texts without escapes, no value that is nested. Of any other record it
 says that it is not sure; such a record may be valid or not. Records have to be UTF-8.
 
-A text is given as its `words` (xxh3.words) alone, and the fields as one record: of an array that is an argument the
-compiler counts the references, at a price that one call a byte or a name would feel.
+A text is given as its words alone (words.py), and the fields as one record: the compiler counts the references of each
+array that is an argument, which would cost more than the rest of a call for one byte.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from state.compiled import compiled
-from streams.schemas.xxh3 import LONGEST, Words, xxh3_64
+from streams.schemas.scan.words import Words, byte_at
+from streams.schemas.scan.xxh3 import LONGEST, xxh3_64
 
 # kinds of values
 MISSING = 0  # the record has no such field
@@ -31,7 +32,7 @@ NOT_SURE = 6  # not plain, or no JSON
 MINUS, POINT, ZERO, NINE = map(ord, "-.09")
 _QUOTE, _COLON, _COMMA, _OPEN, _CLOSE, _PLUS, _EXPONENT = map(ord, '":,{}+e')
 _TO_LOWER = 32  # the bit by which small letters differ from capitals
-_BYTE, _FOUR_BYTES = np.uint64(0xFF), np.uint64(0xFFFFFFFF)
+_FOUR_BYTES = np.uint64(0xFFFFFFFF)
 _NULL, _TRUE, _FALS = (np.uint64(int.from_bytes(text, "little")) for text in (b"null", b"true", b"fals"))
 _IS_BLANK = np.isin(np.arange(256), [ord(blank) for blank in " \t\n\r"])
 # the same byte eight times
@@ -125,11 +126,6 @@ def look_up(table: Table, words: Words, begin: int, end: int, default: int) -> i
                 return entry["code"]
         place = (place + 1) & last
     return default
-
-
-@compiled
-def byte_at(words: Words, place: int) -> Any:
-    return np.int64(words[place] & _BYTE)
 
 
 @compiled

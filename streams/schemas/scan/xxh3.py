@@ -6,14 +6,11 @@ The names of the constants are those of the reference implementation, of which t
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from state.compiled import compiled
+from streams.schemas.scan.words import Words
 
 LONGEST = 128  # bytes: longer texts are hashed otherwise
-PADDING = bytes(16)  # behind the bytes of which words are read
-
-Words = NDArray[np.uint64]
 
 _SECRET = bytes.fromhex(
     "b8fe6c3923a44bbe7c01812cf721ad1cded46de9839097db7240a4a4b7b3671fcb79e64eccc0e578825ad07dccff7221"
@@ -28,15 +25,6 @@ _FLIP_HIGH = _KEYS[5] ^ _KEYS[6]
 _PRIME64_1, _PRIME64_2, _PRIME64_3 = map(np.uint64, (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 _PRIME_MX1, _PRIME_MX2 = np.uint64(0x165667919E3779F9), np.uint64(0x9FB21C651E98DF25)
 _LOW_HALF, _BYTE = np.uint64(0xFFFFFFFF), np.uint64(0xFF)
-
-
-def words_of(padded: bytes) -> Words:
-    """The eight bytes from each place of a text on, as a little-endian number. padded: the text and PADDING.
-
-    The numbers overlap: n bytes give n + 9 of them, and a function that has a place needs one look to know what stands
-    there.
-    """
-    return np.ndarray((len(padded) - 7,), np.uint64, padded, strides=(1,))
 
 
 @compiled

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from streams.schemas.xxh3 import LONGEST, PADDING, words_of, xxh3_64
+from streams.schemas.scan.words import PADDING, words_of
+from streams.schemas.scan.xxh3 import LONGEST, xxh3_64
 
 
 @pytest.mark.parametrize("before", [0, 5])

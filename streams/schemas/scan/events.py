@@ -18,35 +18,27 @@ from streams.schemas.event_batch import OTHER as OTHER_TYPE
 from streams.schemas.event_batch import EventBatch, Ints, Reject
 from streams.schemas.event_columns import ID_WITH_NUL, IDS, TEXTS
 from streams.schemas.event_fields import FIELDS, LINE_LIMIT, QUANTITY_LIMIT, USER_LIMIT
-from streams.schemas.json_scan import (
+from streams.schemas.record_batch import RecordBatch
+from streams.schemas.scan.fields import (
     DECIMAL,
-    MINUS,
-    NINE,
     NULL,
-    POINT,
     TEXT,
     WHOLE,
-    ZERO,
     Table,
-    byte_at,
     find_fields,
     look_up,
     no_fields,
     word_table,
 )
-from streams.schemas.record_batch import RecordBatch
-from streams.schemas.timestamps import LAST
-from streams.schemas.xxh3 import LONGEST, PADDING, Words, words_of, xxh3_64
+from streams.schemas.scan.values import DIGITS, NO_TIME, decimal, read_time, whole
+from streams.schemas.scan.words import PADDING, Words, byte_at, words_of
+from streams.schemas.scan.xxh3 import LONGEST, xxh3_64
 
 _CODES = {name: code for code, name in enumerate(FIELDS)}
 _TIME, _TYPE, _USER = _CODES["event_time"], _CODES["event_type"], _CODES["user_id"]
 _PRICE, _QUANTITY, _CURRENCY = _CODES["price"], _CODES["quantity"], _CODES["currency"]
 _ID_FIELDS = np.array([_CODES[field] for field in IDS.values()])
 _TEXT_FIELDS = np.array([_CODES[field] for field in TEXTS])
-_DIGITS = 15  # a double holds every whole number of so many digits
-_POWERS_OF_TEN = 10.0 ** np.arange(_DIGITS + 1)  # exact
-_DAYS_OF_MONTH = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-_NO_TIME = -1
 _NO_HASH, _ONE, _LOW_HALF = np.uint64(0), np.uint64(1), np.uint64(0xFFFFFFFF)
 _ANY_TIME = np.iinfo(np.int64).max
 
@@ -221,8 +213,8 @@ def _read_events(
             utf8[i]
             and end - begin <= max_bytes
             and find_fields(words, begin, end, names, found)
-            and (len(key_edges) == 0 or _is_user(words, found, keys, key_edges[i], key_edges[i + 1]))
             and _read_event(words, found, types, currency, latest[i], events[i])
+            and (len(key_edges) == 0 or _is_user(words, found, keys, key_edges[i], key_edges[i + 1]))
         )
 
 
@@ -245,8 +237,8 @@ def _read_event(words: Words, fields: Any, types: Table, currency: Table, latest
     if not _is_text(fields["kind"][_USER]) or not 0 < user_end - user <= USER_LIMIT:
         return False
     event["user_begin"], event["user_end"] = user, user_end
-    time = _read_time(words, fields)
-    if time == _NO_TIME or time > latest:
+    time = read_time(words, fields["kind"][_TIME], fields["begin"][_TIME], fields["end"][_TIME])
+    if time == NO_TIME or time > latest:
         return False
     event["time"] = time
     return (
@@ -286,13 +278,13 @@ def _read_amount(words: Words, fields: Any, event: Any) -> bool:
     """Set amount and quantity, as `event_columns.build` computes them."""
     price, quantity = 0.0, 1
     kind, begin, end = fields["kind"][_PRICE], fields["begin"][_PRICE], fields["end"][_PRICE]
-    if kind in (WHOLE, DECIMAL) and end - begin <= _DIGITS + (kind == DECIMAL):
-        price = _decimal(words, begin, end)
+    if kind in (WHOLE, DECIMAL) and end - begin <= DIGITS + (kind == DECIMAL):
+        price = decimal(words, begin, end)
     elif kind > NULL:
         return False
     kind, begin, end = fields["kind"][_QUANTITY], fields["begin"][_QUANTITY], fields["end"][_QUANTITY]
-    if kind == WHOLE and end - begin <= _DIGITS:
-        quantity = _whole(words, begin, end)
+    if kind == WHOLE and end - begin <= DIGITS:
+        quantity = whole(words, begin, end)
     elif kind > NULL:
         return False
     amount = np.rint(price * 100.0) * quantity
@@ -300,35 +292,6 @@ def _read_amount(words: Words, fields: Any, event: Any) -> bool:
         return False
     event["amount"], event["quantity"] = np.int64(amount), quantity
     return True
-
-
-@compiled
-def _whole(words: Words, begin: int, end: int) -> int:
-    """A whole number of at most _DIGITS digits."""
-    negative = byte_at(words, begin) == MINUS
-    value = 0
-    for place in range(begin + negative, end):
-        value = value * 10 + byte_at(words, place) - ZERO
-    return -value if negative else value
-
-
-@compiled
-def _decimal(words: Words, begin: int, end: int) -> float:
-    """The double nearest to a number of at most _DIGITS digits.
-
-    Doubles hold the digits, as a whole number, and the power of ten exactly, so one division rounds once.
-    """
-    negative = byte_at(words, begin) == MINUS
-    value, decimals, behind_point = 0, 0, False
-    for place in range(begin + negative, end):
-        byte = byte_at(words, place)
-        if byte == POINT:
-            behind_point = True
-        else:
-            value = value * 10 + byte - ZERO
-            decimals += behind_point
-    nearest = float(value) / _POWERS_OF_TEN[decimals]
-    return -nearest if negative else nearest
 
 
 @compiled
@@ -363,72 +326,3 @@ def _hash(words: Words, fields: Any, field: int) -> np.uint64:
         return _NO_HASH
     number = xxh3_64(words, begin, size)
     return _ONE if number == _NO_HASH else number
-
-
-@compiled
-def _read_time(words: Words, fields: Any) -> int:
-    """The event time in epoch ms; _NO_TIME where it is none, or is not written in one of the common ways."""
-    begin, end = fields["begin"][_TIME], fields["end"][_TIME]
-    if fields["kind"][_TIME] == TEXT:
-        return _read_date(words, begin, end - begin)
-    if fields["kind"][_TIME] != WHOLE or end - begin > _DIGITS:
-        return _NO_TIME
-    time = _whole(words, begin, end)
-    return time if 0 <= time < LAST else _NO_TIME
-
-
-@compiled
-def _read_date(words: Words, begin: int, size: int) -> int:
-    """2016-08-01T07:00:12Z, 2016-08-01T07:00:12.000Z or 2016-08-01T07:00:12 UTC, with T or a blank, as epoch ms."""
-    if size != 20 and size != 23 and size != 24:
-        return _NO_TIME
-    between = byte_at(words, begin + 10)
-    if between != ord("T") and between != ord(" "):
-        return _NO_TIME
-    if byte_at(words, begin + 4) != MINUS or byte_at(words, begin + 7) != MINUS:
-        return _NO_TIME
-    if byte_at(words, begin + 13) != ord(":") or byte_at(words, begin + 16) != ord(":"):
-        return _NO_TIME
-    ms = _read_fraction_and_zone(words, begin + 19, size - 19)
-    year, month, day = _digits(words, begin, 4), _digits(words, begin + 5, 2), _digits(words, begin + 8, 2)
-    hour, minute, second = _digits(words, begin + 11, 2), _digits(words, begin + 14, 2), _digits(words, begin + 17, 2)
-    if min(ms, hour, minute, second) < 0 or hour > 23 or minute > 59 or second > 59:
-        return _NO_TIME
-    if year < 1970 or not 1 <= month <= 12:
-        return _NO_TIME
-    is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-    if not 1 <= day <= _DAYS_OF_MONTH[month] + (is_leap and month == 2):
-        return _NO_TIME
-    # days since the epoch in the proleptic Gregorian calendar, years counted from March
-    year -= month <= 2
-    days = 365 * year + year // 4 - year // 100 + year // 400
-    days += (153 * ((month + 9) % 12) + 2) // 5 + day - 1 - 719_468
-    return ((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + ms
-
-
-@compiled
-def _read_fraction_and_zone(words: Words, begin: int, size: int) -> int:
-    """The milliseconds of Z, .000Z or UTC behind a blank; below 0 where it is none of these."""
-    if size == 1:
-        return 0 if byte_at(words, begin) == ord("Z") else -1
-    if size == 5:
-        whole = byte_at(words, begin) == POINT and byte_at(words, begin + 4) == ord("Z")
-        return _digits(words, begin + 1, 3) if whole else -1
-    first, second = byte_at(words, begin) == ord(" "), byte_at(words, begin + 1) == ord("U")
-    return (
-        0
-        if first and second and byte_at(words, begin + 2) == ord("T") and byte_at(words, begin + 3) == ord("C")
-        else -1
-    )
-
-
-@compiled
-def _digits(words: Words, begin: int, count: int) -> int:
-    """The number that so many digits make; below 0 where one of them is no digit."""
-    value = 0
-    for place in range(begin, begin + count):
-        byte = byte_at(words, place)
-        if not ZERO <= byte <= NINE:
-            return -1
-        value = value * 10 + byte - ZERO
-    return value
