@@ -21,8 +21,9 @@ from streams import errors
 from streams.cli import COMMANDS, cli
 from streams.config.settings import Settings, load
 from streams.kafka.topics import TopicSpec, specs
-from streams.processing import commands, lineage_records, segment_changes
+from streams.processing import commands
 from streams.processing.alerts import registry
+from streams.processing.outputs import lineage_records, segment_changes
 from streams.processing.rejects import dead_letter
 from streams.schemas.event_batch import REASONS, Reject
 from streams.schemas.event_fields import FIELDS

@@ -103,7 +103,7 @@ def _row(letter: DeadLetter, *, values: bool, sent_back: bool, as_json: bool) ->
     import numpy as np
 
     from streams.kafka.dead_letter_records import printable, to_json
-    from streams.processing.cloudevents import rfc3339
+    from streams.processing.outputs.cloudevents import rfc3339
 
     row = to_json(letter) | {"time": rfc3339(np.array([letter.time]))[0], "sent_back": sent_back}
     if not values:

@@ -13,7 +13,7 @@ from state import features
 from streams.config.settings import Settings
 from streams.errors import TopicsError
 from streams.kafka.reader import reading, to_end
-from streams.processing import training_records
+from streams.processing.outputs import training_records
 
 CHUNK = 2_000  # records
 WIDTH = 2 * features.R + len(features.PLAIN)  # columns of a raw feature matrix

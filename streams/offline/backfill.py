@@ -10,7 +10,7 @@ from streams.config.factories import file_schema, partition_config
 from streams.config.settings import Settings
 from streams.offline.event_files import FileRecord, read_records
 from streams.offline.record_log import RecordLog
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.partition_state import Store
 from streams.processing.partitioner import partitions_of

@@ -18,7 +18,7 @@ from streams.config.settings import Settings
 from streams.errors import DataError
 from streams.kafka import training_log
 from streams.kafka.training_log import WIDTH
-from streams.processing import training_records
+from streams.processing.outputs import training_records
 from streams.services.learner import params
 
 ReportProgress = Callable[[int, float], None]  # number of the trial from 0, and the share of it that is done

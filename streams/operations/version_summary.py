@@ -11,7 +11,7 @@ from online_models.lineage import Lineage
 from online_models.version import Version
 from state import features
 from streams.operations.segment_profile import MAX_NAMED, MIN_DEVIATION, families
-from streams.processing.cloudevents import rfc3339
+from streams.processing.outputs.cloudevents import rfc3339
 
 
 def summarize(version: Version) -> dict[str, Any]:

@@ -21,12 +21,12 @@ from online_models.version import Version
 from state import expiry_index, features, history, row_windows, rows, windows
 from state.layout import Ints
 from state.vocabulary import VOCABULARY
-from streams.processing import segment_changes, training_records
 from streams.processing.alerts import level_changes
 from streams.processing.alerts.level_changes import Alert
 from streams.processing.alerts.registry import default_rules
 from streams.processing.alerts.rule import AlertRule, JudgedSteps
 from streams.processing.alerts.spend import ShopHistory, update_shop_history
+from streams.processing.outputs import segment_changes, training_records
 from streams.processing.progress import Progress
 from streams.schemas.event_batch import REASONS, EventBatch
 

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from streams.processing.cloudevents import encoder, rfc3339
+from streams.processing.outputs.cloudevents import encoder, rfc3339
 from streams.schemas.event_fields import USER_LIMIT
 from streams.schemas.record_batch import RecordBatch
 from streams.schemas.timestamps import BAD, to_ms

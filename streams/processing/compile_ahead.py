@@ -21,7 +21,7 @@ from state.vocabulary import VOCABULARY
 from streams.processing.alerts.rule import JudgedSteps
 from streams.processing.alerts.spend import ShopHistory
 from streams.processing.batch_step import PartitionConfig
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.flat_json import FlatJson
 from streams.schemas.record_batch import RecordBatch

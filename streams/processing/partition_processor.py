@@ -16,7 +16,7 @@ from streams.processing.batch_step import PartitionConfig, apply_batch, find_for
 from streams.processing.command_queue import CommandQueue
 from streams.processing.input_buffer import QUEUE, Inbox
 from streams.processing.model_swap import ModelSwap
-from streams.processing.output_buffer import Flush, Topics
+from streams.processing.outputs.output_buffer import Flush, Topics
 from streams.processing.partition_state import PartitionState, Store
 from streams.processing.progress import Entry, Progress, Source
 from streams.processing.rejects import watch_share

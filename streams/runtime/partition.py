@@ -9,7 +9,7 @@ from monitoring.metrics import Metrics
 from state.stores.rocksdb import RowStore
 from streams.errors import RecoveryError, RejectsError, StateError
 from streams.kafka.changelog import unreadable
-from streams.processing.output_buffer import Flush
+from streams.processing.outputs.output_buffer import Flush
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY
 from streams.runtime.data_loss import print_notice

@@ -22,7 +22,7 @@ from aiokafka.errors import (
 from streams.config.settings import Settings
 from streams.errors import BrokerError, RecoveryError, TransactionError
 from streams.kafka.client_options import aiokafka_options
-from streams.processing.output_buffer import Flush
+from streams.processing.outputs.output_buffer import Flush
 from streams.processing.progress import Serial
 from streams.processing.rejects import Record
 from streams.runtime.fatal_errors import authorization_error

@@ -11,10 +11,10 @@ from online_models.version import Version
 from state import rows
 from state.vocabulary import VOCABULARY, Unit
 from streams.offline import feature_table
-from streams.processing.cloudevents import rfc3339
+from streams.processing.outputs.cloudevents import rfc3339
+from streams.processing.outputs.segment_changes import CAUSES
 from streams.processing.partitioner import partitions_of
 from streams.processing.progress import Progress
-from streams.processing.segment_changes import CAUSES
 
 if TYPE_CHECKING:
     from streams.runtime.worker import Worker

@@ -15,7 +15,7 @@ from streams.config.factories import partition_config, schema_of
 from streams.config.settings import Settings
 from streams.errors import RecoveryError, StateError
 from streams.processing.alerts.registry import NAMES
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime import heap
 from streams.runtime.assignment import Assignment

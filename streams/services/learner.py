@@ -26,8 +26,8 @@ from state import features
 from streams.config.settings import Settings
 from streams.errors import BrokerError, TransactionError
 from streams.kafka.client_options import aiokafka_options
-from streams.processing import lineage_records, training_records
-from streams.processing.cloudevents import encoder, rfc3339
+from streams.processing.outputs import lineage_records, training_records
+from streams.processing.outputs.cloudevents import encoder, rfc3339
 from streams.services.model_feed import read_newest
 from streams.services.ownership import Ownership, group_member
 

@@ -35,7 +35,7 @@ from streams.errors import DataError, TransactionError
 from streams.kafka.reader import reading
 from streams.kafka.topics import describe_topic
 from streams.operations import promotion
-from streams.processing import training_records
+from streams.processing.outputs import training_records
 from streams.runtime.publisher import transactional_producer
 from streams.services.ownership import Ownership, group_member
 from streams.trainer.plan import report_to_json, training_plan

@@ -24,7 +24,7 @@ from streams.compiling import ensure_compiled
 from streams.config.factories import forget_units, partition_config, schema_of
 from streams.config.settings import Settings, load
 from streams.processing.commands import Command, encode
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime import heap
 from streams.runtime.assignment import Assignment

@@ -30,8 +30,8 @@ from streams.config.settings import Settings
 from streams.embedded_kafka.broker import Broker
 from streams.kafka import fetch
 from streams.kafka.client_options import aiokafka_options
-from streams.processing import training_records
-from streams.processing.output_buffer import Flush, Topics
+from streams.processing.outputs import training_records
+from streams.processing.outputs.output_buffer import Flush, Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime.publisher import Publisher
 from streams.schemas.record_batch import RecordBatch

@@ -30,7 +30,7 @@ from streams.embedded_kafka.broker import Broker
 from streams.offline.backfill import apply_records
 from streams.offline.event_files import FileRecord
 from streams.processing import progress
-from streams.processing.output_buffer import Flush
+from streams.processing.outputs.output_buffer import Flush
 from streams.processing.partitioner import partitions_of
 from streams.processing.progress import PROGRESS_KEY, Progress, Source
 from streams.runtime.log_bounds import read_log_bounds

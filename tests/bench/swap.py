@@ -23,8 +23,8 @@ from state.stores.rocksdb import Meta, RowStore
 from streams.config.factories import partition_config, schema_of
 from streams.config.settings import load
 from streams.kafka.model_store import without_learner_state
-from streams.processing import training_records
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs import training_records
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.runtime import heap
 from streams.runtime.worker import USERS_PER_TURN

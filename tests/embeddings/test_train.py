@@ -18,7 +18,7 @@ from online_models.learner.control_messages import ControlMessage
 from online_models.training_rows import SAMPLE_ROW
 from state import features
 from streams.config.settings import Settings
-from streams.processing import training_records
+from streams.processing.outputs import training_records
 from tests.embeddings.planted import shoppers
 from tests.processes import committed, deployment, start, wait_for
 from tests.support import sending

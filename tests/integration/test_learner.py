@@ -15,7 +15,7 @@ from state import features
 from state.history import LIFETIME, Steps
 from state.vocabulary import VOCABULARY
 from streams.config.settings import Settings
-from streams.processing import training_records
+from streams.processing.outputs import training_records
 from tests.processes import committed, deployment, start, wait_for
 from tests.support.sending import Message, send
 

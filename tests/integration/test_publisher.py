@@ -16,7 +16,7 @@ from streams.config.settings import Settings
 from streams.errors import RecoveryError, TransactionError
 from streams.kafka.reader import reading
 from streams.processing import progress
-from streams.processing.output_buffer import Flush
+from streams.processing.outputs.output_buffer import Flush
 from streams.processing.progress import PROGRESS_KEY, Progress, Serial
 from streams.processing.rejects import Record
 from streams.runtime.publisher import MAX_BATCH_BYTES, Publisher, transaction_error

@@ -16,7 +16,7 @@ import pytest
 
 from state.rows import BLANK
 from streams.processing import progress
-from streams.processing.output_buffer import Flush
+from streams.processing.outputs.output_buffer import Flush
 from streams.processing.progress import PROGRESS_KEY, Progress
 from streams.runtime.publisher import Publisher
 from tests.deployed import Deployed

@@ -12,7 +12,7 @@ from state import history, rows, windows
 from state.features import NAMES as FEATURE_NAMES
 from state.history import Steps
 from state.layout import Heads, Ints
-from streams.processing.segment_changes import (
+from streams.processing.outputs.segment_changes import (
     BEHAVIOUR,
     ERASED,
     EXPIRY,

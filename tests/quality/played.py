@@ -24,8 +24,8 @@ from state.stores.memory import MemoryStore
 from streams.config.factories import partition_config, schema_of
 from streams.config.settings import Settings, SourceSettings
 from streams.offline import feature_table
-from streams.processing import training_records
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs import training_records
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.partitioner import partitions_of
 from streams.schemas.record_batch import RecordBatch
@@ -39,7 +39,7 @@ CACHE = ROOT / ".shoal" / "quality"
 CODE = (
     "state/*.py",
     "online_models/training_rows.py",
-    "streams/processing/training_records.py",
+    "streams/processing/outputs/training_records.py",
     "streams/processing/batch_step.py",
     "streams/processing/partition_processor.py",
     "tests/quality/kinds.py",

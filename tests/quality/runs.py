@@ -25,7 +25,7 @@ PRICES = 4.0
 RETRAINS: dict[str, Any] = {"every": 1.5 * 86_400, "every_rows": 10_000}  # some twenty while the kinds change
 _OURS = (
     "online_models/**/*.py",
-    "streams/processing/segment_changes.py",
+    "streams/processing/outputs/segment_changes.py",
     "streams/services/learner.py",
     "streams/config/settings.py",
     "tests/quality/worker.py",

@@ -24,8 +24,8 @@ from streams.config.factories import partition_config, schema_of
 from streams.config.settings import load
 from streams.offline import feature_table
 from streams.offline.event_files import FileRecord, read_events
-from streams.processing import training_records
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs import training_records
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.record_batch import RecordBatch
 from tests.support.decoding import decoder

@@ -11,7 +11,7 @@ from state.stores.memory import MemoryStore
 from streams.processing.alerts.registry import AlertSettings, rules_from
 from streams.processing.alerts.rule import AlertRule
 from streams.processing.batch_step import PartitionConfig
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records
 from tests.support.decoding import decode

@@ -27,7 +27,7 @@ from streams.processing.alerts import registry
 from streams.processing.alerts.registry import AlertSettings, rules_from
 from streams.processing.alerts.rule import AlertRule
 from streams.processing.batch_step import PartitionConfig
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records, version
 from tests.support import alerting

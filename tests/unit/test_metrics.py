@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.metrics import LATENCY, PREFIX, STATUSES, VOCABULARY, Gauges, Metrics
 from streams.processing.alerts import level_changes, registry
-from streams.processing.segment_changes import CAUSES
+from streams.processing.outputs.segment_changes import CAUSES
 from streams.schemas.event_batch import REASONS
 
 ROOT = Path(__file__).resolve().parents[2]

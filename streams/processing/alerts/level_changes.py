@@ -17,7 +17,7 @@ from state.compiled import compiled
 from state.history import EXIT, FORGOTTEN, SWAP, Steps, with_room
 from state.layout import Heads, Ints
 from streams.processing.alerts.rule import LEVELS, AlertRule, JudgedStep, JudgedSteps
-from streams.processing.cloudevents import encode_events, identities, rfc3339
+from streams.processing.outputs.cloudevents import encode_events, identities, rfc3339
 
 OPEN, UPDATE, RESOLVED = STATUSES = ("open", "update", "resolved")
 _LEVEL_CHANGE = np.dtype(

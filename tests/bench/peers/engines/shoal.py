@@ -28,7 +28,7 @@ from streams.config.settings import Settings, load
 from streams.kafka import changelog
 from streams.kafka.topics import ensure
 from streams.processing import progress
-from streams.processing.output_buffer import Flush
+from streams.processing.outputs.output_buffer import Flush
 from streams.processing.progress import PROGRESS_KEY, Progress, Source
 from streams.runtime import heap
 from streams.runtime.fatal_errors import exit_with_error

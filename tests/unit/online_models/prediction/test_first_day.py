@@ -24,7 +24,7 @@ from online_models.prediction.hoeffding import Tree, add_tree
 from online_models.training_rows import FIRST_DAY_ROW, HOUR_MS, OUTCOME_ROW, SAMPLE_ROW, USER, TrainingRows
 from online_models.version import Version
 from state import features
-from streams.processing import training_records
+from streams.processing.outputs import training_records
 from tests import build
 from tests.processes import under_hash_seeds
 

@@ -24,7 +24,7 @@ from streams.offline.event_files import FileRecord, read_records
 from streams.offline.record_log import RecordLog
 from streams.offline.scratch_folder import scratch_folder
 from streams.processing import input_buffer
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.partitioner import partitions_of
 from streams.processing.progress import PROGRESS_KEY

@@ -24,7 +24,7 @@ from streams.offline.event_files import read_events
 from streams.offline.feature_table import window_sums
 from streams.processing import progress, repartition
 from streams.processing.batch_step import PartitionConfig
-from streams.processing.output_buffer import Flush, Topics
+from streams.processing.outputs.output_buffer import Flush, Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Entry, Source
 from streams.processing.rejects import Record

@@ -16,7 +16,7 @@ from aiokafka.structs import TopicPartition
 
 from state.stores.memory import MemoryStore
 from streams.processing.batch_step import PartitionConfig
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.record_batch import RecordBatch
 from streams.transport.batch_transport import BatchConsumer, BatchThread, unpack

@@ -11,13 +11,13 @@ from state.stores.memory import MemoryStore
 from streams.processing.alerts import level_changes
 from streams.processing.alerts.registry import AlertSettings, default_rules, rules_from
 from streams.processing.batch_step import PartitionConfig
-from streams.processing.output_buffer import Topics
+from streams.processing.outputs.output_buffer import Topics
 from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records
 from tests.numpy_core import level_changes as numpy_changes
 from tests.support.alerting import HOUR, alerts, event
 from tests.support.decoding import decode
-from tests.unit.streams.processing.test_segment_changes import random_heads, random_steps
+from tests.unit.streams.processing.outputs.test_segment_changes import random_heads, random_steps
 
 BURST = [event("bot", i * 1000, "page_view") for i in range(12)]
 RATE = AlertSettings(request_rate=(5, 10))

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from online_models.version import Version
-from streams.processing.cloudevents import encoder, rfc3339
+from streams.processing.outputs.cloudevents import encoder, rfc3339
 
 
 class _Share(msgspec.Struct):

@@ -12,8 +12,8 @@ from online_models.assignment import Assignment
 from state import rows
 from state.history import ERASED, EXIT, FORGOTTEN, SWAP, Steps
 from state.layout import UNASSIGNED, Heads
-from streams.processing import segment_changes
-from streams.processing.segment_changes import SourceRecord
+from streams.processing.outputs import segment_changes
+from streams.processing.outputs.segment_changes import SourceRecord
 from tests.build import foretelling, version
 from tests.numpy_core import segment_changes as numpy_changes
 

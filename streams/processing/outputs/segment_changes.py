@@ -21,7 +21,7 @@ from state.features import NAMES as FEATURE_NAMES
 from state.history import Steps
 from state.layout import UNASSIGNED, Heads, Ints
 from state.windows import UNIT
-from streams.processing.cloudevents import encode_events, identities, rfc3339
+from streams.processing.outputs.cloudevents import encode_events, identities, rfc3339
 
 CAUSES = ("first", "behaviour", "late", "model", "expiry", "forgotten", "erased")
 FIRST, BEHAVIOUR, LATE, MODEL, EXPIRY, FORGOTTEN, ERASED = range(7)
