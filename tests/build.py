@@ -22,8 +22,8 @@ from online_models.training_rows import SAMPLE_ROW, USER, Ints, TrainingRows
 from online_models.version import Version
 from state import features
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.event_batch import EventBatch
 from streams.schemas.flat_json import FlatJson

@@ -13,9 +13,9 @@ from state.stores.memory import MemoryStore
 from streams.config.factories import schema_of
 from streams.config.settings import Settings
 from streams.offline.event_files import FileRecord, read_events
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs import training_records
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.record_batch import RecordBatch
 from tests.support.decoding import decoder

@@ -9,7 +9,7 @@ from state import windows
 from streams.config.settings import Settings, SourceSettings
 from streams.errors import SettingsError
 from streams.processing.alerts.registry import rules_from
-from streams.processing.batch_step import PartitionConfig
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partitioner import partitions_of
 from streams.schemas.registry import SCHEMAS
 from streams.schemas.schema import Options, Schema

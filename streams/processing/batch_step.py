@@ -6,91 +6,30 @@ at each step of a user's history which segment the user is in, which alerts chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import repeat
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from numpy.typing import NDArray
 
-from online_models.assignment import assign
-from online_models.training_rows import FIRST_DAY_ROW, SAMPLE_ROW
 from online_models.version import Version
 from state import expiry_index, features, history, row_windows, rows, windows
 from state.layout import Ints
-from state.vocabulary import VOCABULARY
-from streams.processing.alerts import level_changes
-from streams.processing.alerts.level_changes import Alert
-from streams.processing.alerts.registry import default_rules
-from streams.processing.alerts.rule import AlertRule, JudgedSteps
-from streams.processing.alerts.spend import ShopHistory, update_shop_history
-from streams.processing.outputs import segment_changes, training_records
+from streams.processing.decisions import (
+    AppliedEvents,
+    Evaluation,
+    Outcome,
+    change_alerts,
+    change_segments,
+    send_first_day_rows,
+    send_training_rows,
+)
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.progress import Progress
 from streams.schemas.event_batch import REASONS, EventBatch
 
 WRONG_PARTITION = REASONS.index("wrong_partition")
 QUARTER_MS, BLOCK_MS = 900_000, 10_800_000  # 15 minutes; three hours
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionConfig:
-    """What a partition's decisions depend on beside rows, events and model version."""
-
-    lateness: int = 300_000  # ms
-    timezone: str = "UTC"
-    alerts: tuple[AlertRule, ...] = field(default_factory=default_rules)
-    training_key: bytes = b"shoal"
-    training_hourly: int = 5_000  # rows an hour of event time and partition
-    sources: tuple[str, ...] = ("clickstream", "purchases")  # topic names, for evidence
-    partition: int = 0
-    placed: Callable[[list[bytes]], Ints] | None = None  # partitions of keys; None: not checked
-    forget: int = 400 * windows.DAY  # units without an event after which a user is forgotten
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a batch, a sweep, a pass or an erasure leads to."""
-
-    written: dict[bytes, bytes | None] = field(default_factory=dict)  # rows by user; None: a tombstone
-    index: dict[bytes, bytes | None] = field(default_factory=dict)  # entries of the expiry index; None: deleted
-    changes: segment_changes.Changes = segment_changes.NONE
-    alerts: list[Alert] = field(default_factory=list)
-    change_records: list[tuple[bytes, bytes, bytes | None]] = field(default_factory=list)  # (key, change, segment)
-    alert_records: list[tuple[bytes, bytes]] = field(default_factory=list)  # (key, value)
-    training_records: list[tuple[bytes, bytes]] = field(default_factory=list)  # (key, value)
-    event_times: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # ms: of the events behind changes
-    repeated: int = 0  # events left out
-    exits: int = 0
-    ended: int = 0  # users forgotten or erased
-
-
-@dataclass(frozen=True, slots=True)
-class _AppliedEvents:
-    """The events of a batch, in the applied order."""
-
-    batch: EventBatch
-    watermark: Ints  # ms: before the record of each event
-
-    def accounting_hour(self, event: Ints) -> Ints:
-        """The hour of the watermark before each event, so that it never goes back in applied order."""
-        return np.maximum(self.watermark[event], 0) // history.HOUR_MS
-
-
-@dataclass(frozen=True, slots=True)
-class _Evaluation:
-    """The steps of u rows, and what they are judged by."""
-
-    users: Sequence[bytes]  # (u,)
-    heads: rows.Heads  # (u,) changed in place by each decision
-    steps: history.Steps  # s steps, sorted by row and time
-    features: NDArray[np.float64]  # (s, width) raw
-    progress: Progress
-    version: Version | None
-    config: PartitionConfig
-    events: _AppliedEvents | None = None  # None: none of the steps is an event
-
 
 _NONE = np.zeros(0, np.int64)
 _NO_EVENTS = history.Events(
@@ -158,12 +97,12 @@ def apply_batch(
         return outcome
     progress.users += int(np.count_nonzero(result.touched & ~known))
     raw = features.raw(steps.windows, steps.hours)
-    applied = _AppliedEvents(batch, events.watermark)
-    evaluation = _Evaluation(users, heads, steps, raw, progress, version, config, applied)
+    applied = AppliedEvents(batch, events.watermark)
+    evaluation = Evaluation(users, heads, steps, raw, progress, version, config, applied)
     outcome.exits = int(np.count_nonzero(steps.event == history.EXIT))
-    _change_segments(evaluation, outcome)
-    _change_alerts(evaluation, outcome)
-    _send_training_rows(evaluation, applied, outcome)
+    change_segments(evaluation, outcome)
+    change_alerts(evaluation, outcome)
+    send_training_rows(evaluation, applied, outcome)
 
     keys = [users[i] for i in touched.tolist()]
     outcome.written = dict(zip(keys, rows.cut(result.rows, touched), strict=True))
@@ -288,11 +227,11 @@ def advance_rows(
     requested = history.Asked(swap, progress.mark, progress.swept, decided_until, end, ending)
     steps = history.apply(joined, _NO_EVENTS, _NONE, np.zeros(len(heads) + 1, np.int64), requested).steps
     raw = features.raw(steps.windows, steps.hours)
-    evaluation = _Evaluation(users, heads, steps, raw, progress, version, config)
+    evaluation = Evaluation(users, heads, steps, raw, progress, version, config)
     outcome.exits = int(np.count_nonzero(steps.event == history.EXIT))
-    _change_segments(evaluation, outcome)
-    _change_alerts(evaluation, outcome)
-    day_ends = _send_first_day_rows(evaluation, outcome)
+    change_segments(evaluation, outcome)
+    change_alerts(evaluation, outcome)
+    day_ends = send_first_day_rows(evaluation, outcome)
 
     alert_steps = np.array([alert.step for alert in outcome.alerts], np.int64)
     decisive = np.concatenate((outcome.changes.step, alert_steps, day_ends))
@@ -332,98 +271,6 @@ def _next_due(joined: rows.Rows, decided: int, config: PartitionConfig) -> Ints:
     after = np.maximum(joined.heads["clock"], decided)
     edge = row_windows.next_edges(joined, after // windows.UNIT)
     return expiry_index.next_due(edge, joined.heads["last"], after, config.forget)
-
-
-# -- decisions --------------------------------------------------------------------------------------------------------
-
-
-def _change_segments(evaluation: _Evaluation, outcome: Outcome) -> None:
-    """Segment changes of all steps."""
-    steps, version, applied = evaluation.steps, evaluation.version, evaluation.events
-    if version is None or not len(steps.row):
-        return
-    assigned = assign(version, evaluation.features, steps.row, evaluation.heads["segment"].astype(np.int64))
-    outcome.changes = changes = segment_changes.detect(evaluation.heads, steps, assigned, version.number)
-    causes: list[segment_changes.SourceRecord | None] = [None] * len(changes)
-    if applied is not None:
-        event = steps.event[changes.step]
-        by_event = np.flatnonzero(event >= 0)
-        index = event[by_event]
-        outcome.event_times = applied.batch.time[index]
-        record = applied.batch.record[index]
-        topics = [evaluation.config.sources[source] for source in applied.batch.source[record].tolist()]
-        offsets = applied.batch.offset[record].tolist()
-        by_event_causes = map(segment_changes.SourceRecord, topics, repeat(evaluation.config.partition), offsets)
-        for change, cause in zip(by_event.tolist(), by_event_causes, strict=True):
-            causes[change] = cause
-    outcome.change_records = segment_changes.change_records(changes, evaluation.users, assigned, version, causes)
-
-
-def _change_alerts(evaluation: _Evaluation, outcome: Outcome) -> None:
-    """Alerts of all steps."""
-    steps, version, rules = evaluation.steps, evaluation.version, evaluation.config.alerts
-    encoder = None if version is None else version.encoder
-    judged = JudgedSteps(steps.windows, steps.event, _shop_history(evaluation), evaluation.features, encoder)
-    outcome.alerts = level_changes.detect(evaluation.heads, steps, level_changes.judge(rules, judged), rules)
-    outcome.alert_records = level_changes.alert_records(outcome.alerts, evaluation.users, judged)
-
-
-def _shop_history(evaluation: _Evaluation) -> ShopHistory:
-    """The shop's spends as each step finds them; counts the events in the partition's history, in place."""
-    steps, applied = evaluation.steps, evaluation.events
-    if applied is None:
-        return ShopHistory.none(len(steps.row))
-    step_of_event = np.full(len(applied.batch.time), -1)
-    is_event = steps.event >= 0
-    step_of_event[steps.event[is_event]] = np.flatnonzero(is_event)
-    event = np.flatnonzero(step_of_event >= 0)  # in the applied order, without the repeats
-    step = step_of_event[event]
-    spend = steps.windows[step, windows.WINDOWS.index("24h"), VOCABULARY.column("spend")]
-    bought = applied.batch.type[event] == VOCABULARY.code("purchase")
-    hour = applied.accounting_hour(event)
-    counts, line_of_event = update_shop_history(evaluation.progress.shop, hour, spend, bought)
-    line = np.full(len(steps.row), -1)
-    line[step] = line_of_event
-    return ShopHistory(counts, line)
-
-
-def _send_training_rows(evaluation: _Evaluation, applied: _AppliedEvents, outcome: Outcome) -> None:
-    """Training rows of a batch; marks the new users among them as followed, in place."""
-    steps, heads, config = evaluation.steps, evaluation.heads, evaluation.config
-    step, kind, user_hash = training_records.choose_steps(steps, heads["birth"][steps.row])
-    order = np.argsort(steps.event[step])  # the applied one
-    step, kind, user_hash = step[order], kind[order], user_hash[order]
-    hour = applied.accounting_hour(steps.event[step])
-    sent = training_records.sample(evaluation.progress.shop, hour, user_hash, config.training_hourly)
-    step, kind = step[sent], kind[sent]
-    row = steps.row[step]
-    day_end = training_records.day_end(heads["born"][row].astype(np.int64))
-    heads["followed"][row[(kind == SAMPLE_ROW) & (steps.now[step] < day_end)]] = 1
-    _add_training_records(evaluation, outcome, step, kind)
-    _send_first_day_rows(evaluation, outcome)
-
-
-def _send_first_day_rows(evaluation: _Evaluation, outcome: Outcome) -> Ints:
-    """Training rows of followed users whose first day ends; returns their steps. The users are followed no more, in
-    place: a sweep that evaluates the same step again sends no second row."""
-    heads, steps = evaluation.heads, evaluation.steps
-    day_ends = training_records.first_day_ends(heads, steps)
-    _add_training_records(evaluation, outcome, day_ends, np.full(len(day_ends), FIRST_DAY_ROW, np.int8))
-    heads["followed"][steps.row[day_ends]] = 0
-    return day_ends
-
-
-def _add_training_records(evaluation: _Evaluation, outcome: Outcome, step: Ints, kind: NDArray[np.int8]) -> None:
-    """Encode steps (n,), each as a training row of a kind (n,), under pseudonyms."""
-    if not len(step):
-        return
-    row = evaluation.steps.row[step]
-    born = evaluation.heads["born"][row].astype(np.int64)
-    columns = training_records.layout(features.NAMES)
-    values = training_records.encode(kind, evaluation.steps, step, born, columns, evaluation.features)
-    users = [evaluation.users[i] for i in row.tolist()]
-    keys = training_records.pseudonyms(users, evaluation.config.training_key)
-    outcome.training_records += zip(keys, values, strict=True)
 
 
 def blocks_of_day(time: Ints, timezone: str) -> Ints:

@@ -20,8 +20,8 @@ from state.stores.row_cache import BLOCK, FIRST_SLOTS, RowCache
 from state.vocabulary import VOCABULARY
 from streams.processing.alerts.rule import JudgedSteps
 from streams.processing.alerts.spend import ShopHistory
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.flat_json import FlatJson
 from streams.schemas.record_batch import RecordBatch

@@ -12,11 +12,12 @@ from online_models.version import Version
 from state import expiry_index, rows
 from state.windows import UNIT
 from streams.processing import progress as progress_
-from streams.processing.batch_step import PartitionConfig, apply_batch, find_forgotten_user, floor_unit
+from streams.processing.batch_step import apply_batch, find_forgotten_user, floor_unit
 from streams.processing.command_queue import CommandQueue
 from streams.processing.input_buffer import QUEUE, Inbox
 from streams.processing.model_swap import ModelSwap
 from streams.processing.outputs.output_buffer import Flush, Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_state import PartitionState, Store
 from streams.processing.progress import Entry, Progress, Source
 from streams.processing.rejects import watch_share

@@ -7,8 +7,10 @@ from typing import Any, Protocol
 
 from online_models.version import Version
 from streams.processing import progress as progress_
-from streams.processing.batch_step import Outcome, PartitionConfig, advance_rows
+from streams.processing.batch_step import advance_rows
+from streams.processing.decisions import Outcome
 from streams.processing.outputs.output_buffer import OutputBuffer, Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.progress import PROGRESS_KEY, Entry, Progress
 
 

@@ -18,9 +18,9 @@ STAGES: dict[str, tuple[str, ...]] = {
     "vector": ("state.features:raw",),
     "assign": ("online_models.assignment:assign",),
     "decide": (
-        "streams.processing.batch_step:_change_segments",
-        "streams.processing.batch_step:_change_alerts",
-        "streams.processing.batch_step:_send_training_rows",
+        "streams.processing.decisions:change_segments",
+        "streams.processing.decisions:change_alerts",
+        "streams.processing.decisions:send_training_rows",
     ),
     "persist": (
         "state.rows:join",

@@ -9,8 +9,8 @@ import numpy as np
 
 from online_models.version import Version
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, loads
 from streams.schemas.flat_json import FlatJson

@@ -41,6 +41,7 @@ CODE = (
     "online_models/training_rows.py",
     "streams/processing/outputs/training_records.py",
     "streams/processing/batch_step.py",
+    "streams/processing/decisions.py",
     "streams/processing/partition_processor.py",
     "tests/quality/kinds.py",
     "tests/quality/planted.py",

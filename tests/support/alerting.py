@@ -10,8 +10,8 @@ from online_models.version import Version
 from state.stores.memory import MemoryStore
 from streams.processing.alerts.registry import AlertSettings, rules_from
 from streams.processing.alerts.rule import AlertRule
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records
 from tests.support.decoding import decode

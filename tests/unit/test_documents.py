@@ -26,8 +26,8 @@ from streams.config.settings import Settings
 from streams.processing.alerts import registry
 from streams.processing.alerts.registry import AlertSettings, rules_from
 from streams.processing.alerts.rule import AlertRule
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records, version
 from tests.support import alerting

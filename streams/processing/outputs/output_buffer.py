@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streams.processing.batch_step import Outcome
+from streams.processing.decisions import Outcome
 from streams.processing.outputs.segment_changes import CAUSES, Changes
 from streams.processing.progress import PROGRESS_KEY, Progress, Serial
 from streams.processing.rejects import Record, dead_letter

@@ -27,8 +27,8 @@ from streams.offline import feature_table
 from streams.operations import version_summary
 from streams.operations.segment_moves import moves
 from streams.operations.segment_profile import profiles
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import Progress
 from tests.build import records, stream, training_rows

@@ -13,10 +13,10 @@ from streams.config.settings import load
 from streams.errors import DataError
 from streams.kafka import requests
 from streams.processing import commands, progress
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.commands import Command
 from streams.processing.input_buffer import QUEUE
 from streams.processing.outputs.output_buffer import Flush, Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import COMMANDS_PER_TURN, PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Progress
 from streams.schemas.record_batch import RecordBatch

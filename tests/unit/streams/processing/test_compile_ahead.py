@@ -11,9 +11,9 @@ from state import compiled
 from state.expiry_index import possible_entries
 from state.stores.memory import MemoryStore
 from streams.processing.alerts.registry import AlertSettings, rules_from
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.compile_ahead import compile_ahead
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from streams.schemas.flat_json import FlatJson
 from streams.schemas.schema import decoder

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from online_models.training_rows import FIRST_DAY_ROW
 from state import expiry_index, windows
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Flush, Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY
 from tests.build import foretelling, records, stream, version

@@ -14,8 +14,8 @@ from state import windows
 from state.stores.memory import MemoryStore
 from streams.offline import feature_table
 from streams.processing import progress
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Entry
 from tests.build import records, version

@@ -9,8 +9,8 @@ import pytest
 from state.stores.memory import MemoryStore
 from streams.errors import LossError
 from streams.processing import progress
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Progress, Source
 from streams.runtime.log_bounds import LogBounds

@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.rejects import dead_letter
 from streams.schemas.event_batch import EVENT_COLUMNS, REASONS, EventBatch, Reject

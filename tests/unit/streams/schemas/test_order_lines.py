@@ -23,8 +23,8 @@ from streams.offline.backfill import backfill
 from streams.offline.event_files import read_events
 from streams.offline.feature_table import window_sums
 from streams.processing import progress, repartition
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Flush, Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from streams.processing.progress import PROGRESS_KEY, Entry, Source
 from streams.processing.rejects import Record

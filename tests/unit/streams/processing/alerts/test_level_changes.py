@@ -10,8 +10,8 @@ import pytest
 from state.stores.memory import MemoryStore
 from streams.processing.alerts import level_changes
 from streams.processing.alerts.registry import AlertSettings, default_rules, rules_from
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records
 from tests.numpy_core import level_changes as numpy_changes

@@ -13,9 +13,9 @@ from online_models.learner import control_messages
 from online_models.training_rows import FIRST_DAY_ROW, OUTCOME_ROW, SAMPLE_ROW, TrainingRows
 from state import features, windows
 from state.stores.memory import MemoryStore
-from streams.processing.batch_step import PartitionConfig
 from streams.processing.outputs import training_records
 from streams.processing.outputs.output_buffer import Topics
+from streams.processing.partition_config import PartitionConfig
 from streams.processing.partition_processor import PartitionProcessor
 from tests.build import records, stream
 from tests.support.decoding import decode
