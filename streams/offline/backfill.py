@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from streams.config.factories import file_schema, partition_config
@@ -28,8 +28,6 @@ def backfill(
     store: Store,
     folder: Path,
     until: int | None = None,
-    *,
-    progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Put the rows of all users into a store, after the events up to `until` (ms; None: all); how many records were
     rejected.
@@ -38,15 +36,7 @@ def backfill(
     compression; they are deleted unless there is an error. Records are split into partitions and sources and merged by
     time as the worker would find them in topics that were filled first. No clock is looked at.
     """
-    return apply_records(
-        settings,
-        read_records(path, schema),
-        file_schema(schema, settings),
-        store,
-        folder,
-        until,
-        progress=progress,
-    )
+    return apply_records(settings, read_records(path, schema), file_schema(schema, settings), store, folder, until)
 
 
 def apply_records(
@@ -56,8 +46,6 @@ def apply_records(
     store: Store,
     folder: Path,
     until: int | None = None,
-    *,
-    progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """The same over chunks of records in a schema."""
     partitions, topics = settings.topics.partitions, settings.source_topics
@@ -68,7 +56,7 @@ def apply_records(
         for partition in range(partitions)
         for source in range(len(topics))
     }
-    _split(chunks, logs, partitions, len(topics), until, progress)
+    _split(chunks, logs, partitions, len(topics), until)
     for partition in range(partitions):
         mine = {topic: logs[partition, source] for source, topic in enumerate(topics)}
         rejects += _apply_partition(settings, partition, mine, decode, store)
@@ -81,10 +69,8 @@ def _split(
     partitions: int,
     sources: int,
     until: int | None,
-    progress: Callable[[int], None],
 ) -> None:
     """Append each record to the log of its partition and source."""
-    count = 0
     for chunk in chunks:
         numbers = partitions_of([record.key for record in chunk], partitions).tolist()
         parts: dict[tuple[int, int], list[FileRecord]] = defaultdict(list)
@@ -93,8 +79,6 @@ def _split(
                 parts[partition, 1 if record.bought and sources > 1 else 0].append(record)
         for place, records in parts.items():
             logs[place].append(records)
-        count += len(chunk)
-        progress(count)
 
 
 def _apply_partition(
